@@ -1,0 +1,7 @@
+// Table of contents of pyimportance._C: one register function per native part, each in its part's bind.cpp.
+#include "module.h"
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Compiled kernels of pyimportance: observe and reduce, order, tar.";
+  pyi::register_errors(m);
+}

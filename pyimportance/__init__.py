@@ -1,0 +1,41 @@
+"""pyimportance turns what a model finds hard into where the bytes lie.
+
+observe -> score -> order -> partition -> shards -> load -> account
+
+Every public name is imported on first use, so that ``import pyimportance`` loads neither torch nor numba.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyimportance.errors import ArgumentError as ArgumentError
+    from pyimportance.errors import DataError as DataError
+    from pyimportance.errors import OutputError as OutputError
+    from pyimportance.errors import PyimportanceError as PyimportanceError
+
+__version__ = "0.1.0"
+
+# Public name -> the module that defines it.
+_HOME = {
+    "ArgumentError": "errors",
+    "DataError": "errors",
+    "OutputError": "errors",
+    "PyimportanceError": "errors",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 (names are resolved by __getattr__)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pyimportance' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"pyimportance.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,17 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Folder with real data (CIFAR-10 as WebDataset tars); tests that need it skip without it."""
+    folder = os.environ.get("PYIMPORTANCE_TEST_DATA")
+    if not folder:
+        pytest.skip("PYIMPORTANCE_TEST_DATA names no folder with test data")
+    return Path(folder).resolve()

@@ -1,6 +1,6 @@
 """Builds pyimportance._C (always) and pyimportance._cuda (where nvcc is found, or asked for).
 
-PYIMPORTANCE_CUDA=auto|0|1 decides about CUDA by the compiler's presence, never by a visible GPU: "auto" builds
+PYIMPORTANCE_CUDA=auto|0|1 decides about CUDA by the compiler, never by a visible GPU: "auto" builds
 it where nvcc is on PATH, "0" never, "1" fails loudly without nvcc.
 """
 

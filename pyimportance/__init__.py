@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pyimportance.errors import DataError as DataError
     from pyimportance.errors import OutputError as OutputError
     from pyimportance.errors import PyimportanceError as PyimportanceError
+    from pyimportance.order.argsort import argsort as argsort
+    from pyimportance.order.partition import partition as partition
+    from pyimportance.order.values import Partition as Partition
 
 __version__ = "0.1.0"
 
@@ -23,7 +26,10 @@ _HOME = {
     "ArgumentError": "errors",
     "DataError": "errors",
     "OutputError": "errors",
+    "Partition": "order.values",
     "PyimportanceError": "errors",
+    "argsort": "order.argsort",
+    "partition": "order.partition",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 (names are resolved by __getattr__)

@@ -1,0 +1,11 @@
+"""Scores in, an order and a division of the samples out.
+
+argsort.py      argsort: the stable order of importance, NaN last
+values.py       Partition: which worker owns which samples, in which bins
+moves.py        Moves: what changed hands between two partitions
+partition.py    partition: Scores -> Partition, dispatching over policies/
+policies/       who owns the sample at each rank, one pure function a file
+matching.py     group labels chosen so that least has to move
+lookup.py       IdMap: sample id -> small integer
+parquet.py      a Partition as a Parquet file, and back
+"""

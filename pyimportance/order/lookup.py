@@ -1,0 +1,39 @@
+"""IdMap: sample id -> small integer, as one gather where ids are dense and a binary search where not."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+# A table indexed by id is built when it needs at most this many slots per sample.
+_SLOTS_PER_SAMPLE = 4
+
+
+class IdMap:
+    """Maps each of ``ids`` int64 [N] (unique, >= 0) to its int32 value; every other id maps to -1."""
+
+    def __init__(self, ids: npt.NDArray[np.int64], values: npt.NDArray[np.int32]) -> None:
+        top = int(ids.max(initial=-1)) + 1
+        self._sorted: npt.NDArray[np.int64] | None = None
+        if top <= _SLOTS_PER_SAMPLE * ids.size + 1024:
+            self._table = np.full(top + 1, -1, np.int32)  # the last slot answers for unknown ids
+            self._table[ids] = values
+        else:
+            by_id = np.argsort(ids, kind="stable")
+            self._sorted = ids[by_id]
+            self._table = np.append(values[by_id], np.int32(-1)).astype(np.int32, copy=False)
+
+    def __call__(self, ids: npt.ArrayLike) -> npt.NDArray[np.int32]:
+        """int32, the shape of ``ids`` (integers): the value of each id, -1 where it is unknown."""
+        wanted = np.asarray(ids)
+        if wanted.dtype.kind == "u":  # ids above 2**63 would wrap to negative ones, which are unknown as well
+            wanted = wanted.astype(np.int64)
+        unknown = self._table.size - 1
+        if self._sorted is None:
+            slots = np.where((wanted >= 0) & (wanted < unknown), wanted, unknown)
+        else:
+            slots = np.minimum(np.searchsorted(self._sorted, wanted), unknown)
+            found = self._sorted[np.minimum(slots, unknown - 1)] == wanted
+            slots = np.where(found, slots, unknown)
+        values: npt.NDArray[np.int32] = self._table[slots]
+        return values

@@ -1,0 +1,148 @@
+"""partition: divide the samples over workers, by their scores and a policy."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pyimportance.errors import ArgumentError
+from pyimportance.order.argsort import argsort
+from pyimportance.order.matching import match
+from pyimportance.order.policies.registry import resolve
+from pyimportance.order.values import HasOwners, Partition, check_sizes
+
+__all__ = ["NaNScoresWarning", "Partition", "ScoresLike", "partition"]
+
+
+class ScoresLike(Protocol):
+    """What partition() needs of scores: the fields of ``Scores``."""
+
+    @property
+    def ids(self) -> npt.NDArray[np.int64] | None: ...
+    @property
+    def values(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def measure(self) -> str: ...
+    @property
+    def descending(self) -> bool: ...
+
+
+class NaNScoresWarning(UserWarning):
+    """Some samples have no score; they are treated as the least important."""
+
+
+def partition(
+    scores: ScoresLike,
+    workers: int,
+    *,
+    policy: str = "stripes",
+    bins: int = 1,
+    seed: int = 0,
+    current: HasOwners | npt.ArrayLike | None = None,
+    sizes: npt.ArrayLike | None = None,
+    **options: Any,
+) -> Partition:
+    """Give every sample to one of ``workers`` workers, and sort each worker's samples into ``bins`` bins.
+
+    scores   their ``descending`` says which end is important; ties go by ascending sample id. NaN scores
+             come last, with a NaNScoresWarning that counts them
+    policy   who gets which ranks of the order of importance (rank 0: the most important of N)
+               random       a seeded permutation dealt in turn, blind to the scores
+               stripes      rank mod workers
+               blocks       ranks [floor(i N / workers), floor((i + 1) N / workers)) to worker i
+               snake        0..n-1, n-1..0, and so on
+               sticky(k=16) the same share of each stratum of k * workers consecutive ranks to everyone,
+                            samples staying where they are as far as that allows
+             the numbers of samples of any two workers differ by at most one
+    bins     runs of a worker's own order, equal in number to within one; bin 0 is the most important
+    seed     >= 0, used by "random"
+    current  who holds the samples now: a Partition, a ShardSet, or integers [N] in ascending order of
+             sample id, -1 for nobody. Workers beyond ``workers`` count as nobody. With it, the groups are
+             labelled so that as many bytes as possible stay where they are
+    sizes    bytes of each sample, integers [N] in ascending order of sample id; without, all count the same
+
+    Deterministic: equal arguments give equal partitions on any machine.
+    Raises ArgumentError where an argument is not as described.
+    """
+    workers = _check_count("workers", workers, 1)
+    bins = _check_count("bins", bins, 1)
+    seed = _check_count("seed", seed, 0)
+    chosen, arguments, policy_text = resolve(policy, options)
+    values = np.asarray(scores.values)
+    _check_values(values)
+    ids = np.arange(values.size, dtype=np.int64) if scores.ids is None else np.asarray(scores.ids)
+    nbytes = None if sizes is None else check_sizes(sizes, values.size)
+    holders = None if current is None else _holders(current, ids, workers)
+
+    order = argsort(values, descending=scores.descending)
+    held = None if holders is None else holders[order]
+    owners = chosen.assign(order, workers, seed, held, **arguments)
+    if held is not None:
+        owners = match(owners, held, workers, None if nbytes is None else nbytes[order])
+
+    grouped = order[argsort(owners, descending=False)]  # stable: importance goes on within a worker
+    return Partition(
+        workers=workers,
+        bins=bins,
+        order=ids[grouped],
+        offsets=_offsets(np.bincount(owners, minlength=workers), bins),
+        values=values[grouped],
+        measure=scores.measure,
+        descending=scores.descending,
+        policy=policy_text,
+        seed=seed,
+    )
+
+
+def _check_count(name: str, value: int, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ArgumentError(f"{name}={value!r}: must be an integer of at least {least}") from None
+    if number < least:
+        raise ArgumentError(f"{name}={number}: must be at least {least}")
+    return number
+
+
+def _check_values(values: npt.NDArray[np.float32]) -> None:
+    if values.dtype != np.float32 or values.ndim != 1:
+        raise ArgumentError(f"scores.values: {values.dtype} with {values.ndim} axes; must be float32 [N]")
+    if values.size == 0:
+        raise ArgumentError("scores: there are none; at least one sample is needed")
+    missing = int(np.count_nonzero(np.isnan(values)))
+    if missing == values.size:
+        raise ArgumentError(f"scores: all {missing} are NaN, so there is no order of importance")
+    if missing:
+        warnings.warn(
+            f"{missing} of {values.size} scores are NaN; these samples are ordered last",
+            NaNScoresWarning,
+            stacklevel=3,
+        )
+
+
+def _holders(
+    current: HasOwners | npt.ArrayLike, ids: npt.NDArray[np.int64], workers: int
+) -> npt.NDArray[np.int32]:
+    """int32 [N]: who of the ``workers`` holds each id now, -1 nobody (or a worker there no longer is)."""
+    held = current.worker_of(ids) if hasattr(current, "worker_of") else np.asarray(current)
+    if held.dtype.kind not in "iu" or held.shape != ids.shape:
+        raise ArgumentError(
+            f"current: {held.dtype} of shape {list(held.shape)}; must be a Partition, a ShardSet or one "
+            f"integer (a worker, -1 for nobody) for each of {ids.size} samples"
+        )
+    if held.size and held.min() < -1:
+        raise ArgumentError(
+            f"current: {held.min()} at position {int(held.argmin())}; workers are >= 0, nobody is -1"
+        )
+    return np.where(held < workers, held, -1).astype(np.int32)
+
+
+def _offsets(counts: npt.NDArray[np.int64], bins: int) -> npt.NDArray[np.int64]:
+    """int64 [workers * bins + 1]: worker w's counts[w] samples cut at floor(b counts[w] / bins)."""
+    starts = np.cumsum(counts) - counts
+    cuts = starts[:, None] + np.arange(bins, dtype=np.int64) * counts[:, None] // bins
+    return np.append(cuts.ravel(), counts.sum()).astype(np.int64)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyimportance.order.argsort import argsort as argsort
     from pyimportance.order.partition import partition as partition
     from pyimportance.order.values import Partition as Partition
+    from pyimportance.train.schedule import Schedule as Schedule
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ _HOME = {
     "OutputError": "errors",
     "Partition": "order.values",
     "PyimportanceError": "errors",
+    "Schedule": "train.schedule",
     "argsort": "order.argsort",
     "partition": "order.partition",
 }

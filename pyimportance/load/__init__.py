@@ -1,0 +1,13 @@
+"""Shards -> batches: each rank reads its own workers' shards, all ranks get equally many batches.
+
+merge.py    several lists merged in proportion to their lengths, and any part of the merge on its own
+plan.py     the sequence one worker yields in an epoch: a function of (generation, seed, epoch, worker)
+deal.py     who gets what of it: ranks, rounds, batches, loader processes, padding
+reader.py   planned rows -> samples: coalesced reads of one window at a time
+batch.py    samples -> a batch, for batched=True
+shared.py   what the training process and its loader processes share: epoch, generation, position, counts
+state.py    the position of a loader as a small dict, checked when it comes back
+dataset.py  ImportanceDataset: all of it as a torch IterableDataset
+
+The first three are pure NumPy and know neither files nor torch.
+"""

@@ -1,0 +1,252 @@
+"""Who reads what: workers' sequences dealt to ranks, in rounds of one batch per rank.
+
+With W workers and R ranks there are gcd(W, R) groups, each of W/g workers and R/g ranks in a row. The
+sequences of a group's workers are merged in proportion (merge.py) and the merge is cut into rounds; a round
+gives each rank of the group one batch, and the last round shares what is left evenly. So
+
+    R == W          rank r reads worker r
+    R divides W     a rank interleaves its workers
+    W divides R     ranks share a worker, dealt by batch
+    else            workers are split between ranks: only with elastic=True. A rank's batch then takes its
+                    own workers' samples first and fills up with others', which are not local to it.
+
+After every round a group has consumed a prefix of its merge, hence of every worker's sequence: that
+prefix, one number per worker, is all that a loader's state has to hold, and any other shape of job can go
+on from it. All lengths follow from the numbers of samples per worker, so ranks agree without talking.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import gcd
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyimportance.errors import ArgumentError
+from pyimportance.load.merge import Ints, merge, taken
+
+EQUALIZE = ("pad", "drop", "error")
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a reader yields, in order: worker int32 [n], position in its sequence int64 [n], pad bool [n]."""
+
+    worker: NDArray[np.int32]
+    position: Ints
+    pad: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.worker)
+
+    def process(self, process: int, processes: int, batch_size: int) -> Share:
+        """The part of loader process ``process`` of ``processes``: batches process, process + processes, ...
+
+        A DataLoader takes batches from its processes in turn, so it sees the same batches for any number.
+        """
+        if processes <= 1:
+            return self
+        mine = (np.arange(len(self)) // batch_size) % processes == process
+        return Share(self.worker[mine], self.position[mine], self.pad[mine])
+
+
+@dataclass(frozen=True)
+class Deal:
+    """The samples of one epoch, from ``consumed`` on, dealt to ``world_size`` ranks.
+
+    sizes int64 [W]: samples per worker; consumed int64 [W]: how many of each were yielded before.
+    batch_size: samples per batch, 1 where the caller makes none. Raises ArgumentError where ranks and workers
+    do not fit without ``elastic``, where equalize="error" and ranks would get unequal numbers, and where
+    equalize="drop" would leave a rank without any sample of an epoch.
+    """
+
+    sizes: Ints
+    world_size: int
+    batch_size: int = 1
+    equalize: str = "pad"
+    elastic: bool = False
+    consumed: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if not len(self.consumed):
+            object.__setattr__(self, "consumed", np.zeros(len(self.sizes), np.int64))
+        workers, ranks = len(self.sizes), self.world_size
+        if self.equalize not in EQUALIZE:
+            raise ArgumentError(f"equalize: got {self.equalize!r}; allowed are {', '.join(EQUALIZE)}")
+        if self.batch_size < 1:
+            raise ArgumentError(f"batch_size: got {self.batch_size}; it must be at least 1")
+        if ranks < 1:
+            raise ArgumentError(f"world_size: got {ranks}; it must be at least 1")
+        if not self.elastic and workers % ranks and ranks % workers:
+            raise ArgumentError(
+                f"world_size {ranks} and {workers} workers: neither divides the other, so ranks would have "
+                "to read samples that are not local to them; elastic=True allows it and counts those bytes"
+            )
+        lengths = self._dealt
+        if self.equalize == "error" and lengths.min() != lengths.max():
+            raise ArgumentError(
+                f"equalize='error': {ranks} ranks would get {lengths.min()} to {lengths.max()} samples; "
+                "'pad' repeats some, 'drop' leaves some out"
+            )
+        if self.equalize == "drop" and not lengths.min() and lengths.max() and not self.consumed.any():
+            raise ArgumentError(
+                f"equalize='drop': rank {int(lengths.argmin())} of {ranks} has no sample, so that every rank "
+                "would get nothing; 'pad' lets it borrow"
+            )
+
+    @property
+    def groups(self) -> int:
+        return gcd(len(self.sizes), self.world_size)
+
+    @cached_property
+    def length(self) -> int:
+        """Samples that every rank yields."""
+        return int(self._dealt.min() if self.equalize == "drop" else self._dealt.max())
+
+    @property
+    def batches(self) -> int:
+        """Batches that every rank yields, the last of which may be smaller."""
+        return -(-self.length // self.batch_size)
+
+    def home(self, rank: int) -> range:
+        """The workers whose samples are local to ``rank``."""
+        workers, ranks = len(self.sizes) // self.groups, self.world_size // self.groups
+        group, r = divmod(rank, ranks)
+        local = range(r * workers // ranks, r * workers // ranks + 1)
+        if workers > ranks:
+            local = _members(r, workers, ranks)
+        return range(group * workers + local.start, group * workers + local.stop)
+
+    def share(self, rank: int) -> Share:
+        """What ``rank`` yields."""
+        group, r = divmod(rank, self.world_size // self.groups)
+        which, element = self._merged(group)
+        mine = self._positions(which, r)[: self.length]
+        short = self.length - len(mine)
+        worker, position = which[mine], element[mine]
+        if short:
+            borrowed, again = self._borrow(group, r, short)
+            worker, position = np.concatenate([worker, borrowed]), np.concatenate([position, again])
+        return Share(worker.astype(np.int32), position, np.arange(self.length) >= self.length - short)
+
+    def after(self, yielded: int) -> Ints:
+        """``consumed`` once every rank has yielded ``yielded`` samples: int64 [W].
+
+        Raises ArgumentError for a position inside a batch, where ranks that share a worker have not
+        consumed a prefix of its sequence.
+        """
+        if yielded >= self.length:
+            return self.sizes.copy()
+        ranks = self.world_size // self.groups
+        if yielded % self.batch_size and ranks > 1:
+            raise ArgumentError(
+                f"position: {yielded} samples is within a batch of {self.batch_size}, and ranks that share a "
+                "worker can only stop between batches"
+            )
+        ends = [
+            taken(self._sizes_of(g), self._phases, self._part(self.consumed, g), yielded * ranks)
+            for g in range(self.groups)
+        ]
+        return np.concatenate(ends)
+
+    @cached_property
+    def _dealt(self) -> Ints:
+        """Samples per rank before they are made equal: int64 [R]."""
+        ranks = self.world_size // self.groups
+        rest = (self.sizes - self.consumed).reshape(self.groups, -1).sum(axis=1)
+        rounds, last = np.divmod(rest, ranks * self.batch_size)
+        even = (last[:, None] + ranks - 1 - np.arange(ranks)) // ranks
+        lengths: Ints = (rounds[:, None] * self.batch_size + even).reshape(-1)
+        return lengths
+
+    def _part(self, per_worker: Ints, group: int) -> Ints:
+        part: Ints = per_worker.reshape(self.groups, -1)[group]
+        return part
+
+    def _sizes_of(self, group: int) -> Ints:
+        return self._part(self.sizes, group)
+
+    @property
+    def _phases(self) -> NDArray[np.float64]:
+        return np.full(len(self.sizes) // self.groups, 0.5)
+
+    def _merged(self, group: int, *, whole: bool = False) -> tuple[NDArray[np.intp], Ints]:
+        """(worker, position) of the rest of a group's merge, or of the whole epoch's."""
+        sizes, start = self._sizes_of(group), self._part(self.consumed, group)
+        which, element = merge(sizes, self._phases, start * 0 if whole else start, sizes)
+        return which + group * len(sizes), element
+
+    def _positions(self, which: NDArray[np.intp], r: int) -> NDArray[np.intp]:
+        """Which elements of the group's merge go to its rank ``r``, ascending within each batch."""
+        ranks, workers = self.world_size // self.groups, len(self.sizes) // self.groups
+        slots = _slots(len(which), ranks, r, self.batch_size)
+        if ranks == 1 or workers == 1:
+            return slots
+        seats = _seat_at_home(which % workers, workers, ranks, self.batch_size)
+        mine = seats[slots]
+        return mine[np.lexsort((mine, np.arange(len(mine)) // self.batch_size))]
+
+    def _borrow(self, group: int, r: int, count: int) -> tuple[NDArray[np.intp], Ints]:
+        """``count`` samples to repeat: the group's earliest of the epoch, or everybody's if it has none."""
+        ranks = self.world_size // self.groups
+        which, element = self._merged(group, whole=True)
+        if not len(which):
+            every = [self._merged(g, whole=True) for g in range(self.groups)]
+            which, element = (np.concatenate(column) for column in zip(*every, strict=True))
+        pick = (r + ranks * np.arange(count)) % len(which)
+        return which[pick], element[pick]
+
+
+def _quota(total: int, ranks: int, batch_size: int) -> tuple[int, Ints]:
+    """Full rounds, and what the last round gives each rank: int64 [ranks], evenly and the first ones more."""
+    rounds, last = divmod(total, ranks * batch_size)
+    return rounds, (last + ranks - 1 - np.arange(ranks)) // ranks
+
+
+def _slots(total: int, ranks: int, r: int, batch_size: int) -> NDArray[np.intp]:
+    """The seats of rank ``r``: each round has its seats in order of ranks."""
+    rounds, last = _quota(total, ranks, batch_size)
+    span = ranks * batch_size
+    full = (np.arange(rounds)[:, None] * span + r * batch_size + np.arange(batch_size)).reshape(-1)
+    begin = rounds * span + int(last[:r].sum())
+    return np.concatenate([full, np.arange(begin, begin + int(last[r]))])
+
+
+def _seat_at_home(which: NDArray[np.intp], workers: int, ranks: int, batch_size: int) -> NDArray[np.intp]:
+    """seat -> element, where within each round as many samples as possible sit at a rank of their own.
+
+    A home is a run of ranks: one rank with all its workers, or one worker with all its ranks, whichever
+    are more. A sample takes the next free seat of its home; those of a full home take the seats left over.
+    """
+    homes = min(workers, ranks)
+    home_of_worker = np.arange(workers) * homes // workers
+    ranks_of_home = [len(_members(h, ranks, homes)) for h in range(homes)]
+    last_rank = np.cumsum(ranks_of_home)
+    first_rank = last_rank - ranks_of_home
+    total, span = len(which), ranks * batch_size
+    rounds, last = _quota(total, ranks, batch_size)
+    begins = np.concatenate([[0], np.cumsum(last)])  # of the last round's ranks
+    turn, home = np.arange(total) // span, home_of_worker[which]
+    is_last = turn == rounds
+    begin = np.where(is_last, begins[first_rank[home]], first_rank[home] * batch_size)
+    capacity = np.where(is_last, begins[last_rank[home]], last_rank[home] * batch_size) - begin
+    # The how manieth of its home in its round each element is.
+    order = np.lexsort((home, turn))
+    ordered = turn[order] * homes + home[order]
+    nth = np.empty(total, np.intp)
+    nth[order] = np.arange(total) - np.searchsorted(ordered, ordered)
+    seated = nth < capacity
+    seat = np.full(total, -1)
+    seat[seated] = (turn * span + begin + nth)[seated]
+    # Seats and elements left over are equally many in each round, and both are in order of rounds.
+    seat[~seated] = np.setdiff1d(np.arange(total), seat[seated], assume_unique=True)
+    element = np.empty(total, np.intp)
+    element[seat] = np.arange(total)
+    return element
+
+
+def _members(h: int, many: int, few: int) -> range:
+    """Which of ``many`` belong to the h-th of ``few``: those m with m * few // many == h."""
+    return range(-(-h * many // few), -(-(h + 1) * many // few))

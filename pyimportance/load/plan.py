@@ -1,0 +1,178 @@
+"""The sequence that one worker yields in an epoch, window by window.
+
+It is a function of (generation digest, seed, epoch, worker) and the options below, and of nothing else:
+ranks, world size, batch size and loader processes only cut it up (deal.py).
+
+An epoch is cut into windows of about ``window_bytes``, the unit a reader holds in memory. The samples of
+a bin, in storage order, form blocks of contiguous bytes; blocks are shuffled over the whole epoch and
+samples within a window. So a window reads few, long ranges, whichever blocks they come from, and data
+that fit one window are shuffled perfectly.
+
+mix="stratified": the bins are merged in proportion (merge.py), so that every batch draws from all bins,
+window edges or not. mix="sequential": bins one after the other, the most important first.
+shuffle=False: every bin in storage order, which in a compact generation is the order of importance.
+
+Random numbers are raw words of PCG64 that sort the samples: unlike the methods of numpy.random.Generator,
+bit streams never change between NumPy versions, and an epoch must be the same on every rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyimportance.errors import ArgumentError
+from pyimportance.load.merge import Floats, Ints, merge, taken
+
+MIXES = ("stratified", "sequential")
+BLOCKS_PER_WINDOW = 64
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What a worker holds, a row per sample: file int32 [n], offset and nbytes int64 [n], bin int32 [n]."""
+
+    file: NDArray[np.int32]
+    offset: Ints
+    nbytes: Ints
+    bin: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.file), len(self.offset), len(self.nbytes), len(self.bin)}
+        if len(lengths) != 1:
+            raise ArgumentError(f"stock: columns of different lengths {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The options that decide a worker's sequence; a loader's state carries their digest."""
+
+    seed: int = 0
+    shuffle: bool = True
+    mix: str = "stratified"
+    keep: float = 1.0
+    window_bytes: int = 32 * 2**20
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ArgumentError(f"seed: got {self.seed}; it must not be negative")
+        if self.mix not in MIXES:
+            raise ArgumentError(f"mix: got {self.mix!r}; allowed are {', '.join(MIXES)}")
+        if not 0 < self.keep <= 1:
+            raise ArgumentError(f"keep: got {self.keep}; it is a fraction of the samples, 0 < keep <= 1")
+        if self.window_bytes < 1:
+            raise ArgumentError(f"window_bytes: got {self.window_bytes}; it must be at least 1")
+
+
+class EpochPlan:
+    """One worker's sequence in one epoch: positions 0 .. len - 1, in windows.
+
+    ``bounds`` int64 [windows + 1]: window k holds the positions bounds[k] .. bounds[k + 1] - 1, and
+    ``window(k)`` gives their rows in the stock. Only the window that is asked for is worked out.
+    """
+
+    def __init__(self, stock: Stock, recipe: Recipe, *, digest: str, epoch: int, worker: int) -> None:
+        self._recipe = recipe
+        # 128 bits of the generation's digest are plenty to tell generations apart.
+        words = [int(digest[i : i + 8], 16) for i in range(0, min(len(digest), 32), 8)]
+        self._entropy = [recipe.seed, epoch, worker, *words]
+        bins = int(stock.bin.max()) + 1 if len(stock) else 1
+        self._sizes = np.bincount(stock.bin, minlength=bins).astype(np.int64)
+        raw = self._random(0, bins + len(stock))
+        self._phases: Floats = np.full(bins, 0.5)
+        if recipe.shuffle:
+            self._phases = np.multiply(raw[:bins] >> np.uint64(11), 2.0**-53, dtype=np.float64)
+        rows = np.lexsort((stock.offset, stock.file, stock.bin))
+        if recipe.shuffle:
+            block = _blocks(stock, rows, max(recipe.window_bytes // BLOCKS_PER_WINDOW, 1))
+            # Sorted by (bin, random number of the block): blocks move, their samples stay together.
+            rows = rows[np.lexsort((raw[bins:][block], stock.bin[rows]))]
+        self._rows = rows.astype(np.int64)
+        self._first = np.cumsum(self._sizes) - self._sizes
+        windows = max(1, -(-int(stock.nbytes.sum()) // recipe.window_bytes))
+        windows = max(1, min(windows, len(stock)))
+        self.bounds: Ints = np.arange(windows + 1, dtype=np.int64) * len(stock) // windows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def windows(self) -> int:
+        return len(self.bounds) - 1
+
+    def window_of(self, positions: Ints) -> Ints:
+        """The window of each position."""
+        return np.searchsorted(self.bounds, positions, side="right").astype(np.int64) - 1
+
+    def window(self, k: int) -> Ints:
+        """Rows of the stock at positions bounds[k] .. bounds[k + 1] - 1, in the order they are yielded."""
+        start, end = self._reach(int(self.bounds[k])), self._reach(int(self.bounds[k + 1]))
+        pool = np.concatenate(
+            [self._rows[first + a : first + b] for first, a, b in zip(self._first, start, end, strict=True)]
+        )
+        which, element = self._merged(start, end)
+        if self._recipe.shuffle:
+            # Samples of a bin are shuffled among the bin's own places in the window.
+            bin_of = np.repeat(np.arange(len(start)), end - start)
+            pool = pool[np.lexsort((self._random(k + 1, len(pool)), bin_of))]
+        base = np.cumsum(end - start) - (end - start)
+        rows: Ints = pool[base[which] + element - start[which]]
+        return rows
+
+    def _reach(self, total: int) -> Ints:
+        if self._recipe.mix == "sequential":
+            ends: Ints = np.clip(total - self._first, 0, self._sizes)
+            return ends
+        return taken(self._sizes, self._phases, np.zeros_like(self._sizes), total)
+
+    def _merged(self, start: Ints, end: Ints) -> tuple[NDArray[np.intp], Ints]:
+        if self._recipe.mix == "sequential":
+            which = np.repeat(np.arange(len(start)), end - start)
+            element = np.concatenate(
+                [np.arange(a, b, dtype=np.int64) for a, b in zip(start, end, strict=True)]
+            )
+            return which, element
+        return merge(self._sizes, self._phases, start, end)
+
+    def _random(self, stream: int, count: int) -> NDArray[np.uint64]:
+        words: NDArray[np.uint64] = np.random.PCG64(
+            np.random.SeedSequence(self._entropy, spawn_key=(stream,))
+        ).random_raw(count)
+        return words
+
+
+def _blocks(stock: Stock, rows: NDArray[np.intp], block_bytes: int) -> NDArray[np.intp]:
+    """The block number of each of ``rows``, which are sorted by (bin, file, offset).
+
+    A block is a run of a bin's samples in one file, about ``block_bytes`` long.
+    """
+    total = np.cumsum(stock.nbytes[rows]) // block_bytes
+    new = np.ones(len(rows), bool)
+    new[1:] = (np.diff(stock.bin[rows]) != 0) | (np.diff(stock.file[rows]) != 0) | (np.diff(total) != 0)
+    return np.cumsum(new) - 1
+
+
+def most_important(
+    score: NDArray[np.float32] | None, ids: Ints, fraction: float, *, descending: bool
+) -> NDArray[np.intp]:
+    """The rows of the ceil(fraction * n) most important samples, in their old order.
+
+    score float32 [n], ids int64 [n]; descending: a high score is the more important. Ties go to the
+    smaller id and NaN comes last. Raises ArgumentError where there are no scores to choose by.
+    """
+    if fraction >= 1:
+        return np.arange(len(ids))
+    if score is None:
+        raise ArgumentError(f"keep: got {fraction}, but these shards carry no scores to choose by")
+    key = -score if descending else score  # NumPy sorts NaN last, as its negative is NaN too
+    return np.sort(np.lexsort((ids, key))[: kept(len(ids), fraction)])
+
+
+def kept(samples: int, fraction: float) -> int:
+    """ceil(fraction * samples), and 0.1 * 30 is 3: the rounding of the product must not add a sample."""
+    return min(samples, max(1, int(np.ceil(fraction * samples - 1e-6))))

@@ -13,4 +13,5 @@ template <class T>
 using Array = py::array_t<T, py::array::c_style>;
 
 void register_errors(py::module_& m);
+void register_tar(py::module_& m);
 }  // namespace pyi

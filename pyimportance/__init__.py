@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pyimportance.order.argsort import argsort as argsort
     from pyimportance.order.partition import partition as partition
     from pyimportance.order.values import Partition as Partition
+    from pyimportance.shards.sample_index import SampleIndex as SampleIndex
+    from pyimportance.shards.shard_set import ShardSet as ShardSet
     from pyimportance.train.schedule import Schedule as Schedule
 
 __version__ = "0.1.0"
@@ -32,6 +34,8 @@ _HOME = {
     "Schedule": "train.schedule",
     "argsort": "order.argsort",
     "partition": "order.partition",
+    "SampleIndex": "shards.sample_index",
+    "ShardSet": "shards.shard_set",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 (names are resolved by __getattr__)

@@ -1,0 +1,7 @@
+"""Where bytes come in and go out: the only folder that opens files.
+
+meter.py    counts bytes and requests by tier
+storage.py  opens data for reading, and counts every read
+atomic.py   writes a file whole or not at all
+cache.py    a bounded on-disk cache of byte ranges
+"""

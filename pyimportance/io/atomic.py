@@ -1,0 +1,73 @@
+"""Writes files whole or not at all: temporary name, fsync, rename, fsync of the directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
+
+from pyimportance.errors import OutputError, PyimportanceError
+
+_TEMPORARY = re.compile(r"(?P<name>.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A binary file that becomes ``path`` when the block ends, and vanishes if the block raises.
+
+    Readers see the old file or the whole new one, also after a crash. Raises OutputError naming ``path``
+    where something cannot be written (no space left, no such directory, not allowed).
+    """
+    target = os.fspath(path)
+    temporary = f"{target}.{secrets.token_hex(4)}.tmp"
+    done = False
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        done = True
+        sync_directory(os.path.dirname(target) or ".")
+    except PyimportanceError:
+        raise
+    except OSError as e:
+        raise OutputError(f"{target}: cannot be written ({e.strerror or e})") from e
+    finally:
+        if not done:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """`writing`, for a file at hand."""
+    with writing(path) as file:
+        file.write(data)
+
+
+def make_directory(path: str | os.PathLike[str]) -> None:
+    """Makes a directory with its parents; one that exists is fine. Raises OutputError."""
+    name = os.fspath(path)
+    try:
+        os.makedirs(name, exist_ok=True)
+        sync_directory(os.path.dirname(os.path.abspath(name)))
+    except OSError as e:
+        raise OutputError(f"{name}: cannot be made ({e.strerror or e})") from e
+
+
+def sync_directory(path: str | os.PathLike[str]) -> None:
+    """Makes renames in a directory survive a crash."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def temporary_of(name: str) -> str | None:
+    """The file that ``name`` was to become, if it is what a killed `writing` leaves behind, else None."""
+    match = _TEMPORARY.fullmatch(name)
+    return match["name"] if match else None

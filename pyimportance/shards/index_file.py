@@ -1,0 +1,171 @@
+"""A SampleIndex as an Arrow IPC file: one record batch per tar, so that a range fetches one tar's rows.
+
+Columns: id int64, key large_string, offset int64, nbytes int64, parts list<struct<extension: dictionary,
+offset int64, size int64>>, and where known score float32, bin int32. Batch i lists the samples of the i-th
+tar in the schema's metadata ``files`` (JSON: [[path, bytes], ...]).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io import atomic, storage
+from pyimportance.io.meter import Meter
+from pyimportance.shards.sample_index import SampleIndex
+
+FORMAT: Final = "pyimportance-index"
+VERSION: Final = 1
+
+_PART = pa.struct(
+    [
+        pa.field("extension", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+    ]
+)
+_COLUMNS = {
+    "id": pa.int64(),
+    "key": pa.large_string(),
+    "offset": pa.int64(),
+    "nbytes": pa.int64(),
+    "parts": pa.list_(pa.field("item", _PART, nullable=False)),
+    "score": pa.float32(),
+    "bin": pa.int32(),
+}
+_OPTIONAL = ("score", "bin")
+
+
+def write_index(index: SampleIndex, path: str | os.PathLike[str]) -> None:
+    """Writes ``index`` atomically. Raises OutputError."""
+    with atomic.writing(path) as out:
+        out.write(encode(index))
+
+
+def encode(index: SampleIndex) -> memoryview:
+    """The bytes of the Arrow file; equal indexes give equal bytes."""
+    files = [[name, int(size)] for name, size in zip(index.files, index.file_bytes, strict=True)]
+    metadata = {"format": FORMAT, "version": str(VERSION), "files": json.dumps(files)}
+    names = [c for c in _COLUMNS if c not in _OPTIONAL or getattr(index, c) is not None]
+    schema = pa.schema([pa.field(c, _COLUMNS[c], nullable=False) for c in names], metadata=metadata)
+    bounds = np.searchsorted(index.file, np.arange(len(index.files) + 1))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, schema) as writer:
+        for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            writer.write_batch(_batch(index, start, end, schema))
+    return memoryview(sink.getvalue())
+
+
+def _batch(index: SampleIndex, start: int, end: int, schema: Any) -> Any:
+    first, last = int(index.part_start[start]), int(index.part_start[end])
+    extension = pa.DictionaryArray.from_arrays(
+        pa.array(index.part_ext[first:last]), pa.array(index.extensions, pa.string())
+    )
+    parts = pa.StructArray.from_arrays(
+        [extension, pa.array(index.part_offset[first:last]), pa.array(index.part_size[first:last])],
+        fields=list(_PART),
+    )
+    starts = pa.array((index.part_start[start : end + 1] - first).astype(np.int32))
+    columns: dict[str, Any] = {
+        "id": pa.array(index.ids[start:end]),
+        "key": index.keys.slice(start, end - start),
+        "offset": pa.array(index.offset[start:end]),
+        "nbytes": pa.array(index.nbytes[start:end]),
+        "parts": pa.ListArray.from_arrays(starts, parts, type=_COLUMNS["parts"]),
+    }
+    for name in _OPTIONAL:
+        if name in schema.names:
+            columns[name] = pa.array(getattr(index, name)[start:end], from_pandas=False)
+    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
+
+
+def read_index(
+    path: str | os.PathLike[str], meter: Meter | None = None, *, crc32c: int | None = None
+) -> SampleIndex:
+    """Reads what `write_index` wrote, as untrusted data; ``crc32c`` is what its bytes must sum to, if known.
+
+    Raises DataError if the file is damaged, or is something else.
+    """
+    name = os.fspath(path)
+    with storage.open_file(name, meter, "index") as file:
+        mapped = file.map()
+    if crc32c is not None:
+        from pyimportance._C import crc32c as sum_of
+
+        if (got := sum_of(mapped)) != crc32c:
+            raise DataError(f"has CRC32C {got:#010x}; the manifest says {crc32c:#010x}", path=name)
+    try:
+        with pa.ipc.open_file(pa.py_buffer(mapped)) as reader:
+            return _decode(reader, name)
+    except (pa.ArrowException, ArgumentError, OverflowError) as e:
+        raise DataError(f"is no sound index ({str(e).splitlines()[0]})", path=name) from e
+
+
+def _decode(reader: Any, path: str) -> SampleIndex:
+    files, file_bytes = _check_schema(reader, path)
+    batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+    for batch in batches:
+        batch.validate(full=True)
+        if any(column.null_count for column in batch.columns):
+            raise DataError("holds nulls", path=path)
+    table = pa.Table.from_batches(batches, reader.schema).unify_dictionaries()
+    lists = _one(table["parts"], _COLUMNS["parts"])
+    parts = lists.flatten()
+    extension, offset, size = parts.flatten()
+    optional = {c: _one(table[c], _COLUMNS[c]).to_numpy() for c in _OPTIONAL if c in table.column_names}
+    starts = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum(lists.value_lengths().to_numpy(), out=starts[1:])
+    for column in (extension, offset, size):
+        if column.null_count:
+            raise DataError("holds nulls among the parts", path=path)
+    return SampleIndex(
+        files=files,
+        file_bytes=file_bytes,
+        ids=_one(table["id"], pa.int64()).to_numpy(),
+        keys=_one(table["key"], pa.large_string()),
+        file=np.repeat(np.arange(len(batches), dtype=np.int32), [len(b) for b in batches]),
+        offset=_one(table["offset"], pa.int64()).to_numpy(),
+        nbytes=_one(table["nbytes"], pa.int64()).to_numpy(),
+        extensions=tuple(extension.dictionary.to_pylist()),
+        part_start=starts,
+        part_ext=extension.indices.to_numpy(),
+        part_offset=offset.to_numpy(),
+        part_size=size.to_numpy(),
+        **optional,
+    )
+
+
+def _one(column: Any, kind: Any) -> Any:
+    """A chunked column as one array: the mapped memory itself where there is one chunk."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], kind)
+
+
+def _check_schema(reader: Any, path: str) -> tuple[tuple[str, ...], Any]:
+    """The tars' names and sizes, after checking that the columns are ours."""
+    metadata = {k.decode(): v for k, v in (reader.schema.metadata or {}).items()}
+    if metadata.get("format") != FORMAT.encode():
+        raise DataError("is an Arrow file, but not an index of pyimportance", path=path)
+    if metadata.get("version") != str(VERSION).encode():
+        got = metadata.get("version", b"none").decode(errors="replace")
+        raise DataError(f"has index format version {got}; this release reads {VERSION}", path=path)
+    names = reader.schema.names
+    for name, kind in _COLUMNS.items():
+        if names.count(name) != 1 and not (name in _OPTIONAL and name not in names):
+            raise DataError(f"has {names.count(name)} columns named {name!r}; expected one", path=path)
+        if name in names and reader.schema.field(name).type != kind:
+            got = reader.schema.field(name).type
+            raise DataError(f"column {name!r} is {got}; expected {kind}", path=path)
+    try:
+        files = [(str(name), np.int64(size)) for name, size in json.loads(metadata["files"])]
+    except (KeyError, ValueError, TypeError, OverflowError) as e:
+        raise DataError(f"metadata 'files' is not [[path, bytes], ...] ({e})", path=path) from None
+    if len(files) != reader.num_record_batches:
+        raise DataError(f"has {reader.num_record_batches} batches for {len(files)} files", path=path)
+    return tuple(f for f, _ in files), np.array([s for _, s in files], np.int64)

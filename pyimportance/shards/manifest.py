@@ -1,0 +1,259 @@
+"""What a generation consists of: its manifest, checked field by field when it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from pyimportance.errors import DataError
+from pyimportance.io import storage
+from pyimportance.io.meter import Meter
+
+FORMAT: Final = "pyimportance-shards"
+VERSION: Final = 1
+POINTER: Final = "manifest.json"
+"""The file that names the current generation; replaced last."""
+
+_LIMIT = 1 << 62  # no honest count or size comes near; sums of a few stay within int64
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """One tar: ``path`` relative to the root, its bytes, samples in it, CRC32C of the whole file.
+
+    ``live`` of its samples belong to this generation; the score range is theirs (None: no score is known).
+    ``bin`` is the bin it was written for.
+    """
+
+    path: str
+    nbytes: int
+    samples: int
+    crc32c: int
+    worker: int
+    bin: int
+    live: int
+    score_min: float | None
+    score_max: float | None
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """The index of a worker's live samples."""
+
+    path: str
+    nbytes: int
+    samples: int
+    crc32c: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A generation. ``job`` is the digest of what it was made from (data, partition, options)."""
+
+    generation: int
+    parent: int | None
+    job: str
+    source_files: tuple[str, ...]
+    source_digest: str
+    measure: str
+    descending: bool
+    policy: str
+    seed: int
+    workers: int
+    bins: int
+    samples: int
+    shard_bytes: int
+    indexes: tuple[IndexInfo, ...]
+    shards: tuple[ShardInfo, ...]
+
+    def encode(self) -> bytes:
+        """The bytes of the file. Equal manifests give equal bytes."""
+        return _to_json({"format": FORMAT, "version": VERSION, **asdict(self)})
+
+
+def manifest_name(generation: int) -> str:
+    return f"manifest-{generation:06d}.json"
+
+
+def index_name(worker: int, generation: int) -> str:
+    return f"{worker_directory(worker)}/index-{generation:06d}.arrow"
+
+
+def shard_name(worker: int, generation: int, bin_: int, number: int) -> str:
+    return f"{worker_directory(worker)}/g{generation:06d}-bin{bin_:02d}-{number:06d}.tar"
+
+
+def worker_directory(worker: int) -> str:
+    return f"worker-{worker:03d}"
+
+
+def encode_pointer(generation: int, manifest: bytes) -> bytes:
+    name = manifest_name(generation)
+    sha256 = hashlib.sha256(manifest).hexdigest()
+    return _to_json(
+        {"format": FORMAT, "version": VERSION, "generation": generation, "manifest": name, "sha256": sha256}
+    )
+
+
+def read_pointer(root: str, meter: Meter | None = None) -> tuple[int, str]:
+    """(current generation, SHA-256 of its manifest). Raises DataError."""
+    path = os.path.join(root, POINTER)
+    fields = _Fields(storage.read_whole(path, meter, "index"), path)
+    generation = fields.integer("generation")
+    if fields.text("manifest") != manifest_name(generation):
+        fields.fail("manifest", f"must be {manifest_name(generation)!r}")
+    return generation, fields.text("sha256", _SHA256)
+
+
+def read_manifest(root: str, generation: int, meter: Meter | None = None) -> tuple[Manifest, str]:
+    """(the manifest, the SHA-256 of its bytes). Untrusted: raises DataError naming file and field."""
+    path = os.path.join(root, manifest_name(generation))
+    data = storage.read_whole(path, meter, "index")
+    return _decode(_Fields(data, path), generation), hashlib.sha256(data).hexdigest()
+
+
+def _decode(f: _Fields, generation: int) -> Manifest:
+    if f.integer("generation") != generation:
+        f.fail("generation", f"must be {generation}, as the file's name says")
+    workers, bins = f.integer("workers", low=1), f.integer("bins", low=1)
+    indexes = tuple(_decode_index(g) for g in f.items("indexes"))
+    shards = tuple(_decode_shard(g, workers, bins) for g in f.items("shards"))
+    if len(indexes) != workers:
+        f.fail("indexes", f"must hold one entry per worker ({workers})")
+    manifest = Manifest(
+        generation=generation,
+        parent=None if f.get("parent") is None else f.integer("parent"),
+        job=f.text("job", _SHA256),
+        source_files=tuple(f.strings("source_files")),
+        source_digest=f.text("source_digest", _SHA256),
+        measure=f.text("measure"),
+        descending=f.flag("descending"),
+        policy=f.text("policy"),
+        seed=f.integer("seed", low=-_LIMIT),
+        workers=workers,
+        bins=bins,
+        samples=f.integer("samples"),
+        shard_bytes=f.integer("shard_bytes", low=1),
+        indexes=indexes,
+        shards=shards,
+    )
+    for name, total in (
+        ("indexes", sum(i.samples for i in indexes)),
+        ("shards", sum(s.live for s in shards)),
+    ):
+        if total != manifest.samples:
+            f.fail(name, f"add up to {total} samples; 'samples' says {manifest.samples}")
+    for w, index in enumerate(indexes):
+        live = sum(s.live for s in shards if s.worker == w)
+        if live != index.samples:
+            f.fail("shards", f"of worker {w} hold {live} live samples; its index {index.samples}")
+    paths = [s.path for s in shards] + [i.path for i in indexes]
+    if len(set(paths)) != len(paths):
+        f.fail("shards", "name a file twice")
+    return manifest
+
+
+def _decode_index(f: _Fields) -> IndexInfo:
+    crc = f.integer("crc32c", high=0xFFFFFFFF)
+    return IndexInfo(f.relative_path("path"), f.integer("nbytes"), f.integer("samples"), crc)
+
+
+def _decode_shard(f: _Fields, workers: int, bins: int) -> ShardInfo:
+    shard = ShardInfo(
+        path=f.relative_path("path"),
+        nbytes=f.integer("nbytes"),
+        samples=f.integer("samples"),
+        crc32c=f.integer("crc32c", high=0xFFFFFFFF),
+        worker=f.integer("worker", high=workers - 1),
+        bin=f.integer("bin", high=bins - 1),
+        live=f.integer("live"),
+        score_min=f.number("score_min"),
+        score_max=f.number("score_max"),
+    )
+    if shard.live > shard.samples:
+        f.fail("live", f"must be at most 'samples' ({shard.samples})")
+    return shard
+
+
+class _Fields:
+    """A JSON object whose fields are taken out one by one, each with its check."""
+
+    def __init__(self, data: bytes | dict[str, Any], path: str, where: str = "") -> None:
+        self.path, self.where = path, where
+        if isinstance(data, dict):
+            self.fields = data
+            return
+        try:
+            fields: Any = json.loads(data)
+        except (ValueError, RecursionError) as e:
+            raise DataError(f"is no JSON ({e})", path=path) from None
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            raise DataError(f"is no manifest of pyimportance (no 'format': {FORMAT!r})", path=path)
+        if fields.get("version") != VERSION:
+            got = fields.get("version")
+            raise DataError(f"has format version {got!r}; this release reads {VERSION}", path=path)
+        self.fields = fields
+
+    def fail(self, name: str, problem: str) -> None:
+        got = repr(self.fields.get(name))
+        got = got if len(got) <= 80 else got[:77] + "..."
+        raise DataError(f"field {self.where + name!r}: {problem}; got {got}", path=self.path)
+
+    def get(self, name: str) -> Any:
+        if name not in self.fields:
+            raise DataError(f"field {self.where + name!r} is missing", path=self.path)
+        return self.fields[name]
+
+    def integer(self, name: str, low: int = 0, high: int = _LIMIT) -> int:
+        value = self.get(name)
+        if type(value) is not int or not low <= value <= high:
+            self.fail(name, f"must be an integer from {low} to {high}")
+        return int(value)
+
+    def number(self, name: str) -> float | None:
+        value = self.get(name)
+        if value is None:
+            return None
+        if type(value) not in (int, float) or math.isnan(value):
+            self.fail(name, "must be a number or null")
+        return float(value)
+
+    def text(self, name: str, pattern: re.Pattern[str] | None = None) -> str:
+        value = self.get(name)
+        if not isinstance(value, str) or (pattern is not None and not pattern.fullmatch(value)):
+            self.fail(name, "must be text" + (f" like {pattern.pattern}" if pattern else ""))
+        return str(value)
+
+    def flag(self, name: str) -> bool:
+        if not isinstance(self.get(name), bool):
+            self.fail(name, "must be true or false")
+        return bool(self.get(name))
+
+    def relative_path(self, name: str) -> str:
+        path = self.text(name)
+        parts = path.split("/")
+        if not path or "\0" in path or "\\" in path or any(p in ("", ".", "..") for p in parts):
+            self.fail(name, "must be a relative path without '.' or '..'")
+        return path
+
+    def strings(self, name: str) -> list[str]:
+        values = self.get(name)
+        if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+            self.fail(name, "must be a list of texts")
+        return list(values)
+
+    def items(self, name: str) -> list[_Fields]:
+        values = self.get(name)
+        if not isinstance(values, list) or not all(isinstance(v, dict) for v in values):
+            self.fail(name, "must be a list of objects")
+        return [_Fields(v, self.path, f"{self.where}{name}[{i}].") for i, v in enumerate(values)]
+
+
+def _to_json(fields: dict[str, Any]) -> bytes:
+    return (json.dumps(fields, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()

@@ -1,0 +1,207 @@
+"""SampleIndex: where every sample lies, and each of its parts, in sources and in our own shards."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pyimportance.errors import ArgumentError
+from pyimportance.shards import keys
+
+BLOCK = 512  # of a tar: headers and payloads start at multiples of it
+
+
+@dataclass(frozen=True, eq=False)
+class SampleIndex:
+    """N samples in F files, with P parts in all. Arrays are made read-only.
+
+    files       paths of the tars
+    file_bytes  int64 [F] their sizes
+    ids         int64 [N] sample ids, distinct; 0..N-1 for a source
+    keys        pyarrow large_string [N]
+    file        int32 [N] which file, ascending
+    offset      int64 [N] of the sample's first header
+    nbytes      int64 [N] headers, payloads and padding
+    extensions  distinct extensions, lower case, without the leading dot
+    part_start  int64 [N + 1]: sample i has the parts part_start[i] to part_start[i + 1]
+    part_ext    int32 [P] into extensions
+    part_offset int64 [P] of the payload in the file
+    part_size   int64 [P] of the payload in bytes
+    score       float32 [N], or None if not known
+    bin         int32 [N], or None if there are none
+
+    Raises ArgumentError where the arrays do not fit together or a part lies outside its sample or file.
+    """
+
+    files: tuple[str, ...]
+    file_bytes: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    keys: Any
+    file: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    nbytes: NDArray[np.int64]
+    extensions: tuple[str, ...]
+    part_start: NDArray[np.int64]
+    part_ext: NDArray[np.int32]
+    part_offset: NDArray[np.int64]
+    part_size: NDArray[np.int64]
+    score: NDArray[np.float32] | None = None
+    bin: NDArray[np.int32] | None = None
+
+    def __post_init__(self) -> None:
+        N, P, F = len(self.ids), len(self.part_ext), len(self.files)
+        shapes: dict[str, tuple[type[np.generic], int]] = {
+            "file_bytes": (np.int64, F),
+            "ids": (np.int64, N),
+            "file": (np.int32, N),
+            "offset": (np.int64, N),
+            "nbytes": (np.int64, N),
+            "part_start": (np.int64, N + 1),
+            "part_ext": (np.int32, P),
+            "part_offset": (np.int64, P),
+            "part_size": (np.int64, P),
+            "score": (np.float32, N),
+            "bin": (np.int32, N),
+        }
+        for name, (dtype, length) in shapes.items():
+            array = getattr(self, name)
+            if array is None:
+                continue
+            if array.dtype != dtype or array.shape != (length,):
+                raise ArgumentError(
+                    f"{name} is {array.dtype} {list(array.shape)}; "
+                    f"expected {np.dtype(dtype).name} [{length}] for {N} samples, {P} parts, {F} files"
+                )
+            array.setflags(write=False)
+        if self.keys.type != pa.large_string() or len(self.keys) != N or self.keys.null_count:
+            raise ArgumentError(f"keys must be {N} large_strings without nulls; got {self.keys.type}")
+        self._check_values()
+
+    def _check_values(self) -> None:
+        N, P = len(self.ids), len(self.part_ext)
+        _require(len(set(self.extensions)) == len(self.extensions), "extensions repeat")
+        _require((self.file_bytes >= 0).all(), "file_bytes holds a negative size")
+        _require(
+            ((self.part_ext >= 0) & (self.part_ext < len(self.extensions))).all(), "part_ext out of range"
+        )
+        _require((self.ids >= 0).all(), "ids holds a negative id")
+        _require(
+            self.part_start[0] == 0 and self.part_start[N] == P and (np.diff(self.part_start) > 0).all(),
+            "part_start must rise from 0 to the number of parts, each sample having one or more",
+        )
+        if N == 0:
+            return
+        _require((np.diff(self.file) >= 0).all(), "file must be ascending")
+        _require(self.file[0] >= 0 and self.file[-1] < len(self.files), "file out of range")
+        # Comparisons by subtraction, so that no sum of two hostile numbers can overflow.
+        end_of_file = self.file_bytes[self.file]
+        _require(
+            ((self.offset >= 0) & (self.nbytes > 0) & (self.offset <= end_of_file)).all()
+            and (self.nbytes <= end_of_file - self.offset).all(),
+            "a sample lies outside its file",
+        )
+        _require(
+            ((self.offset % BLOCK == 0) & (self.nbytes % BLOCK == 0)).all(), "a sample is not on a tar block"
+        )
+        counts = np.diff(self.part_start)
+        first, end = np.repeat(self.offset, counts), np.repeat(self.offset + self.nbytes, counts)
+        _require(
+            ((self.part_offset >= first) & (self.part_offset <= end) & (self.part_size >= 0)).all()
+            and (self.part_size <= end - self.part_offset).all(),
+            "a part lies outside its sample",
+        )
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return (
+            f"SampleIndex({self.num_samples} samples, {len(self.part_ext)} parts of {len(self.extensions)} "
+            f"extensions, {int(self.nbytes.sum())} bytes in {len(self.files)} files)"
+        )
+
+    def key(self, row: int) -> str:
+        return str(self.keys[row].as_py())
+
+    def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row of each id. Raises ArgumentError saying how many ids are not here, and the first."""
+        ids = np.asarray(ids, np.int64)
+        if self.num_samples == 0:
+            found = np.zeros(ids.shape, bool)
+            rows = np.zeros(ids.shape, np.int64)
+        else:
+            order, ordered = self._by_id
+            place = np.minimum(np.searchsorted(ordered, ids), self.num_samples - 1)
+            found = ordered[place] == ids
+            rows = place if order is None else order[place]
+        if not found.all():
+            missing = ids[~found]
+            raise ArgumentError(
+                f"{len(missing)} of {len(ids)} ids are not among the {self.num_samples} samples; "
+                f"the first is {int(missing[0])}"
+            )
+        return rows
+
+    @cached_property
+    def _by_id(self) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+        """(rows in order of id, ids in order); the rows are None where they are in order already."""
+        if (np.diff(self.ids) > 0).all():
+            return None, self.ids
+        order = np.argsort(self.ids, kind="stable")
+        ordered = self.ids[order]
+        if (twice := np.flatnonzero(np.diff(ordered) == 0)).size:
+            raise ArgumentError(f"ids holds {int(ordered[twice[0]])} twice")
+        return order, ordered
+
+    @cached_property
+    def relative_files(self) -> tuple[str, ...]:
+        """``files`` seen from the directory they have in common: the same on every machine."""
+        if not self.files:
+            return ()
+        parents = [os.path.dirname(os.path.abspath(f)) for f in self.files]
+        common = os.path.commonpath(parents)
+        return tuple(os.path.relpath(os.path.abspath(f), common) for f in self.files)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of names, keys and positions: the same data gives the same digest anywhere."""
+        state = hashlib.sha256(b"pyimportance sample index 1\0")
+        starts, text = keys.to_buffers(self.keys)
+        blobs = ["\0".join(self.relative_files).encode(), "\0".join(self.extensions).encode()]
+        blobs += [starts.tobytes(), text.tobytes()]
+        columns = ["file_bytes", "ids", "file", "offset", "nbytes"]
+        columns += ["part_start", "part_ext", "part_offset", "part_size"]
+        blobs += [getattr(self, name).tobytes() for name in columns]
+        for blob in blobs:
+            state.update(len(blob).to_bytes(8, "little"))
+            state.update(blob)
+        return state.hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes an Arrow IPC file, one record batch per tar, with ``files`` as they stand here."""
+        from pyimportance.shards.index_file import write_index
+
+        write_index(self, path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> SampleIndex:
+        """Reads what `save` wrote. Raises DataError if it is damaged or something else."""
+        from pyimportance.shards.index_file import read_index
+
+        return read_index(path)
+
+
+def _require(holds: Any, problem: str) -> None:
+    if not holds:
+        raise ArgumentError(problem)

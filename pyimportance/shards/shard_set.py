@@ -1,0 +1,143 @@
+"""ShardSet: one generation of shards, opened. Everything read from disk here is untrusted."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io.meter import Meter
+from pyimportance.shards.manifest import Manifest, ShardInfo, read_manifest, read_pointer
+from pyimportance.shards.sample_index import SampleIndex
+
+
+@dataclass(frozen=True, eq=False)
+class ShardSet:
+    """Get one from `ShardSet.open`, `write_shards` or `repartition`.
+
+    root    absolute path of the directory
+    digest  SHA-256 (hex) of the generation's manifest: equal digests, equal shards
+    """
+
+    root: str
+    manifest: Manifest
+    digest: str
+
+    @staticmethod
+    def open(
+        path: str | os.PathLike[str], *, generation: int | None = None, meter: Meter | None = None
+    ) -> ShardSet:
+        """Opens the current generation in a directory, or the one asked for.
+
+        Reads manifests only (tier "index"). Raises DataError naming file and field where one is not sound,
+        and where there is no finished set.
+        """
+        root = os.path.abspath(os.fspath(path))
+        if not os.path.isdir(root):
+            raise DataError("is no directory of shards", path=root)
+        if not os.path.exists(os.path.join(root, "manifest.json")):
+            raise DataError("holds no manifest.json: no shards, or their writing was not finished", path=root)
+        current, sha256 = read_pointer(root, meter)
+        wanted = current if generation is None else generation
+        manifest, digest = read_manifest(root, wanted, meter)
+        if wanted == current and digest != sha256:
+            raise DataError(
+                f"has SHA-256 {digest}; manifest.json says {sha256}",
+                path=os.path.join(root, f"manifest-{wanted:06d}.json"),
+            )
+        return ShardSet(root, manifest, digest)
+
+    @property
+    def generation(self) -> int:
+        return self.manifest.generation
+
+    @property
+    def workers(self) -> int:
+        return self.manifest.workers
+
+    @property
+    def bins(self) -> int:
+        return self.manifest.bins
+
+    @property
+    def num_samples(self) -> int:
+        """Live samples: those that belong to this generation."""
+        return self.manifest.samples
+
+    @property
+    def measure(self) -> str:
+        return self.manifest.measure
+
+    @property
+    def policy(self) -> str:
+        return self.manifest.policy
+
+    @property
+    def shards(self) -> tuple[ShardInfo, ...]:
+        return self.manifest.shards
+
+    def __repr__(self) -> str:
+        return (
+            f"ShardSet({self.root!r}, generation {self.generation}: {self.num_samples} samples, "
+            f"{self.workers} workers x {self.bins} bins, {len(self.shards)} shards, "
+            f"by {self.measure}, {self.policy})"
+        )
+
+    def path_of(self, name: str) -> str:
+        """The absolute path of a file of the set. Raises DataError if a link leads out of the root."""
+        path = os.path.join(self.root, name)
+        real_root, real = os.path.realpath(self.root), os.path.realpath(path)
+        if os.path.commonpath([real_root, real]) != real_root:
+            raise DataError(f"leads out of {self.root}, to {real}", path=path)
+        return path
+
+    def index(self, worker: int, meter: Meter | None = None) -> SampleIndex:
+        """A worker's live samples, shard by shard; ids are those of the source, files absolute paths.
+
+        Raises ArgumentError for a worker that does not exist, DataError where the index does not fit the
+        manifest.
+        """
+        if not 0 <= worker < self.workers:
+            raise ArgumentError(f"worker is {worker}; this set has workers 0 to {self.workers - 1}")
+        from pyimportance.shards.index_file import read_index
+
+        info = self.manifest.indexes[worker]
+        path = self.path_of(info.path)
+        index = read_index(path, meter, crc32c=info.crc32c)
+        expected = [(s.path, s.nbytes, s.live) for s in self.shards if s.worker == worker]
+        live = np.bincount(index.file, minlength=len(index.files)).tolist()
+        if list(zip(index.files, index.file_bytes.tolist(), live, strict=True)) != expected:
+            raise DataError("lists other shards than the manifest", path=path)
+        if index.bin is None or ((index.bin < 0) | (index.bin >= self.bins)).any():
+            raise DataError(f"column 'bin' is missing or leaves 0 to {self.bins - 1}", path=path)
+        return replace(index, files=tuple(self.path_of(name) for name in index.files))
+
+    def worker_of(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The worker that holds each id; -1 where nobody does."""
+        ids = np.asarray(ids, np.int64)
+        if self.num_samples == 0:
+            return np.full(ids.shape, -1, np.int32)
+        ordered, holder = self._holders
+        place = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)
+        return np.where(ordered[place] == ids, holder[place], np.int32(-1)).astype(np.int32)
+
+    @cached_property
+    def _holders(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """(every live id, ascending; the worker that holds it)"""
+        ids = [self.index(w).ids for w in range(self.workers)]
+        every = np.concatenate(ids)
+        order = np.argsort(every, kind="stable")
+        holder = np.repeat(np.arange(self.workers, dtype=np.int32), [len(i) for i in ids])
+        ordered = every[order]
+        if (twice := np.flatnonzero(np.diff(ordered) == 0)).size:
+            at = order[twice[0] : twice[0] + 2]
+            raise DataError(
+                f"holds sample {int(ordered[twice[0]])} twice, for workers "
+                f"{holder[at[0]]} and {holder[at[1]]}",
+                path=self.root,
+            )
+        return ordered, holder[order]

@@ -1,0 +1,66 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyimportance import DataError, OutputError
+from pyimportance.io import atomic
+
+
+def test_writes_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    atomic.write_bytes(path, b"one")
+    atomic.write_bytes(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def write_half(path: Path, error: BaseException) -> None:
+    with atomic.writing(path) as file:
+        file.write(b"half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [DataError("bad", path="x"), KeyboardInterrupt(), ValueError("no")])
+def test_a_failing_block_leaves_the_old_file(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(type(error)):
+        write_half(path, error)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_missing_directory_is_an_output_error(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "a.bin"
+    with pytest.raises(OutputError, match=r"a\.bin: cannot be written \(No such file or directory\)"):
+        atomic.write_bytes(path, b"x")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be made"):
+        atomic.make_directory(tmp_path / "file" / "below")
+
+
+def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys\n"
+        "from pyimportance.io import atomic\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        f"atomic.write_bytes({str(tmp_path / 'big')!r}, bytes(2000))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "OutputError" in result.stderr
+    assert "big: cannot be written (File too large)" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
+
+
+def test_temporary_names_are_recognised() -> None:
+    assert atomic.temporary_of("a.tar.0123abcd.tmp") == "a.tar"
+    assert atomic.temporary_of("a.tar") is None
+    assert atomic.temporary_of("a.tar.0123abcx.tmp") is None

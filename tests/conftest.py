@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines under load miss deadlines; a test that is too slow meets pytest's own timeout.
+settings.register_profile("pyimportance", deadline=None)
+settings.load_profile("pyimportance")
 
 
 @pytest.fixture(scope="session")

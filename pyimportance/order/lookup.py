@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pyimportance.errors import ArgumentError
+
 # A table indexed by id is built when it needs at most this many slots per sample.
 _SLOTS_PER_SAMPLE = 4
 
@@ -26,8 +28,9 @@ class IdMap:
     def __call__(self, ids: npt.ArrayLike) -> npt.NDArray[np.int32]:
         """int32, the shape of ``ids`` (integers): the value of each id, -1 where it is unknown."""
         wanted = np.asarray(ids)
-        if wanted.dtype.kind == "u":  # ids above 2**63 would wrap to negative ones, which are unknown as well
-            wanted = wanted.astype(np.int64)
+        if wanted.size and wanted.dtype.kind not in "iu":
+            raise ArgumentError(f"ids: {wanted.dtype}; sample ids are integers")
+        wanted = wanted.astype(np.int64, copy=False)  # uint64 from 2**63 wraps to negative: unknown as well
         unknown = self._table.size - 1
         if self._sorted is None:
             slots = np.where((wanted >= 0) & (wanted < unknown), wanted, unknown)

@@ -13,7 +13,7 @@ from pyimportance.errors import ArgumentError
 from pyimportance.order.argsort import argsort
 from pyimportance.order.matching import match
 from pyimportance.order.policies.registry import resolve
-from pyimportance.order.values import HasOwners, Partition, check_sizes
+from pyimportance.order.values import HasOwners, Partition, check_groups, check_sizes
 
 __all__ = ["NaNScoresWarning", "Partition", "ScoresLike", "partition"]
 
@@ -70,6 +70,7 @@ def partition(
     """
     workers = _check_count("workers", workers, 1)
     bins = _check_count("bins", bins, 1)
+    check_groups(workers, bins)
     seed = _check_count("seed", seed, 0)
     chosen, arguments, policy_text = resolve(policy, options)
     values = np.asarray(scores.values)

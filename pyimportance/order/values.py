@@ -51,10 +51,7 @@ class Partition:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.workers < 1 or self.bins < 1 or self.workers * self.bins >= 2**31:
-            raise ArgumentError(
-                f"workers={self.workers}, bins={self.bins}: must be at least 1, their product below 2**31"
-            )
+        check_groups(self.workers, self.bins)
         self._freeze("order", np.int64)
         self._freeze("offsets", np.int64)
         if self.values is not None:
@@ -173,6 +170,12 @@ class Partition:
             f"Partition({self.num_samples} samples, workers={self.workers}, bins={self.bins}, "
             f"policy={self.policy!r}, measure={self.measure!r}, seed={self.seed})"
         )
+
+
+def check_groups(workers: int, bins: int) -> None:
+    """ArgumentError unless both are at least 1 and group numbers fit int32."""
+    if workers < 1 or bins < 1 or workers * bins >= 2**31:
+        raise ArgumentError(f"workers={workers}, bins={bins}: must be at least 1, their product below 2**31")
 
 
 def check_sizes(sizes: npt.ArrayLike, num_samples: int) -> npt.NDArray[np.int64]:

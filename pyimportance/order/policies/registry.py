@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
-from pyimportance.order.policies import blocks, random, snake, stripes
+from pyimportance.order.policies import blocks, random, snake, sticky, stripes
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ POLICIES: Mapping[str, Policy] = {
     "stripes": Policy(stripes.assign),
     "blocks": Policy(blocks.assign),
     "snake": Policy(snake.assign),
+    "sticky": Policy(sticky.assign, {"k": 16}),
 }
 
 

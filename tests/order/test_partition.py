@@ -1,0 +1,189 @@
+"""partition(): properties every policy has, and the wrong arguments it refuses."""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyimportance import ArgumentError, Partition, partition
+from pyimportance.order.partition import NaNScoresWarning
+from pyimportance.order.policies.registry import policies
+
+
+def scores(values: Any, ids: Any = None, descending: bool = True) -> Any:
+    ids = None if ids is None else np.asarray(ids, np.int64)
+    values = np.asarray(values, np.float32)
+    return SimpleNamespace(ids=ids, values=values, measure="loss_mean", descending=descending)
+
+
+# Few distinct values, so that ties are everywhere; NaN and infinities among them.
+VALUES = st.lists(
+    st.sampled_from([0.0, -0.0, 1.0, 2.0, 3.0, np.inf, -np.inf, np.nan]), min_size=1, max_size=70
+)
+POLICY = st.sampled_from([("sticky", {"k": 1}), ("sticky", {"k": 3}), *((name, {}) for name in policies())])
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[Any, int, int]:
+    values = draw(VALUES.filter(lambda v: not np.isnan(v).all()))
+    gaps = draw(st.lists(st.integers(1, 2**33), min_size=len(values), max_size=len(values)))
+    ids = draw(st.sampled_from([None, np.cumsum(gaps)]))
+    return scores(values, ids, draw(st.booleans())), draw(st.integers(1, 9)), draw(st.integers(1, 5))
+
+
+def quiet(*args: Any, **options: Any) -> Partition:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NaNScoresWarning)
+        return partition(*args, **options)
+
+
+def by_importance(s: Any) -> list[int]:
+    """The order of importance by Python's own sort: NaN last, ties by id."""
+    ids = range(s.values.size) if s.ids is None else s.ids.tolist()
+    sign = -1 if s.descending else 1
+    return [
+        i
+        for _, _, i in sorted(
+            (bool(np.isnan(v)), 0 if np.isnan(v) else sign * v, i) for v, i in zip(s.values, ids, strict=True)
+        )
+    ]
+
+
+@given(problems(), POLICY, st.data())
+def test_every_policy(problem: Any, policy: Any, data: st.DataObject) -> None:
+    s, workers, bins = problem
+    name, options = policy
+    n = s.values.size
+    holders = st.lists(st.integers(-1, workers + 1), min_size=n, max_size=n).map(
+        lambda x: np.array(x, np.int32)
+    )
+    current = data.draw(st.one_of(st.none(), holders))
+    p = quiet(s, workers, policy=name, bins=bins, current=current, **options)
+
+    ranks = {i: rank for rank, i in enumerate(by_importance(s))}
+    assert sorted(p.order.tolist()) == sorted(ranks)  # every sample exactly once
+    counts = p.counts
+    assert np.ptp(counts.sum(axis=1)) <= 1
+    for w in range(workers):
+        assert np.ptp(counts[w]) <= 1
+        mine = [ranks[i] for i in p.worker(w).tolist()]
+        assert mine == sorted(mine)  # most important first, through the bins
+        for b in range(bins):
+            assert (p.worker_of(p.group(w, b)) == w).all()
+            assert (p.bin_of(p.group(w, b)) == b).all()
+    by_id = dict(zip(range(n) if s.ids is None else s.ids.tolist(), s.values, strict=True))
+    assert p.values is not None
+    np.testing.assert_array_equal(p.values, [by_id[i] for i in p.order.tolist()])
+
+    again = quiet(s, workers, policy=name, bins=bins, current=current, **options)
+    np.testing.assert_array_equal(p.order, again.order)
+    np.testing.assert_array_equal(p.offsets, again.offsets)
+
+
+@given(problems())
+def test_stripes_blocks_snake_formulas(problem: Any) -> None:
+    s, n, _ = problem
+    order = by_importance(s)
+    N = len(order)
+    stripes, blocks, snake = (quiet(s, n, policy=name) for name in ("stripes", "blocks", "snake"))
+    for w in range(n):
+        assert stripes.worker(w).tolist() == order[w::n]
+        assert blocks.worker(w).tolist() == order[w * N // n : (w + 1) * N // n]
+        turns = [i for turn in range(N // n + 1) for i in [turn * n + (w if turn % 2 == 0 else n - 1 - w)]]
+        assert snake.worker(w).tolist() == [order[i] for i in turns if i < N]
+
+
+def test_random_is_a_seeded_permutation_blind_to_scores() -> None:
+    rng = np.random.default_rng(1)
+    one, two = (scores(rng.random(1000)) for _ in range(2))
+    owners = partition(one, 7, policy="random", seed=3).worker_of(np.arange(1000))
+    np.testing.assert_array_equal(
+        owners, partition(two, 7, policy="random", seed=3).worker_of(np.arange(1000))
+    )
+    other = partition(one, 7, policy="random", seed=4).worker_of(np.arange(1000))
+    assert 0.08 < (owners == other).mean() < 0.21  # 1/7, give or take four standard deviations
+    # The stream is NumPy's frozen PCG64: these are the bytes of every machine and release.
+    assert (
+        partition(scores([0.0] * 12), 3, policy="random", seed=0).worker_of(np.arange(12)).tolist() == GOLDEN
+    )
+
+
+GOLDEN = [0, 0, 2, 1, 2, 1, 2, 1, 1, 2, 0, 0]
+
+
+def test_bins_beyond_the_samples_are_empty() -> None:
+    p = partition(scores([3.0, 1.0, 2.0]), 2, bins=4)
+    assert p.counts.tolist() == [[0, 1, 0, 1], [0, 0, 0, 1]]
+    assert p.group(0, 0).size == 0
+    assert p.worker(0).tolist() == [0, 1]
+
+
+def test_workers_beyond_the_samples_get_nothing() -> None:
+    for name in policies():
+        assert sorted(partition(scores([3.0, 1.0]), 5, policy=name).counts[:, 0].tolist()) == [0, 0, 0, 1, 1]
+
+
+def test_policy_and_seed_are_recorded() -> None:
+    p = partition(scores([1.0, 2.0], descending=False), 2, policy="sticky", k=3, seed=9)
+    assert (p.policy, p.seed, p.measure, p.descending) == ("sticky(k=3)", 9, "loss_mean", False)
+
+
+def test_nan_scores_come_last_counted_and_warned_about() -> None:
+    with pytest.warns(NaNScoresWarning, match="2 of 5 scores are NaN; these samples are ordered last"):
+        p = partition(scores([np.nan, 1.0, 2.0, np.nan, -np.inf]), 1)
+    assert p.order.tolist() == [2, 1, 4, 0, 3]
+
+
+def test_current_of_another_number_of_workers() -> None:
+    s = scores(np.arange(40.0))
+    before = partition(s, 8, policy="blocks")
+    after = partition(s, 4, policy="blocks", current=before)
+    # Worker i < 4 held ranks [5 i, 5 i + 5); blocks of ten match workers 0 or 1 and 2 or 3, the rest anyone.
+    moves = after.moved_from(before)
+    assert moves.samples.shape == (8, 4)
+    assert np.trace(moves.samples) == 10
+
+
+def test_current_may_be_anything_with_worker_of() -> None:
+    s = scores(np.arange(12.0), ids=np.arange(12) * 10)
+    before = partition(s, 3, policy="random", seed=5)
+    holders = before.worker_of(np.arange(12) * 10)
+    by_object = partition(s, 3, policy="sticky", k=2, current=before)
+    by_array = partition(s, 3, policy="sticky", k=2, current=holders)
+    np.testing.assert_array_equal(by_object.order, by_array.order)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"workers": 0}, "workers=0: must be at least 1"),
+        ({"workers": 2.5}, "workers=2.5: must be an integer"),
+        ({"bins": 0}, "bins=0: must be at least 1"),
+        ({"seed": -1}, "seed=-1: must be at least 0"),
+        ({"workers": 2**20, "bins": 2**11}, "workers=1048576, bins=2048: .* below 2\\*\\*31"),
+        (
+            {"policy": "stripe"},
+            "policy 'stripe' is unknown; allowed are random, stripes, blocks, snake, sticky",
+        ),
+        ({"k": 4}, "policy 'stripes' has no option 'k'; it takes none"),
+        ({"policy": "sticky", "n": 4}, "policy 'sticky' has no option 'n'; its options are k"),
+        ({"policy": "sticky", "k": 0}, "k=0: must be at least 1"),
+        ({"policy": "sticky", "k": "x"}, "k='x': must be an integer"),
+        ({"sizes": [1, 2]}, r"sizes: int64 of shape \[2\]; must be integers, one for each of 3 samples"),
+        ({"sizes": [1.0, 2.0, 3.0]}, r"sizes: float64 of shape \[3\]; must be integers"),
+        ({"sizes": [1, -2, 3]}, "sizes: -2 at position 1 is negative"),
+        ({"current": [0, 1]}, r"current: int64 of shape \[2\]; .* for each of 3 samples"),
+        ({"current": [0, -2, 1]}, "current: -2 at position 1; workers are >= 0, nobody is -1"),
+        ({"scores": scores([])}, "scores: there are none"),
+        ({"scores": scores([np.nan, np.nan])}, "scores: all 2 are NaN"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        partition(**{"scores": scores([1.0, 2.0, 3.0]), "workers": 2, **arguments})

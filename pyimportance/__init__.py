@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyimportance.account.report import IOReport as IOReport
     from pyimportance.errors import ArgumentError as ArgumentError
     from pyimportance.errors import DataError as DataError
     from pyimportance.errors import OutputError as OutputError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pyimportance.order.values import Partition as Partition
     from pyimportance.shards.sample_index import SampleIndex as SampleIndex
     from pyimportance.shards.shard_set import ShardSet as ShardSet
+    from pyimportance.train.batchnorm import pool_batchnorm as pool_batchnorm
     from pyimportance.train.schedule import Schedule as Schedule
 
 __version__ = "0.1.0"
@@ -28,6 +30,7 @@ __version__ = "0.1.0"
 _HOME = {
     "ArgumentError": "errors",
     "DataError": "errors",
+    "IOReport": "account.report",
     "OutputError": "errors",
     "Partition": "order.values",
     "PyimportanceError": "errors",
@@ -36,6 +39,7 @@ _HOME = {
     "partition": "order.partition",
     "SampleIndex": "shards.sample_index",
     "ShardSet": "shards.shard_set",
+    "pool_batchnorm": "train.batchnorm",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 (names are resolved by __getattr__)

@@ -1,0 +1,53 @@
+"""A step that may fail on one rank fails on all of them, instead of leaving the others waiting for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pyimportance.errors import PyimportanceError
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+
+def rank_and_size(group: torch.distributed.ProcessGroup | None = None) -> tuple[int, int]:
+    """This process's rank in the group and the group's size; (0, 1) without ``torch.distributed``."""
+    from torch import distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(group), dist.get_world_size(group)
+
+
+def together(
+    step: Callable[[], T], what: str, group: torch.distributed.ProcessGroup | None = None
+) -> list[T]:
+    """Runs ``step`` on every rank and returns all ranks' results (picklable), lowest rank first (collective).
+
+    Where it raises on any rank, every rank raises: the failing ones their own exception, the others a
+    PyimportanceError that names ``what``, the lowest failing rank and its message.
+    """
+    from torch import distributed as dist
+
+    rank, size = rank_and_size(group)
+    result: T | None = None
+    failure: Exception | None = None
+    try:
+        result = step()
+    except Exception as error:
+        failure = error
+    outcomes: list[Any] = [None] * size
+    mine = (None if failure is None else f"{type(failure).__name__}: {failure}", result)
+    if size > 1:
+        dist.all_gather_object(outcomes, mine, group=group)
+    else:
+        outcomes[rank] = mine
+    if failure is not None:
+        raise failure
+    for other, (message, _) in enumerate(outcomes):
+        if message is not None:
+            raise PyimportanceError(f"{what} failed on rank {other}: {message}")
+    return [result for _, result in outcomes]

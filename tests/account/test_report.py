@@ -1,0 +1,117 @@
+"""IOReport: sums, merging over ranks, JSON and the printed table."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from pyimportance import ArgumentError, IOReport, PyimportanceError
+from pyimportance.io.meter import TIERS, Meter
+
+
+def report(rank: int, **tiers: tuple[int, int]) -> IOReport:
+    meter = Meter()
+    for tier, (nbytes, requests) in tiers.items():
+        meter.add(tier, nbytes, requests)
+    return IOReport.of(meter, rank=rank)
+
+
+def test_sums_by_tier_and_rank() -> None:
+    both = report(1, origin=(100, 2), disk=(7, 1)).merge(report(0, origin=(11, 3), index=(5, 1)))
+    assert both.ranks == (0, 1)
+    assert both.bytes("origin") == 111
+    assert both.requests("origin") == 5
+    assert both.bytes("origin", rank=1) == 100
+    assert both.bytes(rank=0) == 16
+    assert both.bytes() == 123
+    assert both.bytes("cache") == 0
+
+
+def test_a_rank_in_both_is_added_and_baselines_merge() -> None:
+    mine = report(0, origin=(1, 1)).beside(lru=report(0, cache=(10, 1)))
+    theirs = report(0, origin=(2, 1)).beside(lru=report(1, cache=(20, 1)), full=report(1))
+    merged = mine.merge(theirs)
+    assert merged.ranks == (0,)
+    assert merged.bytes("origin") == 3
+    assert merged.baselines["lru"].bytes("cache") == 30
+    assert merged.baselines["lru"].ranks == (0, 1)
+    assert list(merged.baselines) == ["lru", "full"]
+
+
+def test_several_meters_of_a_rank_add_up() -> None:
+    one, two = Meter(), Meter()
+    one.add("disk", 2**40)
+    two.add("disk", 5, 4)
+    total = IOReport.of(one, two, rank=3)
+    assert (total.bytes("disk", rank=3), total.requests("disk")) == (2**40 + 5, 5)
+
+
+def test_a_report_does_not_follow_its_meter() -> None:
+    meter = Meter()
+    before = IOReport.of(meter)
+    direct = IOReport(meter.counts[None])
+    meter.add("origin", 3)
+    assert before.bytes() == direct.bytes() == 0
+    with pytest.raises(ValueError, match="read-only"):
+        direct.counts[0, 0, 0] = 1
+
+
+def test_json_there_and_back() -> None:
+    original = report(2, origin=(2**53 + 1, 3)).beside(vanilla=report(2, origin=(9, 9)))
+    text = original.to_json()
+    assert json.loads(text)["ranks"][0]["origin"] == {"bytes": 2**53 + 1, "requests": 3}
+    again = IOReport.from_json(text)
+    assert again.to_json() == text
+    assert again.ranks == (2,)
+
+
+@pytest.mark.parametrize("text", ["nonsense", "{}", '{"format": "other", "ranks": []}', "[]"])
+def test_other_json_is_refused(text: str) -> None:
+    with pytest.raises(PyimportanceError, match="not a pyimportance-io-report-v1"):
+        IOReport.from_json(text)
+
+
+def test_the_table_shows_ranks_total_and_baselines() -> None:
+    both = report(0, origin=(1_000, 2)).merge(report(1, origin=(234, 1)))
+    text = str(both.beside(vanilla=report(0, cache=(77, 7))))
+    lines = {line.split("│")[1].strip(): line for line in text.splitlines() if line.count("│") == 6}
+    assert "1,000 (2)" in lines["rank 0"]
+    assert "234 (1)" in lines["rank 1"]
+    assert "1,234 (3)" in lines["all ranks"]
+    assert "77 (7)" in lines["vanilla"]
+
+
+def test_no_ranks() -> None:
+    empty = IOReport(np.zeros((0, len(TIERS), 2), np.int64))
+    assert empty.ranks == ()
+    assert empty.bytes() == 0
+    assert IOReport.from_json(empty.to_json()).ranks == ()
+    assert empty.gather() is empty
+
+
+@pytest.mark.parametrize(
+    ("counts", "ranks", "message"),
+    [
+        (
+            np.zeros((1, 3, 2), np.int64),
+            None,
+            r"counts must be integers \[ranks, 4, 2\], got int64 \[1, 3, 2\]",
+        ),
+        (np.zeros((1, 4, 2)), None, "got float64"),
+        (np.full((1, 4, 2), -1), None, "counts holds -1"),
+        (np.zeros((2, 4, 2), np.int64), (1, 0), r"2 ascending numbers, one per row, got \(1, 0\)"),
+        (np.zeros((2, 4, 2), np.int64), (1,), "2 ascending numbers"),
+    ],
+)
+def test_bad_values(counts: np.ndarray, ranks: tuple[int, ...] | None, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        IOReport(counts, ranks)
+
+
+def test_unknown_tier_and_rank() -> None:
+    with pytest.raises(ArgumentError, match=r"tier must be one of .*, got .ram."):
+        report(0).bytes("ram")
+    with pytest.raises(ArgumentError, match=r"rank 5 is not in this report of ranks \(0,\)"):
+        report(0).bytes(rank=5)

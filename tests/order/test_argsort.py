@@ -1,0 +1,163 @@
+"""argsort against NumPy's stable sort, for every dtype, direction, number of threads and kind of array."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pyimportance import _C, ArgumentError, argsort
+from pyimportance.order.argsort import _argsort_torch
+
+DTYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?", ">f4", ">i8"]
+FEW = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, -np.nan, 1e-45, -1e-45, 3e38, -3e38]
+
+
+def oracle(values: np.ndarray, descending: bool) -> np.ndarray:
+    """A stable sort of the ranks of the distinct values, NaN after all others."""
+    missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.size, bool)
+    ranks = np.empty(values.size, np.int64)
+    ranks[~missing] = np.unique(values[~missing], return_inverse=True)[1]  # -0.0 and 0.0 are one
+    if descending:
+        ranks = -ranks
+    ranks[missing] = values.size
+    return np.argsort(ranks, kind="stable")
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> np.ndarray:
+    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
+    elements: Any = None
+    if dtype.kind == "f" and draw(st.booleans()):
+        few = [v for v in FEW if dtype.itemsize > 2 or not 65504 < abs(v) < np.inf]
+        elements = st.sampled_from([float(dtype.type(v)) for v in few])
+    values: np.ndarray = draw(hnp.arrays(dtype, st.integers(0, 200), elements=elements, fill=st.nothing()))
+    return values[:: draw(st.sampled_from([1, 2, -1, -3]))]
+
+
+@given(arrays(), st.booleans())
+def test_every_dtype(values: np.ndarray, descending: bool) -> None:
+    order = argsort(values, descending=descending)
+    assert order.dtype == np.int64
+    np.testing.assert_array_equal(order, oracle(values, descending))
+
+
+@given(
+    hnp.arrays(st.sampled_from(["f2", "f4", "f8", "i1", "i4", "i8", "u1", "u8"]), st.integers(0, 100)),
+    st.booleans(),
+)
+def test_torch_sorts_the_same(values: np.ndarray, descending: bool) -> None:
+    tensor = torch.from_numpy(values)
+    on_cpu = argsort(tensor, descending=descending)
+    assert on_cpu.dtype == torch.int64
+    np.testing.assert_array_equal(on_cpu.numpy(), oracle(values, descending))
+    np.testing.assert_array_equal(_argsort_torch(tensor, descending).numpy(), oracle(values, descending))
+
+
+def random_values(n: int, dtype: str, kind: str, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    if kind == "bits":  # every bit pattern, NaN payloads and denormals included
+        return rng.integers(0, 256, n * np.dtype(dtype).itemsize, np.uint8).view(dtype)
+    if kind == "ties":
+        return rng.integers(0, 3, n).astype(dtype)
+    return np.zeros(n, dtype) if kind == "equal" else np.arange(n)[::-1].astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8", "u4", "u8"])
+@pytest.mark.parametrize("kind", ["bits", "ties", "equal", "falling"])
+def test_sizes_around_blocks_and_any_number_of_threads(dtype: str, kind: str) -> None:
+    for n in (0, 1, 2, 31, 32, 33, 255, 256, 257, 2**16 - 1, 2**16, 3 * 2**16 + 1):
+        values = random_values(n, dtype, kind)
+        for descending in (False, True):
+            expected = oracle(values, descending)
+            for threads in (1, 2, 3, 7):
+                for wide in (False, True):
+                    order = _C.argsort(values, descending=descending, threads=threads, wide=wide)
+                    np.testing.assert_array_equal(order, expected)
+
+
+@pytest.mark.parametrize("byte", range(8))
+def test_passes_left_out(byte: int) -> None:
+    """Keys that vary in one byte, in two, in three ..: every way the two buffers can end up."""
+    rng = np.random.default_rng(byte)
+    for low in range(byte + 1):
+        span = (1 << 8 * (byte + 1 - low)) - 1
+        values = (rng.integers(0, span, 1000, np.uint64, endpoint=True) << np.uint64(8 * low)) | np.uint64(5)
+        for wide in (False, True):
+            order = _C.argsort(values, descending=False, threads=1, wide=wide)
+            np.testing.assert_array_equal(order, np.argsort(values, kind="stable"))
+
+
+def test_nan_is_last_and_zeros_are_equal_in_both_directions() -> None:
+    values = np.array([np.nan, 0.0, -0.0, -np.nan, np.inf, -np.inf, 0.0], np.float32)
+    assert argsort(values).tolist() == [4, 1, 2, 6, 5, 0, 3]
+    assert argsort(values, descending=False).tolist() == [5, 1, 2, 6, 4, 0, 3]
+
+
+def test_kinds_of_arrays() -> None:
+    assert argsort([1, 3, 2]).tolist() == [1, 2, 0]
+    assert argsort(torch.tensor([1.0, 3.0, 2.0], dtype=torch.bfloat16, requires_grad=True)).tolist() == [
+        1,
+        2,
+        0,
+    ]
+    assert argsort(torch.arange(6).reshape(2, 3)[:, 1]).tolist() == [1, 0]
+    read_only = np.arange(3.0)
+    read_only.flags.writeable = False
+    assert argsort(read_only).tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (np.zeros((2, 2)), "values: 2 axes; must have one"),
+        (torch.zeros(2, 2), "values: 2 axes; must have one"),
+        (np.zeros(2, complex), "values: complex128; must be floats or integers of at most 64 bits"),
+        (np.zeros(2, "M8[s]"), r"values: datetime64\[s\]; must be floats or integers"),
+        (["a"], "values: <U1; must be floats or integers"),
+        (torch.zeros(2, dtype=torch.complex64), "values: complex64; must be floats or integers"),
+    ],
+)
+def test_wrong_values(values: Any, text: str) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        argsort(values)
+
+
+def test_wrong_threads() -> None:
+    with pytest.raises(ArgumentError, match="threads=0: must be at least 1"):
+        argsort(np.zeros(2), threads=0)
+
+
+def test_native_refuses_other_dtypes_rather_than_copying() -> None:
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        _C.argsort(np.zeros(3, np.float16), descending=True, threads=1)  # type: ignore[type-var]
+
+
+def test_the_gil_is_released() -> None:
+    values = random_values(4_000_000, "f8", "bits")
+    ticks, done = 0, threading.Event()
+
+    def sort() -> None:
+        argsort(values, threads=1)
+        done.set()
+
+    thread = threading.Thread(target=sort)
+    thread.start()
+    while not done.wait(0.001):
+        ticks += 1
+    thread.join()
+    assert ticks > 10
+
+
+def test_sorting_arrays_does_not_load_torch() -> None:
+    code = "import sys, pyimportance; pyimportance.argsort([2, 1]); print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

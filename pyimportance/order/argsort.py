@@ -50,18 +50,10 @@ def argsort(
     """
     if threads is not None and threads < 1:
         raise ArgumentError(f"threads={threads}: must be at least 1")
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(values, torch.Tensor):
-        return _argsort_numpy(np.asarray(values), descending, threads)
-    if values.ndim != 1:
-        raise ArgumentError(f"values: {values.ndim} axes; must have one")
-    if values.device.type != "cpu":
-        return _argsort_torch(values, descending)
-    on_cpu = values.detach()
-    if on_cpu.dtype == torch.bfloat16:  # NumPy has no such dtype
-        on_cpu = on_cpu.float()
-    order: torch.Tensor = torch.from_numpy(_argsort_numpy(on_cpu.numpy(), descending, threads))
-    return order
+    loaded = sys.modules.get("torch")  # no tensor without it
+    if loaded is not None and isinstance(values, loaded.Tensor):
+        return _argsort_tensor(values, descending, threads)
+    return _argsort_numpy(np.asarray(values), descending, threads)
 
 
 def _argsort_numpy(values: npt.NDArray[Any], descending: bool, threads: int | None) -> npt.NDArray[np.int64]:
@@ -74,6 +66,19 @@ def _argsort_numpy(values: npt.NDArray[Any], descending: bool, threads: int | No
     if threads is None:
         threads = min(_usable_cpus(), _MOST_THREADS)
     return _C.argsort(np.ascontiguousarray(values, native), descending=descending, threads=threads)
+
+
+def _argsort_tensor(values: torch.Tensor, descending: bool, threads: int | None) -> torch.Tensor:
+    import torch
+
+    if values.ndim != 1:
+        raise ArgumentError(f"values: {values.ndim} axes; must have one")
+    if values.device.type != "cpu":
+        return _argsort_torch(values, descending)
+    values = values.detach()
+    if values.dtype == torch.bfloat16:  # NumPy has no such dtype
+        values = values.float()
+    return torch.from_numpy(_argsort_numpy(values.numpy(), descending, threads))
 
 
 def _usable_cpus() -> int:

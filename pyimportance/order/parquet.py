@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pyimportance.errors import ArgumentError, DataError, OutputError
+from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io.atomic import writing
+from pyimportance.io.storage import read_whole
 from pyimportance.order.values import Partition
 
 _METADATA = b"pyimportance.partition"
@@ -37,25 +36,8 @@ def save_partition(partition: Partition, path: str | PathLike[str]) -> None:
         columns["score"] = partition.values
     scalars = {"version": _VERSION, **{name: getattr(partition, name) for name in _SCALARS}}
     table = pa.table(columns).replace_schema_metadata({_METADATA: json.dumps(scalars)})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    _write_whole(Path(path), memoryview(sink.getvalue()))
-
-
-def _write_whole(path: Path, data: memoryview) -> None:
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    with writing(path) as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 def load_partition(path: str | PathLike[str]) -> Partition:
@@ -63,10 +45,9 @@ def load_partition(path: str | PathLike[str]) -> Partition:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    data = pa.BufferReader(read_whole(path))
     try:
-        table = pq.read_table(os.fspath(path), use_threads=False)
-    except FileNotFoundError:
-        raise DataError("no such file", path=path) from None
+        table = pq.read_table(data, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a Parquet file: {error}", path=path) from error
     scalars = _scalars(table.schema.metadata, path)

@@ -72,7 +72,7 @@ def test_it_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"absent\.parquet: no such file"):
+    with pytest.raises(DataError, match=r"absent\.parquet: does not exist"):
         Partition.load(tmp_path / "absent.parquet")
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyimportance.errors import DataError as DataError
     from pyimportance.errors import OutputError as OutputError
     from pyimportance.errors import PyimportanceError as PyimportanceError
+    from pyimportance.load.dataset import ImportanceDataset as ImportanceDataset
     from pyimportance.order.argsort import argsort as argsort
     from pyimportance.order.partition import partition as partition
     from pyimportance.order.values import Partition as Partition
@@ -31,6 +32,7 @@ _HOME = {
     "ArgumentError": "errors",
     "DataError": "errors",
     "IOReport": "account.report",
+    "ImportanceDataset": "load.dataset",
     "OutputError": "errors",
     "Partition": "order.values",
     "PyimportanceError": "errors",

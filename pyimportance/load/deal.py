@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import gcd
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,20 @@ class Share:
         if processes <= 1:
             return self
         mine = (np.arange(len(self)) // batch_size) % processes == process
-        return Share(self.worker[mine], self.position[mine], self.pad[mine])
+        return self._take(mine)
+
+    def by_worker(self) -> dict[int, Share]:
+        """The part of each worker that has one, in order."""
+        order = np.argsort(self.worker, kind="stable")
+        workers, starts = np.unique(self.worker[order], return_index=True)
+        ends = np.append(starts[1:], len(order))
+        return {
+            w: self._take(order[a:b])
+            for w, a, b in zip(workers.tolist(), starts.tolist(), ends.tolist(), strict=True)
+        }
+
+    def _take(self, which: NDArray[Any]) -> Share:
+        return Share(self.worker[which], self.position[which], self.pad[which])
 
 
 @dataclass(frozen=True)

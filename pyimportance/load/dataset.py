@@ -1,0 +1,293 @@
+"""ImportanceDataset: importance-grouped shards as a torch IterableDataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from operator import index
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch.utils.data
+from numpy.typing import NDArray
+
+from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io.meter import Meter
+from pyimportance.load.batch import batches
+from pyimportance.load.deal import Deal, Share
+from pyimportance.load.plan import Recipe, kept
+from pyimportance.load.reader import Files, Holding, Sample
+from pyimportance.load.shared import Assignment, Shared
+from pyimportance.load.state import from_state, to_state
+from pyimportance.shards.shard_set import ShardSet
+
+if TYPE_CHECKING:
+    from pyimportance.account.report import IOReport
+
+
+class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
+    """Each rank reads its own workers' shards; all ranks yield the same number of samples and batches.
+
+        dataset = ImportanceDataset("shards", batch_size=64)
+        loader = DataLoader(dataset, batch_size=64, num_workers=2, persistent_workers=True)
+        for epoch in range(epochs):
+            dataset.set_epoch(epoch)
+            for batch in loader: ...
+
+    A sample is a dict: ``__key__`` str, ``__url__`` str (path of its shard), ``__index__`` int (the sample
+    id, what Tracker.observe takes), ``__weight__`` float, ``__pad__`` bool (repeated only to make ranks
+    equal), and extension -> bytes. What a worker yields in an epoch is a function of (generation, seed,
+    epoch, worker); ranks, batch size and loader processes only divide it (load/deal.py).
+
+    Args:
+        shards: a ShardSet, or the path of one (its current generation).
+        batch_size: the DataLoader's batch size B. Whole batches are dealt to loader processes, so that the
+            DataLoader sees the same batches for any number of them, and none but the last is short. None
+            deals samples one by one: give it wherever the DataLoader makes batches.
+        batched: yield whole batches (load/batch.py says what is in one) for a DataLoader(batch_size=None).
+        rank, world_size: by default those of torch.distributed if it is initialised, else of the environment
+            (RANK, WORLD_SIZE), else 0 of 1. World size and workers must divide one another, else ``elastic``.
+        shuffle: False reads every bin in storage order, in every epoch the same.
+        seed: of the shuffling.
+        keep: read only the ceil(keep * n) most important samples of each worker, 0 < keep <= 1.
+        mix: "stratified" draws every batch from all bins in proportion; "sequential" reads bin after bin,
+            the most important first.
+        equalize: where ranks' shares differ, "pad" repeats samples of the short ones (marked), "drop" cuts
+            all to the shortest, "error" raises.
+        elastic: allow ranks that do not fit the workers; samples from others' shards count as "origin".
+        window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process
+            that reads for training holds twice that at the most.
+
+    Raises ArgumentError for options that are not allowed or do not fit the shards, DataError for shards that
+    are not sound; both at once, in the training process, and before a batch was yielded.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet | str | os.PathLike[str],
+        *,
+        batch_size: int | None = None,
+        batched: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        keep: float = 1.0,
+        mix: str = "stratified",
+        equalize: str = "pad",
+        elastic: bool = False,
+        window_bytes: int = 32 * 2**20,
+    ) -> None:
+        super().__init__()
+        if batched and batch_size is None:
+            raise ArgumentError("batched=True: give batch_size, the number of samples per batch")
+        self.rank, self.world_size = _placement(rank, world_size)
+        self.batch_size, self.batched = batch_size, batched
+        self._recipe = Recipe(seed, shuffle, mix, keep, window_bytes)
+        self._equalize, self._elastic = equalize, elastic
+        self._shared = Shared()
+        self._yielded = [0]
+        self._holdings: dict[int, Holding] = {}
+        self._shards: ShardSet | None = None
+        self._serial = 0
+        self._take_up(_opened(shards, self._shared.meter(None)), 0, None)
+
+    # -- what to read -------------------------------------------------------------------------------------
+
+    @property
+    def shards(self) -> ShardSet:
+        """The generation being read."""
+        if self._shards is None:  # a copy was sent elsewhere without it
+            told = self._shared.assignment()
+            meter = self._shared.meter(None)
+            self._shards = ShardSet.open(told.root, generation=told.generation, meter=meter)
+        return self._shards
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch that the next iteration reads, in loader processes as well, persistent ones included.
+
+        A position from `load_state_dict` stays while the epoch is the one it was saved in.
+        """
+        if (epoch := index(epoch)) < 0:
+            raise ArgumentError(f"epoch: got {epoch}; it must not be negative")
+        if epoch != self._epoch:
+            self._take_up(self.shards, epoch, None)
+
+    def set_shards(self, shards: ShardSet | str | os.PathLike[str]) -> None:
+        """Reads another generation (what `repartition` returned) from the next iteration on; same epoch."""
+        self._take_up(_opened(shards, self._shared.meter(None)), self._epoch, None)
+
+    def _take_up(self, shards: ShardSet, epoch: int, consumed: list[int] | None) -> None:
+        """Checks everything first, so that an error leaves the dataset as it was."""
+        deal = self._deal_of(shards, consumed)
+        holdings = self._holdings
+        if self._shards is None or shards.digest != self._shards.digest:
+            meter = self._shared.meter(None)
+            # Opened here as well as in spawned loader processes: errors show at once, forked ones inherit.
+            holdings = {w: self._hold(shards, w, meter) for w in deal.home(self.rank)}
+        self._serial += 1
+        position = tuple(deal.consumed.tolist())
+        self._shared.assign(
+            Assignment(self._serial, shards.root, shards.generation, shards.digest, epoch, position)
+        )
+        self._shards, self._holdings, self._deal, self._epoch = shards, holdings, deal, epoch
+        self._yielded = [0]
+
+    def _hold(self, shards: ShardSet, worker: int, meter: Meter) -> Holding:
+        return Holding(shards, worker, self._recipe, meter)
+
+    def _sizes(self, shards: ShardSet) -> list[int]:
+        return [kept(info.samples, self._recipe.keep) for info in shards.manifest.indexes]
+
+    def _deal_of(self, shards: ShardSet, consumed: list[int] | tuple[int, ...] | None) -> Deal:
+        sizes = np.array(self._sizes(shards), np.int64)
+        start = np.zeros_like(sizes) if consumed is None else np.array(consumed, np.int64)
+        batch = 1 if self.batch_size is None else self.batch_size
+        return Deal(sizes, self.world_size, batch, self._equalize, self._elastic, start)
+
+    # -- reading it ---------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Samples (batches where ``batched``) that the next iteration yields on this and on every rank."""
+        return self._deal.batches if self.batched else self._deal.length
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        info = torch.utils.data.get_worker_info()
+        if info is None:
+            meter, share = self._shared.meter(None), self._deal.share(self.rank)
+            self._yielded = [0]
+            return self._iterate(self._samples(share, meter), self._yielded)
+        meter = self._shared.meter(info.id)
+        self._follow(meter)
+        self._shared.start(info.id, self._serial)
+        share = self._deal.share(self.rank).process(info.id, info.num_workers, self._deal.batch_size)
+        return self._iterate(self._samples(share, meter), [0])
+
+    def _follow(self, meter: Meter) -> None:
+        """In a loader process: takes up what the training process assigned since."""
+        told = self._shared.assignment()
+        if self._shards is None or told.digest != self._shards.digest:
+            self._shards = ShardSet.open(told.root, generation=told.generation, meter=meter)
+            self._holdings = {}
+            if self._shards.digest != told.digest:
+                raise DataError(
+                    f"generation {told.generation} has digest {self._shards.digest}; "
+                    f"the training process reads {told.digest}",
+                    path=told.root,
+                )
+        self._serial, self._epoch = told.serial, told.epoch
+        self._deal = self._deal_of(self._shards, told.consumed)
+
+    def _samples(self, share: Share, meter: Meter) -> Iterator[Sample]:
+        """Opens what ``share`` is read from, now, and reads it as the samples are taken."""
+        home, files = self._deal.home(self.rank), Files(meter)
+        parts = share.by_worker()
+        room = max(1, 2 * self._recipe.window_bytes // max(1, len(parts)))
+        streams = {}
+        for w, part in parts.items():
+            if w not in self._holdings:
+                self._holdings[w] = self._hold(self.shards, w, meter)
+            plan, tier = self._holdings[w].plan(self._epoch), "disk" if w in home else "origin"
+            streams[w] = self._holdings[w].stream(plan, part, files, tier, room)
+        return _interleaved(share, streams, files)
+
+    def _iterate(self, samples: Iterator[Sample], yielded: list[int]) -> Iterator[dict[str, Any]]:
+        if self.batched:
+            for batch in batches(samples, self._deal.batch_size):
+                yielded[0] += len(batch["__index__"])
+                yield batch
+        else:
+            for sample in samples:
+                yielded[0] += 1
+                yield sample
+
+    # -- position and accounts ----------------------------------------------------------------------------
+
+    def state_dict(self, *, batches: int | None = None) -> dict[str, Any]:
+        """The position as a small dict of plain values, the same on every rank (load/state.py).
+
+        batches: how many batches of the current iteration the training loop has consumed. Needed where loader
+        processes read ahead of it, else counted here. Ranks are taken to be in step, as DDP keeps them.
+        """
+        if torch.utils.data.get_worker_info() is not None:
+            raise ArgumentError("state_dict: loader processes read ahead; call it in the training process")
+        yielded = self._yielded[0]
+        if batches is not None:
+            if self.batch_size is None:
+                raise ArgumentError("state_dict: batches= needs the batch_size argument of ImportanceDataset")
+            if not 0 <= batches <= self._deal.batches:
+                raise ArgumentError(f"batches: got {batches}; an iteration has {self._deal.batches}")
+            yielded = batches * self.batch_size
+        elif self._shared.started(self._serial):
+            raise ArgumentError(
+                "state_dict: loader processes read ahead of the training loop; say how many batches it "
+                "consumed, state_dict(batches=n)"
+            )
+        consumed = self._deal.after(yielded).tolist() if yielded else self._deal.consumed.tolist()
+        return to_state(self.shards.digest, self._recipe, self._epoch, consumed)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state_dict` was taken, on any world size, batch size and number of loader processes.
+
+        Over the whole job, every sample of the epoch is yielded exactly once (but for pads). The next
+        iteration, and `len`, cover the rest of the epoch. Raises ArgumentError for a state of other shards
+        or options.
+        """
+        epoch, consumed = from_state(state, self.shards.digest, self._recipe, self._sizes(self.shards))
+        self._take_up(self.shards, epoch, consumed)
+
+    def counts(self) -> NDArray[np.int64]:
+        """int64 [4, 2]: bytes and requests by tier (io.meter.TIERS) so far, of loader processes as well."""
+        return self._shared.counts()
+
+    def io_report(self) -> IOReport:
+        """`counts` of this rank as an IOReport."""
+        from pyimportance.account.report import IOReport
+
+        return IOReport(self.counts()[None], (self.rank,))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A spawned loader process opens the shards itself, told where by the shared assignment.
+        return {**self.__dict__, "_shards": None, "_holdings": {}}
+
+
+def _interleaved(share: Share, streams: dict[int, Iterator[Sample]], files: Files) -> Iterator[Sample]:
+    """The workers' streams in the order of ``share``; closes ``files`` however it ends."""
+    try:
+        if len(streams) == 1:
+            yield from next(iter(streams.values()))
+        else:
+            for w in share.worker.tolist():
+                yield next(streams[w])
+    finally:
+        files.close()
+
+
+def _opened(shards: ShardSet | str | os.PathLike[str], meter: Meter) -> ShardSet:
+    return shards if isinstance(shards, ShardSet) else ShardSet.open(shards, meter=meter)
+
+
+def _placement(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """(rank, world size), each as given or found."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        found = dist.get_rank(), dist.get_world_size()
+    else:
+        found = _environment("RANK", 0), _environment("WORLD_SIZE", 1)
+    rank = found[0] if rank is None else rank
+    world_size = found[1] if world_size is None else world_size
+    if world_size < 1 or not 0 <= rank < world_size:
+        raise ArgumentError(f"rank {rank} of world_size {world_size}: allowed are 0 to world_size - 1")
+    return rank, world_size
+
+
+def _environment(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal():
+        raise ArgumentError(f"environment variable {name}: got {value!r}; it must be a number")
+    return int(value)

@@ -6,4 +6,5 @@ PYBIND11_MODULE(_C, m) {
   pyi::register_errors(m);
   pyi::register_order(m);
   pyi::register_tar(m);
+  pyi::register_observe(m);
 }

@@ -15,4 +15,5 @@ using Array = py::array_t<T, py::array::c_style>;
 void register_errors(py::module_& m);
 void register_order(py::module_& m);
 void register_tar(py::module_& m);
+void register_observe(py::module_& m);
 }  // namespace pyi

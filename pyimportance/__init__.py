@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyimportance.order.argsort import argsort as argsort
     from pyimportance.order.partition import partition as partition
     from pyimportance.order.values import Partition as Partition
+    from pyimportance.score.values import Scores as Scores
     from pyimportance.shards.sample_index import SampleIndex as SampleIndex
     from pyimportance.shards.shard_set import ShardSet as ShardSet
     from pyimportance.train.batchnorm import pool_batchnorm as pool_batchnorm
@@ -36,11 +37,12 @@ _HOME = {
     "OutputError": "errors",
     "Partition": "order.values",
     "PyimportanceError": "errors",
+    "SampleIndex": "shards.sample_index",
     "Schedule": "train.schedule",
+    "Scores": "score.values",
+    "ShardSet": "shards.shard_set",
     "argsort": "order.argsort",
     "partition": "order.partition",
-    "SampleIndex": "shards.sample_index",
-    "ShardSet": "shards.shard_set",
     "pool_batchnorm": "train.batchnorm",
 }
 
@@ -51,8 +53,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'pyimportance' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"pyimportance.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    # `score` names a verb and a folder. Importing the folder has set it here, and the folder can be called.
+    return globals().setdefault(name, value)
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,20 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pyimportance"
 
 # From the bottom up: each folder may import from itself and from what stands before it.
-FLOORS = ["errors", "_C", "_cuda", "io", "score", "order", "account", "shards", "load", "train", "demo", "cli"]
+FLOORS = [
+    "errors",
+    "_C",
+    "_cuda",
+    "io",
+    "score",
+    "order",
+    "account",
+    "shards",
+    "load",
+    "train",
+    "demo",
+    "cli",
+]
 
 
 def imported(tree: ast.AST) -> set[str]:

@@ -1,0 +1,86 @@
+#include "observe/epoch.h"
+
+#include <string>
+
+#include "errors.h"
+
+namespace pyi {
+namespace {
+
+std::string at(const char* name, std::int64_t position, std::int64_t value, std::int64_t limit) {
+  return std::string(name) + ": " + std::to_string(value) + " at position " + std::to_string(position) +
+         "; must be at least 0 and below " + std::to_string(limit);
+}
+
+bool outside(std::int64_t value, std::int64_t limit) {
+  return static_cast<std::uint64_t>(value) >= static_cast<std::uint64_t>(limit);
+}
+
+void check(const char* name, const std::int64_t* values, const Batch& batch, std::int64_t limit) {
+  for (std::int64_t i = 0; i < batch.rows; ++i) {
+    if (outside(values[i], limit) && (batch.mask == nullptr || batch.mask[i])) {
+      throw ArgumentError(at(name, i, values[i], limit));
+    }
+  }
+}
+
+void scatter(const std::int64_t* ids, const Row* rows, std::int64_t n, Row* epoch) {
+  constexpr std::int64_t kAhead = 16;  // the lines are all over memory: have several on their way
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (i + kAhead < n && rows[i + kAhead].code != kUnseen) __builtin_prefetch(&epoch[ids[i + kAhead]], 1);
+    if (rows[i].code == kUnseen) continue;
+    Row& row = epoch[ids[i]];
+    if (row.code == kUnseen) row = rows[i];
+  }
+}
+
+// Takes the rows that are not finite out, or throws; then stores the others.
+std::int64_t store(const Batch& batch, const char* what, Row* rows, Row* epoch) {
+  std::int64_t skipped = 0;
+  for (std::int64_t i = 0; i < batch.rows; ++i) {
+    if (rows[i].code != kNonFinite) continue;
+    if (!batch.skip_nonfinite) {
+      throw ArgumentError(std::string(what) + " of sample " + std::to_string(batch.ids[i]) + " (position " +
+                          std::to_string(i) +
+                          "); nonfinite=\"skip\" leaves such samples out and counts them");
+    }
+    rows[i] = Row{};
+    ++skipped;
+  }
+  scatter(batch.ids, rows, batch.rows, epoch);
+  return skipped;
+}
+
+}  // namespace
+
+std::int64_t observe_logits(const Batch& batch, const Logits& logits, const std::int64_t* targets,
+                            Row* scratch, Row* epoch, std::int64_t samples, int threads) {
+  check("ids", batch.ids, batch, samples);
+  check("targets", targets, batch, logits.classes);
+  compute_rows(logits, targets, batch.mask, batch.rows, scratch, threads);
+  return store(batch, "logits: NaN or +inf, or a loss that is infinite,", scratch, epoch);
+}
+
+std::int64_t observe_losses(const Batch& batch, const double* losses, Row* scratch, Row* epoch,
+                            std::int64_t samples) {
+  check("ids", batch.ids, batch, samples);
+  constexpr double nan = __builtin_nan("");
+  for (std::int64_t i = 0; i < batch.rows; ++i) {
+    const bool live = batch.mask == nullptr || batch.mask[i];
+    const bool finite = losses[i] - losses[i] == 0;
+    scratch[i] = !live ? Row{} : Row{losses[i], nan, nan, nan, finite ? kLossOnly : kNonFinite};
+  }
+  return store(batch, "loss: NaN or infinite", scratch, epoch);
+}
+
+void commit_rows(const std::int64_t* ids, const Row* rows, std::int64_t n, Row* epoch, std::int64_t samples) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (outside(ids[i], samples)) throw ArgumentError(at("ids", i, ids[i], samples));
+    if (rows[i].code < kWrong || rows[i].code > kLossOnly) {
+      throw ArgumentError(at("rows: code", i, rows[i].code, kLossOnly + 1));
+    }
+  }
+  scatter(ids, rows, n, epoch);
+}
+
+}  // namespace pyi

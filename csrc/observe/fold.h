@@ -1,0 +1,79 @@
+// Observations -> running state: one observation of one sample at a time, in the order of the epochs.
+//
+// The state is columns [N], any of which may be missing (null). Means and their squared deviations follow
+// Welford, so that nothing is lost over thousands of epochs; the other columns are plain sums in double.
+// Everything here is basic IEEE arithmetic on doubles (no libm), so that equal rows give equal bits on every
+// rank.
+#pragma once
+
+#include <cstdint>
+
+#include "observe/row.h"
+
+namespace pyi {
+
+struct Columns {
+  std::int32_t* count;  // observations; never missing
+  // What an observation still weighs, where some weigh less than 1: sum of the weights and of their squares.
+  double* weight;
+  double* weight_sq;
+  double *loss_mean, *loss_m2;  // m2: sum of (weighted) squared deviations from the mean
+  double *p_mean, *p_m2;        // of p_y
+  double* q_sum;                // of 1 - p_y, which for p_y near 1 has digits that p_y has not
+  double *margin_sum, *el2n_sum, *entropy_sum;
+  std::int32_t* correct;        // how often correct
+  std::int32_t* forgotten;      // how often correct, and then not at the next observation
+  std::int32_t* first_learned;  // the first epoch in which it was correct; valid where correct > 0
+  std::uint8_t* ends;           // bit 0: correct at its first observation; bit 1: at its last
+};
+
+struct Observation {
+  double loss, p, q, margin, el2n, entropy;
+  bool right;
+};
+
+inline void welford(double x, double weight, double* mean, double* m2) {
+  const double off = x - *mean;
+  *mean += off / weight;
+  *m2 += off * (x - *mean);
+}
+
+inline void fold(const Columns& c, std::int64_t i, const Observation& seen, std::int32_t epoch) {
+  const std::int32_t before = c.count[i]++;
+  double weight = c.count[i];
+  if (c.weight != nullptr) {
+    weight = c.weight[i] += 1.0;
+    c.weight_sq[i] += 1.0;
+  }
+  if (c.loss_mean != nullptr) welford(seen.loss, weight, &c.loss_mean[i], &c.loss_m2[i]);
+  if (c.p_mean != nullptr) {
+    welford(seen.p, weight, &c.p_mean[i], &c.p_m2[i]);
+    c.q_sum[i] += seen.q;
+  }
+  if (c.margin_sum != nullptr) c.margin_sum[i] += seen.margin;
+  if (c.el2n_sum != nullptr) c.el2n_sum[i] += seen.el2n;
+  if (c.entropy_sum != nullptr) c.entropy_sum[i] += seen.entropy;
+  if (c.correct != nullptr) {
+    const bool was_right = before > 0 && (c.ends[i] & 2) != 0;
+    c.forgotten[i] += was_right && !seen.right;
+    if (seen.right && c.correct[i]++ == 0) c.first_learned[i] = epoch;
+    const int first = before > 0 ? c.ends[i] & 1 : seen.right;
+    c.ends[i] = static_cast<std::uint8_t>(first | (seen.right ? 2 : 0));
+  }
+}
+
+// Folds an epoch's rows [samples]; unseen ones change nothing. Rows of kLossOnly fold into the loss alone.
+void fold_rows(const Columns&, const Row* rows, std::int64_t samples, std::int32_t epoch, int threads);
+
+// A history as plain arrays [epochs, samples], each of which may be missing (null) along with its columns.
+struct History {
+  const double *loss, *p_true, *margin, *el2n, *entropy;
+  const bool* correct;
+  const bool* seen;  // never missing
+  std::int64_t epochs, samples;
+};
+
+// The same fold, over a whole history.
+void reduce(const Columns&, const History&, int threads);
+
+}  // namespace pyi

@@ -1,0 +1,70 @@
+#include "observe/rows.h"
+
+#include <atomic>
+#include <cstdlib>
+
+#include "errors.h"
+#include "parallel.h"
+
+namespace pyi {
+namespace {
+
+struct InstructionSet {
+  const char* name;
+  RowsFunction rows;
+  bool (*present)();
+};
+
+const InstructionSet kInstructionSets[] = {
+    {"baseline", baseline::rows, [] { return true; }},
+#if defined(__x86_64__)
+    {"avx2", avx2::rows, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+    {"avx512", avx512::rows,
+     [] {
+       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+     }},
+#endif
+};
+
+const InstructionSet* find(const std::string& name) {
+  for (const InstructionSet& set : kInstructionSets) {
+    if (set.name == name && set.present()) return &set;
+  }
+  std::string known;
+  for (const std::string& other : instruction_sets()) known += (known.empty() ? "" : ", ") + other;
+  throw ArgumentError("instruction set '" + name + "': this processor has " + known);
+}
+
+std::atomic<const InstructionSet*>& chosen() {
+  static std::atomic<const InstructionSet*> set = [] {
+    const char* name = std::getenv("PYIMPORTANCE_ISA");
+    return find(name != nullptr ? name : instruction_sets().back());
+  }();
+  return set;
+}
+
+}  // namespace
+
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+  for (const InstructionSet& set : kInstructionSets) {
+    if (set.present()) names.emplace_back(set.name);
+  }
+  return names;
+}
+
+std::string instruction_set() { return chosen().load()->name; }
+
+void use_instruction_set(const std::string& name) { chosen() = find(name); }
+
+void compute_rows(const Logits& logits, const std::int64_t* targets, const bool* mask, std::int64_t n,
+                  Row* out, int threads) {
+  constexpr std::int64_t kGrain =
+      1 << 18;  // logits, about a tenth of a millisecond: several times a thread's start
+  const RowsFunction rows = chosen().load()->rows;
+  parallel_for(n, useful_threads(threads, n * logits.classes, kGrain),
+               [=](std::int64_t begin, std::int64_t end) { rows(logits, targets, mask, begin, end, out); });
+}
+
+}  // namespace pyi

@@ -1,0 +1,15 @@
+// The row kernel for x86-64 processors of about 2013 and later.
+#if defined(__x86_64__)
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+// Only what follows may use these instructions: the standard headers above must not.
+#pragma GCC target("avx2,fma")
+#pragma GCC diagnostic ignored "-Wpsabi"  // no vector is passed to a function that is not inlined
+
+#define PYI_ISA avx2
+#define PYI_VECTOR_BYTES 32
+#include "observe/rows_kernel.h"
+#endif

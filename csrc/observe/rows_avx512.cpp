@@ -1,0 +1,17 @@
+// The row kernel for x86-64 processors with AVX-512.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+// Only what follows may use these instructions: the standard headers above must not.
+#pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,prefer-vector-width=512")
+#pragma GCC diagnostic ignored "-Wpsabi"  // no vector is passed to a function that is not inlined
+
+#define PYI_ISA avx512
+#define PYI_VECTOR_BYTES 64
+#include "observe/rows_kernel.h"
+#endif

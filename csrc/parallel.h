@@ -1,0 +1,41 @@
+// Splits a loop over threads, statically: who computes what never changes what is computed.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+#include <thread>
+#include <vector>
+
+namespace pyi {
+
+// How many of at most `threads` threads are worth starting for `work` units, when a thread is worth `grain`.
+inline int useful_threads(int threads, std::int64_t work, std::int64_t grain) {
+  return static_cast<int>(std::clamp<std::int64_t>(work / grain, 1, std::max(threads, 1)));
+}
+
+// Calls f(begin, end) for `threads` consecutive, nearly equal parts of [0, n), the first part here. f must
+// not throw.
+template <class F>
+void parallel_for(std::int64_t n, int threads, const F& f) {
+  if (threads <= 1 || n <= 1) {
+    if (n > 0) f(std::int64_t{0}, n);
+    return;
+  }
+  const std::int64_t parts = std::min<std::int64_t>(threads, n);
+  const auto start = [=](std::int64_t part) { return n / parts * part + std::min(part, n % parts); };
+  std::vector<std::thread> others;
+  others.reserve(static_cast<std::size_t>(parts - 1));
+  std::int64_t started = 1;
+  try {
+    for (; started < parts; ++started) {
+      others.emplace_back([&f, begin = start(started), end = start(started + 1)] { f(begin, end); });
+    }
+  } catch (const std::exception&) {  // no more threads to be had: this one does the rest
+  }
+  f(start(0), start(1));
+  if (started < parts) f(start(started), n);
+  for (std::thread& other : others) other.join();
+}
+
+}  // namespace pyi

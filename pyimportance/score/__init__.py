@@ -1,0 +1,15 @@
+"""Logits in, one importance score per sample out.
+
+values.py       Scores: one score per sample, which end of it is important (frozen)
+parquet.py      a Scores on disk
+dynamics.py     Dynamics: what training showed about every sample (frozen); from_history: arrays -> Dynamics
+archive.py      a Dynamics on disk
+measures.py     the registry: measures(), and score: Dynamics -> Scores, one short expression per measure
+tracker.py      Tracker: observes batches, folds epochs into running state, yields Dynamics
+state.py        the columns of that state: which there are, how two of them merge and fade
+history.py      every epoch's rows, kept in memory or in a directory
+exchange.py     the rows of an epoch handed round between the ranks of torch.distributed
+inputs.py       NumPy or torch arguments as the arrays the native code takes
+engine.py       the one place that chooses between the native code for CPU and for CUDA
+reference.py    the slow float64 NumPy oracle the tests compare with
+"""

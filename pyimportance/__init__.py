@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pyimportance.load.dataset import ImportanceDataset as ImportanceDataset
     from pyimportance.order.argsort import argsort as argsort
     from pyimportance.order.partition import partition as partition
+    from pyimportance.order.ranking import NaNScoresWarning as NaNScoresWarning
+    from pyimportance.order.select import select as select
     from pyimportance.order.values import Partition as Partition
     from pyimportance.score.values import Scores as Scores
     from pyimportance.shards.sample_index import SampleIndex as SampleIndex
@@ -34,6 +36,7 @@ _HOME = {
     "DataError": "errors",
     "IOReport": "account.report",
     "ImportanceDataset": "load.dataset",
+    "NaNScoresWarning": "order.ranking",
     "OutputError": "errors",
     "Partition": "order.values",
     "PyimportanceError": "errors",
@@ -44,6 +47,7 @@ _HOME = {
     "argsort": "order.argsort",
     "partition": "order.partition",
     "pool_batchnorm": "train.batchnorm",
+    "select": "order.select",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 (names are resolved by __getattr__)

@@ -1,11 +1,14 @@
 """Scores in, an order and a division of the samples out.
 
 argsort.py      argsort: the stable order of importance, NaN last
+ranking.py      rank: scores checked and put in order
 values.py       Partition: which worker owns which samples, in which bins
 moves.py        Moves: what changed hands between two partitions
 partition.py    partition: Scores -> Partition, dispatching over policies/
 policies/       who owns the sample at each rank, one pure function a file
 matching.py     group labels chosen so that least has to move
+select.py       select: the most important part of the samples
+quality.py      quality: how alike the workers' shares are
 lookup.py       IdMap: sample id -> small integer
 parquet.py      a Partition as a Parquet file, and back
 """

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-import warnings
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,30 +11,15 @@ from pyimportance.errors import ArgumentError
 from pyimportance.order.argsort import argsort
 from pyimportance.order.matching import match
 from pyimportance.order.policies.registry import resolve
+from pyimportance.order.ranking import check_integer, rank
 from pyimportance.order.values import HasOwners, Partition, check_groups, check_sizes
+from pyimportance.score.values import Scores
 
-__all__ = ["NaNScoresWarning", "Partition", "ScoresLike", "partition"]
-
-
-class ScoresLike(Protocol):
-    """What partition() needs of scores: the fields of ``Scores``."""
-
-    @property
-    def ids(self) -> npt.NDArray[np.int64] | None: ...
-    @property
-    def values(self) -> npt.NDArray[np.float32]: ...
-    @property
-    def measure(self) -> str: ...
-    @property
-    def descending(self) -> bool: ...
-
-
-class NaNScoresWarning(UserWarning):
-    """Some samples have no score; they are treated as the least important."""
+__all__ = ["Partition", "partition"]
 
 
 def partition(
-    scores: ScoresLike,
+    scores: Scores,
     workers: int,
     *,
     policy: str = "stripes",
@@ -68,18 +51,16 @@ def partition(
     Deterministic: equal arguments give equal partitions on any machine.
     Raises ArgumentError where an argument is not as described.
     """
-    workers = _check_count("workers", workers, 1)
-    bins = _check_count("bins", bins, 1)
+    workers = check_integer("workers", workers, 1)
+    bins = check_integer("bins", bins, 1)
     check_groups(workers, bins)
-    seed = _check_count("seed", seed, 0)
+    seed = check_integer("seed", seed, 0)
     chosen, arguments, policy_text = resolve(policy, options)
-    values = np.asarray(scores.values)
-    _check_values(values)
-    ids = np.arange(values.size, dtype=np.int64) if scores.ids is None else np.asarray(scores.ids)
-    nbytes = None if sizes is None else check_sizes(sizes, values.size)
+    ranking = rank(scores)
+    ids, order = ranking.ids, ranking.order
+    nbytes = None if sizes is None else check_sizes(sizes, ids.size)
     holders = None if current is None else _holders(current, ids, workers)
 
-    order = argsort(values, descending=scores.descending)
     held = None if holders is None else holders[order]
     owners = chosen.assign(order, workers, seed, held, **arguments)
     if held is not None:
@@ -91,38 +72,12 @@ def partition(
         bins=bins,
         order=ids[grouped],
         offsets=_offsets(np.bincount(owners, minlength=workers), bins),
-        values=values[grouped],
+        values=ranking.values[grouped],
         measure=scores.measure,
         descending=scores.descending,
         policy=policy_text,
         seed=seed,
     )
-
-
-def _check_count(name: str, value: int, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ArgumentError(f"{name}={value!r}: must be an integer of at least {least}") from None
-    if number < least:
-        raise ArgumentError(f"{name}={number}: must be at least {least}")
-    return number
-
-
-def _check_values(values: npt.NDArray[np.float32]) -> None:
-    if values.dtype != np.float32 or values.ndim != 1:
-        raise ArgumentError(f"scores.values: {values.dtype} with {values.ndim} axes; must be float32 [N]")
-    if values.size == 0:
-        raise ArgumentError("scores: there are none; at least one sample is needed")
-    missing = int(np.count_nonzero(np.isnan(values)))
-    if missing == values.size:
-        raise ArgumentError(f"scores: all {missing} are NaN, so there is no order of importance")
-    if missing:
-        warnings.warn(
-            f"{missing} of {values.size} scores are NaN; these samples are ordered last",
-            NaNScoresWarning,
-            stacklevel=3,
-        )
 
 
 def _holders(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyimportance import ArgumentError, Partition, partition
-from pyimportance.order.partition import NaNScoresWarning
+from pyimportance import ArgumentError, Partition, Scores, partition
 from pyimportance.order.policies.registry import policies
+from pyimportance.order.ranking import NaNScoresWarning
 
 
-def scores(values: Any, ids: Any = None, descending: bool = True) -> Any:
-    ids = None if ids is None else np.asarray(ids, np.int64)
-    values = np.asarray(values, np.float32)
-    return SimpleNamespace(ids=ids, values=values, measure="loss_mean", descending=descending)
+def scores(values: Any, ids: Any = None, descending: bool = True) -> Scores:
+    return Scores(np.asarray(values, np.float32), ids=ids, descending=descending, measure="loss_mean")
 
 
 # Few distinct values, so that ties are everywhere; NaN and infinities among them.
@@ -181,6 +178,7 @@ def test_current_may_be_anything_with_worker_of() -> None:
         ({"current": [0, 1]}, r"current: int64 of shape \[2\]; .* for each of 3 samples"),
         ({"current": [0, -2, 1]}, "current: -2 at position 1; workers are >= 0, nobody is -1"),
         ({"scores": scores([])}, "scores: there are none"),
+        ({"scores": np.zeros(3)}, r"scores: ndarray; must be Scores, say Scores\(values=array\)"),
         ({"scores": scores([np.nan, np.nan])}, "scores: all 2 are NaN"),
     ],
 )

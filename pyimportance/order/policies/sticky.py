@@ -8,14 +8,12 @@ Not for strata so long that their two ends differ in kind: within a stratum only
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 import numpy.typing as npt
 
-from pyimportance.errors import ArgumentError
 from pyimportance.order.argsort import argsort
 from pyimportance.order.policies import stripes
+from pyimportance.order.ranking import check_integer
 
 
 def assign(
@@ -31,12 +29,7 @@ def assign(
     A worker with more than its share gives up samples spread evenly over those it holds in the stratum, and
     what is free goes to those short of their share, spread evenly as well: nobody is left with one end of it.
     """
-    try:
-        k = operator.index(k)
-    except TypeError:
-        raise ArgumentError(f"k={k!r}: must be an integer of at least 1") from None
-    if k < 1:
-        raise ArgumentError(f"k={k}: must be at least 1")
+    k = check_integer("k", k, 1)
     if current is None or current.size == 0:
         return stripes.assign(order, workers, seed, None)
     cells, holds = _holds(current, k * workers, workers)

@@ -12,9 +12,6 @@ def argsort(
     values: npt.NDArray[_Sortable], *, descending: bool, threads: int, wide: bool = False
 ) -> npt.NDArray[np.int64]: ...
 
-import numpy as np
-import numpy.typing as npt
-
 # observe
 row_dtype: np.dtype[np.void]
 

@@ -17,14 +17,14 @@
 #include <vector>
 
 #include "order/keys.h"
-#include "order/threads.h"
+#include "parallel.h"
 
 namespace pyi::order {
 namespace {
 
 constexpr int kBits = 8;
 constexpr std::size_t kBuckets = std::size_t{1} << kBits;
-constexpr std::size_t kLeastPerThread = std::size_t{1} << 16;  // below, a thread costs more than it does
+constexpr std::int64_t kWorthAThread = std::int64_t{1} << 16;
 
 template <class Key, class Index>
 struct Entry {
@@ -44,17 +44,28 @@ struct Buffer {
   void store(std::size_t i, E entry) const { std::memcpy(data + i * sizeof(E), &entry, sizeof(E)); }
 };
 
+// n entries, cut into consecutive stretches of nearly equal length, a thread each.
 class Stretches {
  public:
   Stretches(std::size_t n, int threads)
-      : n_(n), count_(static_cast<int>(std::min<std::size_t>(threads, n / kLeastPerThread + 1))) {}
-  int count() const { return count_; }
-  std::size_t begin(int t) const {
-    const std::size_t base = n_ / count_, more = n_ % count_, i = static_cast<std::size_t>(t);
-    return i * base + std::min(i, more);
+      : n_(n), count_(useful_threads(threads, static_cast<std::int64_t>(n), kWorthAThread)) {}
+
+  std::size_t count() const { return static_cast<std::size_t>(count_); }
+
+  // Calls f(t, begin, end) for every stretch t; f must not throw.
+  template <class F>
+  void for_each(const F& f) const {
+    parallel_for(count_, count_, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t t = first; t < last; ++t) f(static_cast<std::size_t>(t), begin(t), begin(t + 1));
+    });
   }
 
  private:
+  std::size_t begin(std::int64_t t) const {
+    const auto i = static_cast<std::size_t>(t);
+    return n_ / count() * i + std::min(i, n_ % count());
+  }
+
   std::size_t n_;
   int count_;
 };
@@ -63,21 +74,20 @@ class Stretches {
 template <class Read, class Write>
 void pass(const Stretches& stretches, int shift, const Read& read, const Write& write) {
   using Counts = std::array<std::size_t, kBuckets>;
-  std::vector<Counts> places(static_cast<std::size_t>(stretches.count()));
+  std::vector<Counts> places(stretches.count());
   const auto digit = [shift](auto key) { return static_cast<std::size_t>(key >> shift) & (kBuckets - 1); };
 
-  for_each_part(stretches.count(), [&](int t) {
+  stretches.for_each([&](std::size_t t, std::size_t begin, std::size_t end) {
     Counts counts{};
-    for (std::size_t i = stretches.begin(t), end = stretches.begin(t + 1); i < end; ++i)
-      ++counts[digit(read(i).key)];
+    for (std::size_t i = begin; i < end; ++i) ++counts[digit(read(i).key)];
     places[t] = counts;
   });
   std::size_t place = 0;
   for (std::size_t bucket = 0; bucket < kBuckets; ++bucket)
     for (Counts& counts : places) place += std::exchange(counts[bucket], place);
-  for_each_part(stretches.count(), [&](int t) {
+  stretches.for_each([&](std::size_t t, std::size_t begin, std::size_t end) {
     Counts next = places[t];
-    for (std::size_t i = stretches.begin(t), end = stretches.begin(t + 1); i < end; ++i) {
+    for (std::size_t i = begin; i < end; ++i) {
       const auto entry = read(i);
       write(next[digit(entry.key)]++, entry);
     }
@@ -89,11 +99,10 @@ template <class T>
 std::vector<int> varying_shifts(const T* values, bool descending, const Stretches& stretches) {
   using Key = KeyOf<T>;
   const Key first = key_of(values[0], descending);
-  std::vector<Key> differing(static_cast<std::size_t>(stretches.count()));
-  for_each_part(stretches.count(), [&](int t) {
+  std::vector<Key> differing(stretches.count());
+  stretches.for_each([&](std::size_t t, std::size_t begin, std::size_t end) {
     Key bits = 0;
-    for (std::size_t i = stretches.begin(t), end = stretches.begin(t + 1); i < end; ++i)
-      bits |= key_of(values[i], descending) ^ first;
+    for (std::size_t i = begin; i < end; ++i) bits |= key_of(values[i], descending) ^ first;
     differing[t] = bits;
   });
   const Key bits = std::accumulate(differing.begin(), differing.end(), Key{0}, std::bit_or<Key>());

@@ -19,7 +19,7 @@ namespace pyi::order {
 //   None at all where at most one digit varies.
 //
 // T: float, double, int32_t, int64_t, uint32_t, uint64_t. n may be 0; threads >= 1. `values` and `order` must
-// not overlap. Throws std::bad_alloc where the workspace is not to be had, before anything is written.
+// not overlap. Throws std::bad_alloc where the workspace is not to be had.
 //
 // Example: {2, NaN, 1, 2} ascending -> {2, 0, 3, 1}; descending -> {0, 3, 2, 1}.
 template <class T>

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from os import PathLike
 from typing import Protocol
@@ -164,6 +164,10 @@ class Partition:
         from pyimportance.order.parquet import load_partition
 
         return load_partition(path)
+
+    def __reduce__(self) -> tuple[type[Partition], tuple[object, ...]]:
+        # Pickled by its fields: the other process gets read-only arrays as well, and no look-up tables.
+        return Partition, tuple(getattr(self, field.name) for field in fields(self))
 
     def __repr__(self) -> str:
         return (

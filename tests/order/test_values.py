@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,18 @@ def test_arrays_are_read_only_and_the_repr_is_short() -> None:
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1  # type: ignore[index]
     assert repr(p) == "Partition(4 samples, workers=2, bins=2, policy='', measure='', seed=0)"
+
+
+def test_it_goes_to_other_processes_as_it_is() -> None:
+    before = make(values=np.arange(4, dtype=np.float32), policy="blocks")
+    assert before.worker_of([0]).tolist() == [1]  # fills the look-up table
+    data = pickle.dumps(before)
+    assert b"IdMap" not in data
+    after = pickle.loads(data)
+    assert repr(after) == repr(before)
+    np.testing.assert_array_equal(after.order, before.order)
+    np.testing.assert_array_equal(after.values, before.values)
+    assert not after.order.flags.writeable
 
 
 def test_moves() -> None:

@@ -13,12 +13,13 @@ struct ArgumentError : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
 
-// A file is broken -> DataError. The native parts know files by number; the caller names them.
+// A file is broken -> DataError. Most native parts know only a descriptor; then the caller names the file.
 struct DataError : std::runtime_error {
-  DataError(const std::string& problem, std::string member_, std::int64_t offset_)
-      : std::runtime_error(problem), member(std::move(member_)), offset(offset_) {}
+  DataError(const std::string& problem, std::string member_, std::int64_t offset_, std::string path_ = "")
+      : std::runtime_error(problem), member(std::move(member_)), offset(offset_), path(std::move(path_)) {}
   std::string member;   // empty: unknown
   std::int64_t offset;  // -1: unknown
+  std::string path;     // empty: the caller knows it
 };
 
 }  // namespace pyi

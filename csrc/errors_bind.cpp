@@ -1,3 +1,6 @@
+#include <cerrno>
+#include <system_error>
+
 #include "errors.h"
 #include "module.h"
 
@@ -14,10 +17,13 @@ void register_errors(py::module_&) {
       py::object type = py::module_::import("pyimportance.errors").attr("DataError");
       py::object member = e.member.empty() ? py::object(py::none()) : py::object(py::str(e.member));
       py::object offset = e.offset < 0 ? py::object(py::none()) : py::object(py::int_(e.offset));
-      // The path is unknown here: the caller, who opened the file, raises again with its name.
+      // Where the path is empty, the caller, who opened the file, raises again with its name.
       py::object value =
-          type(e.what(), py::arg("path") = "", py::arg("member") = member, py::arg("offset") = offset);
+          type(e.what(), py::arg("path") = e.path, py::arg("member") = member, py::arg("offset") = offset);
       PyErr_SetObject(type.ptr(), value.ptr());
+    } catch (const std::system_error& e) {
+      errno = e.code().value();
+      PyErr_SetFromErrno(PyExc_OSError);
     }
   });
 }

@@ -1,6 +1,7 @@
 """Stub of the compiled module; sections mirror csrc/."""
 
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -55,4 +56,44 @@ def instruction_set() -> str: ...
 def use_instruction_set(name: str) -> None: ...
 
 # tar
+class TarColumns(TypedDict):
+    key_offsets: npt.NDArray[np.int64]
+    key_text: npt.NDArray[np.uint8]
+    offset: npt.NDArray[np.int64]
+    nbytes: npt.NDArray[np.int64]
+    part_start: npt.NDArray[np.int64]
+    part_ext: npt.NDArray[np.int32]
+    part_offset: npt.NDArray[np.int64]
+    part_size: npt.NDArray[np.int64]
+    extensions: list[str]
+    bytes_read: int
+    requests: int
+
 def crc32c(data: Any, crc: int = 0, *, hardware: bool = True) -> int: ...
+def crc32c_of_file(fd: int, size: int) -> tuple[int, int, int]: ...
+def tar_scan(fd: int, size: int, allow_missing_eof: bool, limit: int) -> TarColumns: ...
+def first_repeated_key(
+    key_offsets: npt.NDArray[np.int64], key_text: npt.NDArray[np.uint8]
+) -> tuple[int, int]: ...
+def tar_header_sizes(
+    key_offsets: npt.NDArray[np.int64],
+    key_text: npt.NDArray[np.uint8],
+    extensions: Sequence[str],
+    part_start: npt.NDArray[np.int64],
+    part_ext: npt.NDArray[np.int32],
+    part_size: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]: ...
+def tar_write(
+    out: int,
+    sources: Sequence[tuple[int, str]],
+    key_offsets: npt.NDArray[np.int64],
+    key_text: npt.NDArray[np.uint8],
+    extensions: Sequence[str],
+    part_start: npt.NDArray[np.int64],
+    part_ext: npt.NDArray[np.int32],
+    part_size: npt.NDArray[np.int64],
+    file: npt.NDArray[np.int32],
+    part_offset: npt.NDArray[np.int64],
+    canonical: bool,
+    window: int,
+) -> tuple[int, int, int, int]: ...

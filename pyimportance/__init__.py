@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from pyimportance.order.select import select as select
     from pyimportance.order.values import Partition as Partition
     from pyimportance.score.values import Scores as Scores
+    from pyimportance.shards.generations import repartition as repartition
+    from pyimportance.shards.index import index as index
     from pyimportance.shards.sample_index import SampleIndex as SampleIndex
     from pyimportance.shards.shard_set import ShardSet as ShardSet
+    from pyimportance.shards.writer import write_shards as write_shards
     from pyimportance.train.batchnorm import pool_batchnorm as pool_batchnorm
     from pyimportance.train.schedule import Schedule as Schedule
 
@@ -45,9 +48,12 @@ _HOME = {
     "Scores": "score.values",
     "ShardSet": "shards.shard_set",
     "argsort": "order.argsort",
+    "index": "shards.index",
     "partition": "order.partition",
     "pool_batchnorm": "train.batchnorm",
+    "repartition": "shards.generations",
     "select": "order.select",
+    "write_shards": "shards.writer",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 (names are resolved by __getattr__)

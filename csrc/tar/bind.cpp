@@ -1,9 +1,42 @@
-// Python's view of the tar part. Buffers are checked with the GIL held; the work runs without it.
+// Python's view of the tar part. Arrays are checked with the GIL held; the work runs without it.
+#include <memory>
+#include <utility>
+
+#include "errors.h"
 #include "module.h"
+#include "tar/copy.h"
 #include "tar/crc32c.h"
+#include "tar/name.h"
+#include "tar/read.h"
+#include "tar/scan.h"
 
 namespace pyi {
 namespace {
+
+using Int64s = Array<std::int64_t>;
+using Int32s = Array<std::int32_t>;
+using Bytes = Array<std::uint8_t>;
+
+template <class T>
+Array<T> to_array(std::vector<T>&& values) {
+  auto owned = std::make_unique<std::vector<T>>(std::move(values));
+  const T* data = owned->data();
+  const auto n = static_cast<py::ssize_t>(owned->size());
+  py::capsule owner(owned.release(), [](void* p) { delete static_cast<std::vector<T>*>(p); });
+  return Array<T>(n, data, owner);
+}
+
+void require(bool holds, const char* problem) {
+  if (!holds) throw ArgumentError(problem);
+}
+
+// Offsets that cut an array of `total` into runs: from 0 to total, never falling.
+void check_offsets(const Int64s& offsets, py::ssize_t total, const char* problem) {
+  const std::int64_t* p = offsets.data();
+  const py::ssize_t n = offsets.size();
+  require(offsets.ndim() == 1 && n >= 1 && p[0] == 0 && p[n - 1] == total, problem);
+  for (py::ssize_t i = 1; i < n; ++i) require(p[i - 1] <= p[i], problem);
+}
 
 std::uint32_t crc32c_of(const py::buffer& data, std::uint32_t crc, bool hardware) {
   const py::buffer_info info = data.request();
@@ -14,10 +47,120 @@ std::uint32_t crc32c_of(const py::buffer& data, std::uint32_t crc, bool hardware
   return hardware ? tar::crc32c(crc, info.ptr, n) : tar::crc32c_table(crc, info.ptr, n);
 }
 
+py::tuple crc32c_of_file(int fd, std::int64_t size) {
+  constexpr std::int64_t kChunk = 1 << 20;
+  tar::Count count;
+  std::uint32_t crc = 0;
+  {
+    py::gil_scoped_release release;
+    const std::unique_ptr<unsigned char[]> buffer(new unsigned char[kChunk]);
+    for (std::int64_t at = 0; at < size; at += kChunk) {
+      const std::int64_t n = std::min(kChunk, size - at);
+      tar::read_at(fd, buffer.get(), n, at, &count);
+      crc = tar::crc32c(crc, buffer.get(), static_cast<std::size_t>(n));
+    }
+  }
+  return py::make_tuple(crc, count.bytes, count.requests);
+}
+
+py::dict scan(int fd, std::int64_t size, bool allow_missing_eof, std::int64_t limit) {
+  tar::Columns c;
+  {
+    py::gil_scoped_release release;
+    c = tar::scan(fd, size, allow_missing_eof, limit);
+  }
+  py::dict out;
+  out["key_offsets"] = to_array(std::move(c.key_offsets));
+  out["key_text"] = to_array(std::vector<std::uint8_t>(c.key_text.begin(), c.key_text.end()));
+  out["offset"] = to_array(std::move(c.offset));
+  out["nbytes"] = to_array(std::move(c.nbytes));
+  out["part_start"] = to_array(std::move(c.part_start));
+  out["part_ext"] = to_array(std::move(c.part_ext));
+  out["part_offset"] = to_array(std::move(c.part_offset));
+  out["part_size"] = to_array(std::move(c.part_size));
+  out["extensions"] = py::cast(c.extensions);
+  out["bytes_read"] = c.bytes_read;
+  out["requests"] = c.requests;
+  return out;
+}
+
+std::pair<std::int64_t, std::int64_t> first_repeated(const Int64s& key_offsets, const Bytes& key_text) {
+  check_offsets(key_offsets, key_text.size(), "key_offsets do not fit key_text");
+  const auto* text = reinterpret_cast<const char*>(key_text.data());
+  py::gil_scoped_release release;
+  return tar::first_repeated(key_offsets.data(), text, key_offsets.size() - 1);
+}
+
+tar::Samples samples_of(const Int64s& key_offsets, const Bytes& key_text, std::vector<std::string> extensions,
+                        const Int64s& part_start, const Int32s& part_ext, const Int64s& part_size) {
+  check_offsets(key_offsets, key_text.size(), "key_offsets do not fit key_text");
+  check_offsets(part_start, part_ext.size(), "part_start does not fit part_ext");
+  require(part_start.size() == key_offsets.size(), "part_start does not fit key_offsets");
+  require(part_size.size() == part_ext.size(), "part_size does not fit part_ext");
+  for (py::ssize_t i = 0; i < part_ext.size(); ++i) {
+    const std::int32_t e = part_ext.data()[i];
+    require(e >= 0 && e < static_cast<std::int64_t>(extensions.size()), "part_ext out of range");
+    require(part_size.data()[i] >= 0, "part_size is negative");
+  }
+  return {key_offsets.size() - 1,
+          key_offsets.data(),
+          reinterpret_cast<const char*>(key_text.data()),
+          part_start.data(),
+          part_ext.data(),
+          part_size.data(),
+          nullptr,
+          nullptr,
+          std::move(extensions)};
+}
+
+Int64s header_sizes(const Int64s& key_offsets, const Bytes& key_text, std::vector<std::string> extensions,
+                    const Int64s& part_start, const Int32s& part_ext, const Int64s& part_size) {
+  const tar::Samples s =
+      samples_of(key_offsets, key_text, std::move(extensions), part_start, part_ext, part_size);
+  Int64s out(part_ext.size());
+  std::int64_t* p = out.mutable_data();
+  {
+    py::gil_scoped_release release;
+    tar::header_sizes(s, p);
+  }
+  return out;
+}
+
+py::tuple write_tar(int out, const std::vector<std::pair<int, std::string>>& sources,
+                    const Int64s& key_offsets, const Bytes& key_text, std::vector<std::string> extensions,
+                    const Int64s& part_start, const Int32s& part_ext, const Int64s& part_size,
+                    const Int32s& file, const Int64s& part_offset, bool canonical, std::int64_t window) {
+  tar::Samples s = samples_of(key_offsets, key_text, std::move(extensions), part_start, part_ext, part_size);
+  require(file.size() == s.n, "file does not fit key_offsets");
+  require(part_offset.size() == part_ext.size(), "part_offset does not fit part_ext");
+  for (std::int64_t i = 0; i < s.n; ++i)
+    require(file.data()[i] >= 0 && file.data()[i] < static_cast<std::int64_t>(sources.size()),
+            "file out of range");
+  s.file = file.data();
+  s.part_offset = part_offset.data();
+  std::vector<tar::Source> opened;
+  for (const auto& [fd, path] : sources) opened.push_back({fd, path});
+  tar::Written w;
+  {
+    py::gil_scoped_release release;
+    w = tar::write_tar(out, opened, s, canonical, window);
+  }
+  return py::make_tuple(w.bytes, w.crc32c, w.read.bytes, w.read.requests);
+}
+
 }  // namespace
 
 void register_tar(py::module_& m) {
+  const auto arr = [](const char* name) { return py::arg(name).noconvert(); };
   m.def("crc32c", &crc32c_of, py::arg("data"), py::arg("crc") = 0, py::kw_only(), py::arg("hardware") = true);
+  m.def("crc32c_of_file", &crc32c_of_file, py::arg("fd"), py::arg("size"));
+  m.def("tar_scan", &scan, py::arg("fd"), py::arg("size"), py::arg("allow_missing_eof"), py::arg("limit"));
+  m.def("first_repeated_key", &first_repeated, arr("key_offsets"), arr("key_text"));
+  m.def("tar_header_sizes", &header_sizes, arr("key_offsets"), arr("key_text"), py::arg("extensions"),
+        arr("part_start"), arr("part_ext"), arr("part_size"));
+  m.def("tar_write", &write_tar, py::arg("out"), py::arg("sources"), arr("key_offsets"), arr("key_text"),
+        py::arg("extensions"), arr("part_start"), arr("part_ext"), arr("part_size"), arr("file"),
+        arr("part_offset"), py::arg("canonical"), py::arg("window"));
 }
 
 }  // namespace pyi

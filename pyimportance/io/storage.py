@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.meter import Meter
+
+_SPARE = 256  # descriptors left for everything else in the process
 
 
 class File:
@@ -118,3 +123,21 @@ def read_whole(path: str | os.PathLike[str], meter: Meter | None = None, tier: s
     """The bytes of a small file (a manifest, a table)."""
     with open_file(path, meter, tier) as file:
         return file.pread(0, file.size)
+
+
+@contextmanager
+def open_files(
+    paths: Sequence[str], meter: Meter | None = None, tier: str = "origin"
+) -> Iterator[list[File]]:
+    """All of them open at once; the process's limit of open files is raised where it must be and may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(paths) + _SPARE
+    if soft != resource.RLIM_INFINITY and needed > soft:
+        if hard != resource.RLIM_INFINITY and needed > hard:
+            raise ArgumentError(
+                f"{len(paths)} files must be open at once, and this process may open {hard}; "
+                "raise the limit (ulimit -n), or use fewer, larger tars"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    with ExitStack() as stack:
+        yield [stack.enter_context(open_file(path, meter, tier)) for path in paths]

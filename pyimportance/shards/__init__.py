@@ -1,8 +1,17 @@
 """Tar shards: found, indexed, written, moved between workers, verified. No payload is ever decoded.
 
-keys.py          keys as raw buffers
+sources.py       what a user names as a source -> tar files
 sample_index.py  SampleIndex: where every sample lies
+keys.py          keys as raw buffers
+combine.py       SampleIndex -> SampleIndex: concatenated, or a part of one
+index.py         index: tar files -> SampleIndex
 index_file.py    a SampleIndex as an Arrow file
+plan.py          SampleIndex + Partition -> which sample goes where in which shard
+copy.py          writes planned shards
+job.py           one writer at a time, and only where nothing lies but its own unfinished work
+writer.py        write_shards: the first generation
 manifest.py      Manifest, ShardInfo: what a generation consists of
 shard_set.py     ShardSet: a generation, opened
+generations.py   repartition: the next generation, moving only what changed workers
+verify.py        every byte of a generation against its manifest
 """

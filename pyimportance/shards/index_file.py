@@ -47,7 +47,7 @@ def write_index(index: SampleIndex, path: str | os.PathLike[str]) -> None:
         out.write(encode(index))
 
 
-def encode(index: SampleIndex) -> memoryview:
+def encode(index: SampleIndex) -> bytes:
     """The bytes of the Arrow file; equal indexes give equal bytes."""
     files = [[name, int(size)] for name, size in zip(index.files, index.file_bytes, strict=True)]
     metadata = {"format": FORMAT, "version": str(VERSION), "files": json.dumps(files)}
@@ -58,7 +58,7 @@ def encode(index: SampleIndex) -> memoryview:
     with pa.ipc.new_file(sink, schema) as writer:
         for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
             writer.write_batch(_batch(index, start, end, schema))
-    return memoryview(sink.getvalue())
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def _batch(index: SampleIndex, start: int, end: int, schema: Any) -> Any:

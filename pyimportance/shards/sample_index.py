@@ -125,6 +125,12 @@ class SampleIndex:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @cached_property
+    def payload_bytes(self) -> NDArray[np.int64]:
+        """int64 [N]: the sizes of each sample's parts added up."""
+        total = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.part_size)])
+        return np.diff(total[self.part_start])
+
     def __repr__(self) -> str:
         return (
             f"SampleIndex({self.num_samples} samples, {len(self.part_ext)} parts of {len(self.extensions)} "

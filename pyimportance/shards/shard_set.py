@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.meter import Meter
 from pyimportance.shards.manifest import Manifest, ShardInfo, read_manifest, read_pointer
 from pyimportance.shards.sample_index import SampleIndex
+
+if TYPE_CHECKING:
+    from pyimportance.shards.verify import VerifyReport
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,3 +145,9 @@ class ShardSet:
                 path=self.root,
             )
         return ordered, holder[order]
+
+    def verify(self, *, threads: int | None = None, meter: Meter | None = None) -> VerifyReport:
+        """Reads every byte, and compares it with the manifest and the indexes; see `verify.verify`."""
+        from pyimportance.shards.verify import verify
+
+        return verify(self, threads=threads, meter=meter)

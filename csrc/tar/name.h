@@ -1,0 +1,29 @@
+// Names of tar members: which sample and part they are (the WebDataset convention), and which names we take.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+namespace pyi::tar {
+
+struct Name {
+  std::string_view key;
+  std::string_view extension;  // without the dot, in the case it was written in
+};
+
+// Splits like ^((?:.*/|)[^.]+)[.]([^/]*)$ : directories belong to the key, the extension starts at the first
+// dot of the last component. False: the member has no extension or is metadata (top-level __x__).
+bool split_name(std::string_view name, Name* out);
+
+// Throws DataError for a name that is empty, not UTF-8, or holds control characters.
+void check_name(std::string_view name, std::int64_t offset);
+
+bool is_utf8(std::string_view text);
+
+// The first key (smallest j) that equals an earlier one (i), as {i, j}; {-1, -1} if all differ.
+// n keys; key i is text[offsets[i], offsets[i + 1]). Costs a sort of n hashes.
+std::pair<std::int64_t, std::int64_t> first_repeated(const std::int64_t* offsets, const char* text,
+                                                     std::int64_t n);
+
+}  // namespace pyi::tar

@@ -1,0 +1,31 @@
+// One pass over the headers of a tar: where every sample and each of its parts lies.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace pyi::tar {
+
+// Columns of an index (pyimportance/shards/sample_index.py says what they mean).
+struct Columns {
+  std::vector<std::int64_t> key_offsets{0};
+  std::string key_text;
+  std::vector<std::int64_t> offset, nbytes;          // per sample
+  std::vector<std::int64_t> part_start{0};           // per sample, and the end
+  std::vector<std::int32_t> part_ext;                // per part, into extensions
+  std::vector<std::int64_t> part_offset, part_size;  // per part
+  std::vector<std::string> extensions;               // in order of appearance, lower case
+  std::int64_t bytes_read = 0, requests = 0;
+
+  std::int64_t samples() const { return static_cast<std::int64_t>(offset.size()); }
+};
+
+// Reads the headers of a tar of `size` bytes through `fd`, by position, and skips large payloads.
+// limit: stop after so many samples (-1: none); what follows is then not looked at.
+// Memory grows with what was read, never with what a header claims. Throws DataError with member and offset
+// for: a truncated archive, also one cut between members (allow_missing_eof: only inside one); members that
+// are neither files nor directories; parts of a sample that are not adjacent; an extension that repeats.
+Columns scan(int fd, std::int64_t size, bool allow_missing_eof, std::int64_t limit);
+
+}  // namespace pyi::tar

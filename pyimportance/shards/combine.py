@@ -1,0 +1,90 @@
+"""SampleIndex -> SampleIndex: one after another, and a part of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pyimportance.shards.sample_index import SampleIndex
+
+if TYPE_CHECKING:
+    from pyimportance.order.values import Partition
+
+
+def concatenate(indexes: Sequence[SampleIndex]) -> SampleIndex:
+    """All samples of ``indexes`` (one or more), files numbered on; extensions sorted.
+
+    score and bin are kept where every index has them.
+    """
+    extensions = sorted({e for i in indexes for e in i.extensions})
+    code = {e: np.int32(c) for c, e in enumerate(extensions)}
+    file_base = np.cumsum([0] + [len(i.files) for i in indexes])
+    part_base = np.cumsum([0] + [len(i.part_ext) for i in indexes])
+    recoded = [np.array([code[e] for e in i.extensions], np.int32)[i.part_ext] for i in indexes]
+    starts = [i.part_start[:-1] + base for i, base in zip(indexes, part_base, strict=False)]
+    scores = [i.score for i in indexes if i.score is not None]
+    bins = [i.bin for i in indexes if i.bin is not None]
+    return SampleIndex(
+        files=tuple(f for i in indexes for f in i.files),
+        file_bytes=np.concatenate([i.file_bytes for i in indexes]),
+        ids=np.concatenate([i.ids for i in indexes]),
+        keys=pa.concat_arrays([i.keys for i in indexes]),
+        file=np.concatenate(
+            [i.file + np.int32(b) for i, b in zip(indexes, file_base, strict=False)], dtype=np.int32
+        ),
+        offset=np.concatenate([i.offset for i in indexes]),
+        nbytes=np.concatenate([i.nbytes for i in indexes]),
+        extensions=tuple(extensions),
+        part_start=np.concatenate([*starts, part_base[-1:]], dtype=np.int64),
+        part_ext=np.concatenate(recoded, dtype=np.int32),
+        part_offset=np.concatenate([i.part_offset for i in indexes]),
+        part_size=np.concatenate([i.part_size for i in indexes]),
+        score=np.concatenate(scores) if len(scores) == len(indexes) else None,
+        bin=np.concatenate(bins) if len(bins) == len(indexes) else None,
+    )
+
+
+def keep(index: SampleIndex, wanted: NDArray[np.bool_]) -> SampleIndex:
+    """The samples where ``wanted`` (bool [N]) is true, in their order; files without any are left out."""
+    rows = np.flatnonzero(wanted)
+    used, file = np.unique(index.file[rows], return_inverse=True)
+    part_start, parts = parts_of(index, rows)
+    return replace(
+        index,
+        files=tuple(index.files[f] for f in used),
+        file_bytes=index.file_bytes[used],
+        ids=index.ids[rows],
+        keys=index.keys.take(pa.array(rows)),
+        file=file.astype(np.int32),
+        offset=index.offset[rows],
+        nbytes=index.nbytes[rows],
+        part_start=part_start,
+        part_ext=index.part_ext[parts],
+        part_offset=index.part_offset[parts],
+        part_size=index.part_size[parts],
+        score=None if index.score is None else index.score[rows],
+        bin=None if index.bin is None else index.bin[rows],
+    )
+
+
+def with_scores(index: SampleIndex, partition: Partition) -> SampleIndex:
+    """``index`` with the score and bin that ``partition`` gives each sample; all must be in it."""
+    score = None
+    if partition.values is not None:
+        by_id = np.argsort(partition.order)
+        score = partition.values[by_id[np.searchsorted(partition.order, index.ids, sorter=by_id)]]
+    return replace(index, score=score, bin=partition.bin_of(index.ids).astype(np.int32))
+
+
+def parts_of(index: SampleIndex, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(part_start int64 [n + 1] of these rows, int64 [P] which parts of the index those are)"""
+    counts = np.diff(index.part_start)[rows]
+    start = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(counts, out=start[1:])
+    parts = np.arange(start[-1]) + np.repeat(index.part_start[rows] - start[:-1], counts)
+    return start, parts

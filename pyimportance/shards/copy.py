@@ -1,0 +1,106 @@
+"""Writes planned shards, and the index and manifest entries that describe them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import numpy as np
+
+from pyimportance import _C
+from pyimportance.errors import DataError
+from pyimportance.io import atomic
+from pyimportance.io.meter import Meter
+from pyimportance.io.storage import File, open_file, open_files
+from pyimportance.shards import keys
+from pyimportance.shards.index_file import encode
+from pyimportance.shards.manifest import IndexInfo, ShardInfo
+from pyimportance.shards.plan import ShardPlan
+from pyimportance.shards.sample_index import SampleIndex
+
+_WINDOW = 32 << 20  # bytes of output in memory at a time
+
+
+def open_sources(index: SampleIndex) -> AbstractContextManager[list[File]]:
+    """The tars of an index, open for copying. `check_sources` says whether they are still what they were."""
+    return open_files(index.files)
+
+
+def check_sources(index: SampleIndex, files: Sequence[File]) -> None:
+    """Raises DataError if a tar has another size than when it was indexed."""
+    for file, size in zip(files, index.file_bytes.tolist(), strict=True):
+        if file.size != size:
+            raise DataError(f"has {file.size} bytes; it had {size} when it was indexed", path=file.path)
+
+
+def write_shard(
+    root: str, plan: ShardPlan, sources: Sequence[File], *, canonical: bool, meter: Meter | None
+) -> ShardInfo:
+    """Writes one shard atomically; what is read is charged to ``meter`` as "origin".
+
+    canonical: the sources are shards of ours, and the headers there are checked.
+    Raises DataError where a source does not hold what its index says, OutputError where the shard cannot be
+    written.
+    """
+    samples = plan.samples
+    offsets, text = keys.to_buffers(samples.keys)
+    with atomic.writing(os.path.join(root, plan.name)) as out:
+        nbytes, crc32c, read, requests = _C.tar_write(
+            out.fileno(),
+            [(file.fileno(), file.path) for file in sources],
+            offsets,
+            text,
+            samples.extensions,
+            samples.part_start,
+            samples.part_ext,
+            samples.part_size,
+            samples.file,
+            samples.part_offset,
+            canonical,
+            min(_WINDOW, plan.nbytes),
+        )
+    assert nbytes == plan.nbytes, f"{plan.name}: wrote {nbytes} bytes, planned {plan.nbytes}"
+    if meter is not None:
+        meter.add("origin", read, requests)
+    return _info(plan, crc32c)
+
+
+def reuse_shard(root: str, plan: ShardPlan, meter: Meter | None) -> ShardInfo | None:
+    """The shard as an interrupted run of the same job left it, read for its sum; None if there is none."""
+    path = os.path.join(root, plan.name)
+    if not os.path.exists(path):
+        return None
+    with open_file(path, meter, "disk") as file:
+        if file.size != plan.nbytes:
+            return None
+        crc32c, read, requests = _C.crc32c_of_file(file.fileno(), file.size)
+        file.charge(read, requests)
+    return _info(plan, crc32c)
+
+
+def _info(plan: ShardPlan, crc32c: int) -> ShardInfo:
+    n = len(plan.samples.ids)
+    return ShardInfo(plan.name, plan.nbytes, n, crc32c, plan.worker, plan.bin, n, None, None)
+
+
+def describe(index: SampleIndex, shards: Sequence[ShardInfo]) -> tuple[ShardInfo, ...]:
+    """``shards`` (one per file of ``index``) with live samples and score range as the index has them."""
+    bounds = np.searchsorted(index.file, np.arange(len(shards) + 1)).tolist()
+    described = []
+    for shard, start, end in zip(shards, bounds[:-1], bounds[1:], strict=True):
+        low = high = None
+        if index.score is not None:
+            known = index.score[start:end][~np.isnan(index.score[start:end])]
+            if known.size:
+                low, high = float(known.min()), float(known.max())
+        described.append(replace(shard, live=end - start, score_min=low, score_max=high))
+    return tuple(described)
+
+
+def write_worker_index(root: str, name: str, index: SampleIndex) -> IndexInfo:
+    """Writes a worker's index atomically, and says what the manifest must."""
+    data = encode(index)
+    atomic.write_bytes(os.path.join(root, name), data)
+    return IndexInfo(name, len(data), index.num_samples, _C.crc32c(data))

@@ -1,0 +1,236 @@
+"""repartition: the next generation of a set. Only samples that change workers are read and written.
+
+Each worker's part is written by `write_delta`, by any process that sees the directory; `commit_generation`
+then makes the generation the current one. Until then no manifest names what was written, and the old
+generation stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyimportance import _C
+from pyimportance.errors import ArgumentError, OutputError
+from pyimportance.io import atomic
+from pyimportance.io.lock import locked
+from pyimportance.io.meter import Meter
+from pyimportance.io.storage import open_file
+from pyimportance.shards import copy, job
+from pyimportance.shards.combine import concatenate, keep, with_scores
+from pyimportance.shards.index import Progress
+from pyimportance.shards.manifest import (
+    POINTER,
+    IndexInfo,
+    ShardInfo,
+    encode_pointer,
+    index_name,
+    manifest_name,
+    read_manifest,
+    read_pointer,
+)
+from pyimportance.shards.plan import plan_group, select, take_keys
+from pyimportance.shards.sample_index import SampleIndex
+from pyimportance.shards.shard_set import ShardSet
+
+if TYPE_CHECKING:
+    from pyimportance.order.values import Partition
+
+
+@dataclass(frozen=True)
+class DeltaRecord:
+    """What `write_delta` did for one worker: enough to commit it. Small, and can be pickled.
+
+    moved_samples, moved_bytes  what came from other workers' shards (payload and headers)
+    """
+
+    worker: int
+    generation: int
+    job: str
+    index: IndexInfo
+    shards: tuple[ShardInfo, ...]
+    moved_samples: int
+    moved_bytes: int
+
+
+def repartition(
+    shards: ShardSet,
+    partition: Partition,
+    *,
+    meters: Sequence[Meter] | None = None,
+    progress: Progress | None = None,
+) -> ShardSet:
+    """A new generation of ``shards``, divided as ``partition`` says.
+
+    A sample that changes workers is copied from its old worker's shard into a delta shard of its new one; a
+    sample that only changes bins keeps its place. Samples that ``partition`` lacks are pruned. The number of
+    workers and bins may change. The old generation stays readable: ``ShardSet.open(root, generation=...)``.
+
+    meters    one per worker of ``partition``: what is copied for it, as "origin"; indexes, as "index"
+    progress  called with (workers done, workers)
+
+    Called again with the same arguments it continues what was interrupted, or returns what is done.
+    Raises ArgumentError for samples that the shards lack, DataError where shards are damaged, OutputError.
+    """
+    if meters is not None and len(meters) != partition.workers:
+        raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({partition.workers})")
+    records = []
+    for w in range(partition.workers):
+        records.append(write_delta(shards, partition, w, meter=None if meters is None else meters[w]))
+        if progress is not None:
+            progress(w + 1, partition.workers)
+    return commit_generation(shards, partition, records)
+
+
+def write_delta(
+    shards: ShardSet, partition: Partition, worker: int, *, meter: Meter | None = None
+) -> DeltaRecord:
+    """Writes what ``worker`` lacks for the next generation, and its index; see `repartition`.
+
+    Workers may do this at the same time, in any processes that see the same directory.
+    """
+    if not 0 <= worker < partition.workers:
+        raise ArgumentError(f"worker is {worker}; the partition has workers 0 to {partition.workers - 1}")
+    digest = job.digest(partition, parent=shards.digest)
+    generation, committed = _next_generation(shards, digest)
+    if committed:
+        return _record_of(shards, generation, worker)
+    stays, comes = _divide(shards, partition, worker, meter)
+    with job.claim_delta(shards.root, worker, generation, digest):
+        infos, indexes = _write_incoming(
+            shards, partition, comes, worker=worker, generation=generation, meter=meter
+        )
+        own = {s.path: s for s in shards.shards}
+        names = tuple(os.path.relpath(f, shards.root) for f in stays.files)
+        index = with_scores(concatenate([replace(stays, files=names), *indexes]), partition)
+        described = copy.describe(index, [own[name] for name in names] + infos)
+        # A shard of the old generation was written for a bin that the new one may not have.
+        described = tuple(replace(s, bin=min(s.bin, partition.bins - 1)) for s in described)
+        info = copy.write_worker_index(shards.root, index_name(worker, generation), index)
+    return DeltaRecord(
+        worker, generation, digest, info, described, comes.num_samples, int(comes.nbytes.sum())
+    )
+
+
+def commit_generation(shards: ShardSet, partition: Partition, records: Sequence[DeltaRecord]) -> ShardSet:
+    """Makes the generation that ``records`` (one per worker, in any order) describe the current one."""
+    digest = job.digest(partition, parent=shards.digest)
+    records = sorted(records, key=lambda r: r.worker)
+    generations = {r.generation for r in records}
+    if [r.worker for r in records] != list(range(partition.workers)) or len(generations) != 1:
+        raise ArgumentError(
+            f"records are of workers {[r.worker for r in records]} and generations {sorted(generations)}; "
+            f"expected one for each of {partition.workers} workers, of one generation"
+        )
+    if any(r.job != digest for r in records):
+        raise ArgumentError("records were written for another partition or another generation")
+    generation = generations.pop()
+    with locked(os.path.join(shards.root, job.JOB)):
+        path = os.path.join(shards.root, manifest_name(generation))
+        if not os.path.exists(path):
+            _check_written(shards, records)
+            manifest = replace(
+                shards.manifest,
+                generation=generation,
+                parent=shards.generation,
+                job=digest,
+                measure=partition.measure,
+                descending=partition.descending,
+                policy=partition.policy,
+                seed=partition.seed,
+                workers=partition.workers,
+                bins=partition.bins,
+                samples=partition.num_samples,
+                indexes=tuple(r.index for r in records),
+                shards=tuple(s for r in records for s in r.shards),
+            )
+            atomic.write_bytes(path, manifest.encode())
+        manifest_read, _ = read_manifest(shards.root, generation)
+        if manifest_read.job != digest:
+            raise OutputError(f"{path}: was committed by another job meanwhile")
+        if read_pointer(shards.root)[0] < generation:
+            pointer = encode_pointer(generation, manifest_read.encode())
+            atomic.write_bytes(os.path.join(shards.root, POINTER), pointer)
+    return ShardSet.open(shards.root, generation=generation)
+
+
+def _next_generation(shards: ShardSet, digest: str) -> tuple[int, bool]:
+    """(the first number after this generation's that is free or this job's, whether it is committed)"""
+    generation = shards.generation + 1
+    while os.path.exists(os.path.join(shards.root, manifest_name(generation))):
+        if read_manifest(shards.root, generation)[0].job == digest:
+            return generation, True
+        generation += 1
+    return generation, False
+
+
+def _record_of(shards: ShardSet, generation: int, worker: int) -> DeltaRecord:
+    manifest, _ = read_manifest(shards.root, generation)
+    infos = tuple(s for s in manifest.shards if s.worker == worker)
+    return DeltaRecord(worker, generation, manifest.job, manifest.indexes[worker], infos, 0, 0)
+
+
+def _divide(
+    shards: ShardSet, partition: Partition, worker: int, meter: Meter | None
+) -> tuple[SampleIndex, SampleIndex]:
+    """(the samples of ``worker`` that it has, those that it lacks, as they lie in other workers' shards)"""
+    stays: list[SampleIndex] = []
+    comes: list[SampleIndex] = []
+    found = 0
+    for holder in range(shards.workers):
+        index = shards.index(holder, meter)
+        owner = partition.worker_of(index.ids)
+        found += int((owner >= 0).sum())
+        (stays if holder == worker else comes).append(keep(index, owner == worker))
+    if found != partition.num_samples:
+        missing = partition.order[shards.worker_of(partition.order) < 0]
+        raise ArgumentError(
+            f"partition does not fit the shards: {len(missing)} of {partition.num_samples} ids are not "
+            f"there; the first is {int(missing[0])}"
+        )
+    nothing = keep(index, np.zeros(index.num_samples, bool))
+    return concatenate(stays or [nothing]), concatenate(comes or [nothing])
+
+
+def _write_incoming(
+    shards: ShardSet,
+    partition: Partition,
+    comes: SampleIndex,
+    *,
+    worker: int,
+    generation: int,
+    meter: Meter | None,
+) -> tuple[list[ShardInfo], list[SampleIndex]]:
+    """Writes the delta shards, bin by bin in the order of importance."""
+    infos: list[ShardInfo] = []
+    indexes: list[SampleIndex] = []
+    with copy.open_sources(comes) as files:
+        copy.check_sources(comes, files)
+        for bin_ in range(partition.bins):
+            ids = partition.group(worker, bin_)
+            rows = comes.rows_of(ids[np.isin(ids, comes.ids)])
+            samples = select(comes, rows, take_keys(comes, rows))
+            for plan in plan_group(samples, worker, bin_, generation, shards.manifest.shard_bytes):
+                info = copy.reuse_shard(shards.root, plan, meter)
+                if info is None:
+                    info = copy.write_shard(shards.root, plan, files, canonical=True, meter=meter)
+                infos.append(info)
+                indexes.append(plan.index())
+    return infos, indexes
+
+
+def _check_written(shards: ShardSet, records: Sequence[DeltaRecord]) -> None:
+    """Raises if what the records name is not there any more as it was written."""
+    for record in records:
+        for shard in record.shards:
+            with open_file(shards.path_of(shard.path)) as file:
+                if file.size != shard.nbytes:
+                    raise OutputError(f"{file.path}: has {file.size} bytes; {shard.nbytes} were written")
+        with open_file(shards.path_of(record.index.path), None, "index") as file:
+            crc32c, _, _ = _C.crc32c_of_file(file.fileno(), file.size)
+            if crc32c != record.index.crc32c:
+                raise OutputError(f"{file.path}: was changed after it was written")

@@ -1,0 +1,118 @@
+"""index: tar files -> SampleIndex, by one pass over their headers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+
+from pyimportance import _C
+from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io.meter import Meter
+from pyimportance.io.storage import open_file
+from pyimportance.shards import keys
+from pyimportance.shards.combine import concatenate
+from pyimportance.shards.sample_index import SampleIndex
+from pyimportance.shards.sources import Source, expand
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all), now and then and at the end."""
+
+_THREADS = 4  # files at a time: enough to hide the latency of a disk
+
+
+def index(
+    source: Source,
+    *,
+    limit: int | None = None,
+    allow_missing_eof: bool = False,
+    meter: Meter | None = None,
+    progress: Progress | None = None,
+) -> SampleIndex:
+    """Finds every sample of a WebDataset source: key, tar, place, parts. Payloads are not decoded.
+
+    source             a path, directory, pattern, brace expression, or a list of them (see `expand`)
+    limit              take the first so many samples; what follows is not looked at
+    allow_missing_eof  take tars without end-of-archive blocks too (a tar cut between members looks like one)
+    meter              counts what was read, as "index"
+    progress           called with (bytes of tars done, bytes of tars in all)
+
+    The sample with id i is the i-th of the source, tars in given order, members in file order.
+    Raises ArgumentError where the source names nothing, DataError with file, member and offset for a tar that
+    is damaged, truncated or compressed, and for samples that a reader would not see whole: parts that are not
+    adjacent, a repeated extension, a link or sparse file. That a key occurs in two tars is no error here; see
+    ``keys`` of `write_shards`.
+    """
+    if limit is not None and limit < 1:
+        raise ArgumentError(f"limit is {limit}; it must be 1 or more")
+    files = expand(source)
+    if limit is None:
+        parts = _scan_all(files, allow_missing_eof, meter, progress)
+    else:
+        parts = list(_scan_first(files, allow_missing_eof, meter, limit))
+    whole = concatenate(parts)
+    if whole.num_samples == 0:
+        raise DataError("holds no samples (members named KEY.EXTENSION)", path=", ".join(files[:3]))
+    return replace(whole, ids=np.arange(whole.num_samples, dtype=np.int64))
+
+
+def _scan_all(
+    files: list[str], allow_missing_eof: bool, meter: Meter | None, progress: Progress | None
+) -> list[SampleIndex]:
+    parts: list[SampleIndex] = []
+    total = done = 0
+    if progress is not None:
+        total = sum(os.path.getsize(f) for f in files if os.path.exists(f))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            for part in pool.map(lambda f: scan_file(f, allow_missing_eof, meter), files):
+                parts.append(part)
+                done += int(part.file_bytes[0])
+                if progress is not None:
+                    progress(done, total)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return parts
+
+
+def _scan_first(
+    files: list[str], allow_missing_eof: bool, meter: Meter | None, limit: int
+) -> Iterator[SampleIndex]:
+    for file in files:
+        part = scan_file(file, allow_missing_eof, meter, limit)
+        yield part
+        limit -= part.num_samples
+        if limit <= 0:
+            return
+
+
+def scan_file(
+    path: str, allow_missing_eof: bool = False, meter: Meter | None = None, limit: int = -1
+) -> SampleIndex:
+    """The samples of one tar, ids from 0. ``limit`` -1: all."""
+    with open_file(path, meter, "index") as file:
+        try:
+            found = _C.tar_scan(file.fileno(), file.size, allow_missing_eof, limit)
+        except DataError as e:
+            raise DataError(e.problem, path=path, member=e.member, offset=e.offset) from None
+        file.charge(found["bytes_read"], found["requests"])
+        N = len(found["offset"])
+        return SampleIndex(
+            files=(path,),
+            file_bytes=np.array([file.size], np.int64),
+            ids=np.arange(N, dtype=np.int64),
+            keys=keys.from_buffers(found["key_offsets"], found["key_text"]),
+            file=np.zeros(N, np.int32),
+            offset=found["offset"],
+            nbytes=found["nbytes"],
+            extensions=tuple(found["extensions"]),
+            part_start=found["part_start"],
+            part_ext=found["part_ext"],
+            part_offset=found["part_offset"],
+            part_size=found["part_size"],
+        )

@@ -1,0 +1,142 @@
+"""SampleIndex + Partition -> which sample goes where in which shard, known to the byte beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pyimportance import _C
+from pyimportance.shards import keys as key_buffers
+from pyimportance.shards.combine import parts_of
+from pyimportance.shards.manifest import shard_name
+from pyimportance.shards.sample_index import BLOCK, SampleIndex
+
+END_BLOCKS = 2 * BLOCK  # zeros that end a tar
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Samples of a SampleIndex in an order of their own, their parts sorted by extension.
+
+    Columns as in SampleIndex; ``part_offset`` is the payload's place in the source file ``file``.
+    """
+
+    ids: NDArray[np.int64]
+    keys: Any
+    file: NDArray[np.int32]
+    extensions: tuple[str, ...]
+    part_start: NDArray[np.int64]
+    part_ext: NDArray[np.int32]
+    part_offset: NDArray[np.int64]
+    part_size: NDArray[np.int64]
+
+    def slice(self, start: int, end: int) -> Selection:
+        first, last = int(self.part_start[start]), int(self.part_start[end])
+        return Selection(
+            ids=self.ids[start:end],
+            keys=self.keys.slice(start, end - start),
+            file=self.file[start:end],
+            extensions=self.extensions,
+            part_start=self.part_start[start : end + 1] - first,
+            part_ext=self.part_ext[first:last],
+            part_offset=self.part_offset[first:last],
+            part_size=self.part_size[first:last],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ShardPlan:
+    """One shard to be written: its samples in order, and where each comes to lie.
+
+    Columns as in SampleIndex.
+    """
+
+    name: str  # relative to the root
+    worker: int
+    bin: int
+    nbytes: int
+    samples: Selection
+    offset: NDArray[np.int64]
+    sample_bytes: NDArray[np.int64]
+    part_offset: NDArray[np.int64]
+
+    def index(self) -> SampleIndex:
+        """The shard's samples as they lie in it; the file's path is relative to the root."""
+        N = len(self.samples.ids)
+        return SampleIndex(
+            files=(self.name,),
+            file_bytes=np.array([self.nbytes], np.int64),
+            ids=self.samples.ids,
+            keys=self.samples.keys,
+            file=np.zeros(N, np.int32),
+            offset=self.offset,
+            nbytes=self.sample_bytes,
+            extensions=self.samples.extensions,
+            part_start=self.samples.part_start,
+            part_ext=self.samples.part_ext,
+            part_offset=self.part_offset,
+            part_size=self.samples.part_size,
+        )
+
+
+def select(index: SampleIndex, rows: NDArray[np.int64], keys: Any) -> Selection:
+    """The samples at ``rows`` with the keys ``keys`` (large_string, one per row)."""
+    start, parts = parts_of(index, rows)
+    code = index.part_ext[parts]
+    rank = np.argsort(np.argsort(np.array(index.extensions, object))).astype(np.int32)
+    sample = np.repeat(np.arange(len(rows)), np.diff(start))
+    order = np.lexsort((rank[code], sample)) if len(parts) else np.zeros(0, np.int64)
+    parts = parts[order]
+    return Selection(
+        ids=index.ids[rows],
+        keys=keys,
+        file=index.file[rows],
+        extensions=index.extensions,
+        part_start=start,
+        part_ext=index.part_ext[parts],
+        part_offset=index.part_offset[parts],
+        part_size=index.part_size[parts],
+    )
+
+
+def take_keys(index: SampleIndex, rows: NDArray[np.int64]) -> Any:
+    return index.keys.take(pa.array(rows))
+
+
+def plan_group(
+    samples: Selection, worker: int, bin_: int, generation: int, shard_bytes: int
+) -> Iterator[ShardPlan]:
+    """Cuts a group into shards of at most ``shard_bytes`` each (more only where one sample is larger).
+
+    Raises ArgumentError for a key that a reader would not find again in the member's name.
+    """
+    offsets, text = key_buffers.to_buffers(samples.keys)
+    headers = _C.tar_header_sizes(
+        offsets, text, samples.extensions, samples.part_start, samples.part_ext, samples.part_size
+    )
+    extent = headers + samples.part_size + -samples.part_size % BLOCK
+    part_end = np.cumsum(extent)
+    sample_end = part_end[samples.part_start[1:] - 1]
+    start = number = 0
+    while start < len(samples.ids):
+        base = int(sample_end[start - 1]) if start else 0
+        end = int(np.searchsorted(sample_end, base + shard_bytes - END_BLOCKS, side="right"))
+        end = max(end, start + 1)
+        first, last = int(samples.part_start[start]), int(samples.part_start[end])
+        sample_bytes = np.diff(sample_end[start:end], prepend=base)
+        yield ShardPlan(
+            name=shard_name(worker, generation, bin_, number),
+            worker=worker,
+            bin=bin_,
+            nbytes=int(sample_end[end - 1]) - base + END_BLOCKS,
+            samples=samples.slice(start, end),
+            offset=sample_end[start:end] - sample_bytes - base,
+            sample_bytes=sample_bytes,
+            part_offset=(part_end - extent + headers)[first:last] - base,
+        )
+        start, number = end, number + 1

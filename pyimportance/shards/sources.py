@@ -1,0 +1,90 @@
+"""What a user names as a source -> the tar files, in order."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+from pyimportance.errors import ArgumentError
+
+Source: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
+
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|pipe:")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_MAX_RANGE = 10_000_000
+
+
+def expand(source: Source) -> list[str]:
+    """The tar files that ``source`` names.
+
+    A path; a directory (its ``*.tar``, sorted by name); a pattern with ``*``, ``?`` or ``[...]`` (its
+    matches, sorted); braces, ``{000..009}`` or ``{a,b}`` (as written); ``::`` joins such; so does a list.
+    Raises ArgumentError where nothing is named, nothing matches, or a file is named twice.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        files = list(_expand_text(os.fspath(source)))
+    else:
+        files = [file for item in source for file in _expand_text(os.fspath(item))]
+        if not files:
+            raise ArgumentError("source is an empty list; name at least one tar")
+    seen: dict[str, str] = {}
+    for file in files:
+        real = os.path.realpath(file)
+        if real in seen:
+            also = "" if seen[real] == file else f" (also as {seen[real]!r})"
+            raise ArgumentError(f"source names {file!r} twice{also}")
+        seen[real] = file
+    return files
+
+
+def _expand_text(text: str) -> Iterator[str]:
+    if os.path.exists(text):
+        yield from _expand_path(text)
+        return
+    for spec in text.split("::"):
+        if not spec:
+            raise ArgumentError(f"source {text!r} names no file")
+        if _URL.match(spec):
+            raise ArgumentError(f"source {spec!r} is a URL; only local files can be read")
+        for pattern in expand_braces(spec):
+            yield from _expand_path(pattern)
+
+
+def _expand_path(path: str) -> Iterator[str]:
+    if os.path.isdir(path):
+        tars = sorted(glob.glob(os.path.join(glob.escape(path), "*.tar")))
+        if not tars:
+            raise ArgumentError(f"source {path!r} is a directory without *.tar files")
+        yield from tars
+    elif not os.path.exists(path) and glob.has_magic(path):
+        matches = sorted(m for m in glob.glob(path, recursive=True) if not os.path.isdir(m))
+        if not matches:
+            raise ArgumentError(f"source {path!r} matches no file")
+        yield from matches
+    else:
+        yield path  # where it does not exist, opening it says so
+
+
+def expand_braces(text: str) -> Iterator[str]:
+    """``a-{00..02}.{x,y}`` -> a-00.x, a-00.y, a-01.x, ...; ends of a range are padded to the same width."""
+    pieces = _BRACES.split(text)  # outside, inside, outside, ...
+    if "{" in "".join(pieces[::2]) or "}" in "".join(pieces[::2]):
+        raise ArgumentError(f"source {text!r}: braces do not pair, or are nested")
+    choices = [_choices(p, text) if i % 2 else (p,) for i, p in enumerate(pieces)]
+    for combination in itertools.product(*choices):
+        yield "".join(combination)
+
+
+def _choices(inside: str, text: str) -> tuple[str, ...]:
+    match = _RANGE.fullmatch(inside)
+    if match is None:
+        return tuple(inside.split(","))
+    first, last = int(match[1]), int(match[2])
+    if last < first or last - first >= _MAX_RANGE:
+        raise ArgumentError(f"source {text!r}: {{{inside}}} must rise, over at most {_MAX_RANGE} numbers")
+    return tuple(str(n).zfill(len(match[1])) for n in range(first, last + 1))

@@ -1,0 +1,144 @@
+"""verify: every byte of a generation against its manifest and its indexes."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pyimportance import _C
+from pyimportance.errors import DataError
+from pyimportance.io.meter import Meter
+from pyimportance.io.storage import open_file
+from pyimportance.shards.combine import keep, parts_of
+from pyimportance.shards.index import scan_file
+from pyimportance.shards.manifest import ShardInfo
+from pyimportance.shards.sample_index import SampleIndex
+from pyimportance.shards.shard_set import ShardSet
+
+_PER_SHARD = 10  # problems listed of one shard; after so many the rest says nothing new
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it should be; ``member`` (a key) and ``offset`` where they are known."""
+
+    file: str
+    problem: str
+    member: str | None = None
+    offset: int | None = None
+
+    def __str__(self) -> str:
+        return str(DataError(self.problem, path=self.file, member=self.member, offset=self.offset))
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was looked at, and everything that is wrong with it."""
+
+    shards: int
+    samples: int
+    nbytes: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def __str__(self) -> str:
+        seen = f"{self.shards} shards, {self.samples} samples, {self.nbytes} bytes"
+        if self.ok:
+            return f"{seen}: sound"
+        return "\n".join([f"{seen}: {len(self.problems)} problems", *map(str, self.problems)])
+
+
+def verify(shards: ShardSet, *, threads: int | None = None, meter: Meter | None = None) -> VerifyReport:
+    """Reads every shard of the generation, and compares size, CRC32C, headers and samples.
+
+    threads  shards read at a time; None: as many as there are CPUs, at most 8
+    meter    counts what was read, as "disk" and "index"
+
+    Finds problems rather than raising them; a damaged index is one.
+    """
+    problems: list[Problem] = []
+    work: list[tuple[ShardInfo, SampleIndex | None]] = []
+    for worker in range(shards.workers):
+        own = [s for s in shards.shards if s.worker == worker]
+        try:
+            index = shards.index(worker, meter)
+            work += [(s, keep(index, index.file == f)) for f, s in enumerate(own)]
+        except DataError as e:
+            problems.append(_problem(shards, e))
+            work += [(s, None) for s in own]
+    if not problems:
+        try:
+            shards.worker_of(np.zeros(0, np.int64))  # finds samples that two workers hold
+        except DataError as e:
+            problems.append(_problem(shards, e))
+    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+        for found in pool.map(lambda w: _verify_shard(shards, w[0], w[1], meter), work):
+            problems += found
+    nbytes = sum(s.nbytes for s in shards.shards)
+    return VerifyReport(len(shards.shards), shards.num_samples, nbytes, tuple(problems))
+
+
+def _problem(shards: ShardSet, error: DataError) -> Problem:
+    name = os.path.relpath(error.path, shards.root)
+    return Problem(name, error.problem, error.member, error.offset)
+
+
+def _verify_shard(
+    shards: ShardSet, info: ShardInfo, index: SampleIndex | None, meter: Meter | None
+) -> list[Problem]:
+    try:
+        path = shards.path_of(info.path)
+        with open_file(path, meter, "disk") as file:
+            if file.size != info.nbytes:
+                return [Problem(info.path, f"has {file.size} bytes; the manifest says {info.nbytes}")]
+            crc32c, read, requests = _C.crc32c_of_file(file.fileno(), file.size)
+            file.charge(read, requests)
+        problems = []
+        if crc32c != info.crc32c:
+            problems.append(
+                Problem(info.path, f"has CRC32C {crc32c:#010x}; the manifest says {info.crc32c:#010x}")
+            )
+        found = scan_file(path, meter=meter)
+    except DataError as e:
+        return [_problem(shards, e)]
+    if found.num_samples != info.samples:
+        problems.append(
+            Problem(info.path, f"holds {found.num_samples} samples; the manifest says {info.samples}")
+        )
+    return problems + (_compare(info.path, index, found) if index is not None else [])
+
+
+def _compare(name: str, index: SampleIndex, found: SampleIndex) -> list[Problem]:
+    """The samples of an index that a shard does not hold as the index says."""
+    placed = np.isin(index.offset, found.offset)
+    rows = np.searchsorted(found.offset, index.offset[placed])
+    same = found.nbytes[rows] == index.nbytes[placed]
+    same &= np.asarray(pc.equal(found.keys.take(pa.array(rows)), index.keys.filter(pa.array(placed))))
+    same &= _parts(found, rows) == _parts(index, np.flatnonzero(placed))
+    sound = placed.copy()
+    sound[placed] = same
+    return [
+        Problem(name, "the sample here is not as its index says", index.key(row), int(index.offset[row]))
+        for row in np.flatnonzero(~sound)[:_PER_SHARD].tolist()
+    ]
+
+
+def _parts(index: SampleIndex, rows: NDArray[np.int64]) -> NDArray[np.object_]:
+    """object [n]: the parts of each row as a set of (extension, offset, size)"""
+    start, parts = parts_of(index, rows)
+    offset, size = index.part_offset[parts].tolist(), index.part_size[parts].tolist()
+    every = list(zip(index.part_ext[parts].tolist(), offset, size, strict=True))
+    names = index.extensions
+    sets = np.empty(len(rows), object)
+    for i, (a, b) in enumerate(zip(start[:-1].tolist(), start[1:].tolist(), strict=True)):
+        sets[i] = frozenset((names[e], o, n) for e, o, n in every[a:b])
+    return sets

@@ -1,0 +1,178 @@
+"""write_shards: a source and a partition -> the first generation of shards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pyimportance import _C
+from pyimportance.errors import ArgumentError
+from pyimportance.io import atomic
+from pyimportance.io.meter import Meter
+from pyimportance.io.storage import File
+from pyimportance.shards import copy, job
+from pyimportance.shards import keys as key_buffers
+from pyimportance.shards.combine import concatenate, keep, with_scores
+from pyimportance.shards.index import Progress
+from pyimportance.shards.index import index as make_index
+from pyimportance.shards.manifest import (
+    POINTER,
+    IndexInfo,
+    Manifest,
+    ShardInfo,
+    encode_pointer,
+    index_name,
+    manifest_name,
+    worker_directory,
+)
+from pyimportance.shards.plan import ShardPlan, plan_group, select, take_keys
+from pyimportance.shards.sample_index import SampleIndex
+from pyimportance.shards.shard_set import ShardSet
+from pyimportance.shards.sources import Source
+
+if TYPE_CHECKING:
+    from pyimportance.order.values import Partition
+
+
+def write_shards(
+    source: Source | SampleIndex,
+    partition: Partition,
+    out: str | os.PathLike[str],
+    *,
+    shard_bytes: int = 256 << 20,
+    keys: Literal["error", "prefix"] = "error",
+    resume: bool = True,
+    meters: Sequence[Meter] | None = None,
+    progress: Progress | None = None,
+) -> ShardSet:
+    """Writes every worker's samples, bin by bin, most important first, as plain WebDataset tars.
+
+    source       what `index` takes, or its result
+    partition    its samples may be fewer than the source's (the rest is pruned)
+    out          a directory, new or empty or with this job's unfinished work; if finished, returned as it is
+    shard_bytes  a shard's size at most; only a larger sample makes a larger shard
+    keys         "error": a key that two samples share is an error naming both. "prefix": the stem of its tar
+                 goes before every key, as a directory
+    resume       False: an ``out`` that holds anything is an error
+    meters       one per worker: what is read for it, as "origin"
+    progress     called with (payload bytes done, payload bytes in all)
+
+    The same source, partition and options give the same bytes, also after interruptions: files appear whole
+    or not at all, the manifest last. Memory: the index, and 32 MiB.
+    Raises ArgumentError (ids that the source lacks, shared keys, options), DataError (a source that is not
+    what its index says), OutputError (no space; ``out`` holds something else; another process writes there).
+    """
+    if shard_bytes < 1:
+        raise ArgumentError(f"shard_bytes is {shard_bytes}; it must be 1 or more")
+    if keys not in ("error", "prefix"):
+        raise ArgumentError(f"keys is {keys!r}; allowed are 'error' and 'prefix'")
+    if meters is not None and len(meters) != partition.workers:
+        raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({partition.workers})")
+    index = source if isinstance(source, SampleIndex) else make_index(source)
+    rows = _rows(index, partition)
+    written_keys = _keys(index, rows, keys)
+    root = os.path.abspath(os.fspath(out))
+    options = {"source": index.digest, "shard_bytes": shard_bytes, "keys": keys}
+    digest = job.digest(partition, **options)
+    with job.claim(root, digest, partition.workers, resume) as finished:
+        if finished:
+            return ShardSet.open(root, generation=0)
+        run = _Run(root, index, partition, rows, written_keys, shard_bytes, progress)
+        with copy.open_sources(index) as files:
+            copy.check_sources(index, files)
+            done = [
+                run.worker(w, files, meters[w] if meters is not None else None)
+                for w in range(partition.workers)
+            ]
+        manifest = Manifest(
+            generation=0,
+            parent=None,
+            job=digest,
+            source_files=index.relative_files,
+            source_digest=index.digest,
+            measure=partition.measure,
+            descending=partition.descending,
+            policy=partition.policy,
+            seed=partition.seed,
+            workers=partition.workers,
+            bins=partition.bins,
+            samples=len(rows),
+            shard_bytes=shard_bytes,
+            indexes=tuple(info for info, _ in done),
+            shards=tuple(s for _, shards in done for s in shards),
+        ).encode()
+        atomic.write_bytes(os.path.join(root, manifest_name(0)), manifest)
+        atomic.write_bytes(os.path.join(root, POINTER), encode_pointer(0, manifest))
+    return ShardSet.open(root, generation=0)
+
+
+@dataclass
+class _Run:
+    """The loop over workers, bins and shards."""
+
+    root: str
+    index: SampleIndex
+    partition: Partition
+    rows: NDArray[np.int64]
+    keys: Any
+    shard_bytes: int
+    progress: Progress | None
+    done: int = 0
+
+    def worker(
+        self, worker: int, files: Sequence[File], meter: Meter | None
+    ) -> tuple[IndexInfo, tuple[ShardInfo, ...]]:
+        atomic.make_directory(os.path.join(self.root, worker_directory(worker)))
+        infos: list[ShardInfo] = []
+        indexes: list[SampleIndex] = []
+        for bin_ in range(self.partition.bins):
+            group = worker * self.partition.bins + bin_
+            start, end = self.partition.offsets[group : group + 2].tolist()
+            samples = select(self.index, self.rows[start:end], self.keys.slice(start, end - start))
+            for plan in plan_group(samples, worker, bin_, 0, self.shard_bytes):
+                infos.append(self.shard(plan, files, meter))
+                indexes.append(plan.index())
+        if not indexes:  # a worker without samples has an index without rows
+            indexes = [keep(self.index, np.zeros(self.index.num_samples, bool))]
+        index = with_scores(concatenate(indexes), self.partition)
+        info = copy.write_worker_index(self.root, index_name(worker, 0), index)
+        return info, copy.describe(index, infos)
+
+    def shard(self, plan: ShardPlan, files: Sequence[File], meter: Meter | None) -> ShardInfo:
+        info = copy.reuse_shard(self.root, plan, meter)
+        if info is None:
+            info = copy.write_shard(self.root, plan, files, canonical=False, meter=meter)
+        self.done += int(plan.samples.part_size.sum())
+        if self.progress is not None:
+            self.progress(self.done, int(self.index.payload_bytes[self.rows].sum()))
+        return info
+
+
+def _rows(index: SampleIndex, partition: Partition) -> NDArray[np.int64]:
+    """The row of every sample of the partition, in its order."""
+    try:
+        return index.rows_of(partition.order)
+    except ArgumentError as e:
+        raise ArgumentError(f"partition does not fit the source: {e}") from None
+
+
+def _keys(index: SampleIndex, rows: NDArray[np.int64], mode: str) -> Any:
+    """The keys that the samples are written with. Raises ArgumentError where two are equal."""
+    keys = take_keys(index, rows)
+    if mode == "prefix":
+        stems = [os.path.basename(f).removesuffix(".tar") for f in index.files]
+        prefixes = pa.array(stems, pa.large_string()).take(pa.array(index.file[rows]))
+        keys = pc.binary_join_element_wise(prefixes, keys, pa.scalar("/", pa.large_string()))
+    i, j = _C.first_repeated_key(*key_buffers.to_buffers(keys))
+    if j >= 0:
+        first, second = (index.files[index.file[rows[k]]] for k in (i, j))
+        hint = "" if mode == "prefix" else "; keys='prefix' puts the tar's name before every key"
+        raise ArgumentError(f"key {keys[j].as_py()!r} is in {first} and in {second}{hint}")
+    return keys

@@ -9,6 +9,7 @@ policies/       who owns the sample at each rank, one pure function a file
 matching.py     group labels chosen so that least has to move
 select.py       select: the most important part of the samples
 quality.py      quality: how alike the workers' shares are
+checks.py       arguments that several verbs share
 lookup.py       IdMap: sample id -> small integer
 parquet.py      a Partition as a Parquet file, and back
 """

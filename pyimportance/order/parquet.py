@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.atomic import writing
 from pyimportance.io.storage import read_whole
+from pyimportance.order.checks import check_groups
 from pyimportance.order.values import Partition
 
 _METADATA = b"pyimportance.partition"
@@ -88,11 +89,10 @@ def _scalars(metadata: dict[bytes, bytes] | None, path: str | PathLike[str]) -> 
             raise DataError(
                 f"metadata {name!r} is {found.get(name)!r}; must be of type {kind.__name__}", path=path
             )
-    if found["workers"] < 1 or found["bins"] < 1 or found["workers"] * found["bins"] >= 2**31:
-        problem = (
-            f"{found['workers']} workers of {found['bins']} bins; allowed are 1 or more, below 2**31 together"
-        )
-        raise DataError(problem, path=path)
+    try:  # before group numbers are computed from them
+        check_groups(found["workers"], found["bins"])
+    except ArgumentError as error:
+        raise DataError(str(error), path=path) from None
     return {name: found[name] for name in _SCALARS}
 
 

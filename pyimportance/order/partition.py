@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
 from pyimportance.order.argsort import argsort
+from pyimportance.order.checks import check_groups, check_integer, check_sizes
 from pyimportance.order.matching import match
 from pyimportance.order.policies.registry import resolve
-from pyimportance.order.ranking import check_integer, rank
-from pyimportance.order.values import HasOwners, Partition, check_groups, check_sizes
+from pyimportance.order.ranking import rank
+from pyimportance.order.values import HasOwners, Partition
 from pyimportance.score.values import Scores
 
 __all__ = ["Partition", "partition"]
@@ -51,9 +52,7 @@ def partition(
     Deterministic: equal arguments give equal partitions on any machine.
     Raises ArgumentError where an argument is not as described.
     """
-    workers = check_integer("workers", workers, 1)
-    bins = check_integer("bins", bins, 1)
-    check_groups(workers, bins)
+    workers, bins = check_groups(workers, bins)
     seed = check_integer("seed", seed, 0)
     chosen, arguments, policy_text = resolve(policy, options)
     ranking = rank(scores)

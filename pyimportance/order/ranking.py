@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from dataclasses import dataclass
 
@@ -44,14 +43,3 @@ def rank(scores: Scores) -> Ranking:
         text = f"{missing} of {values.size} scores are NaN; these samples are ordered last"
         warnings.warn(text, NaNScoresWarning, stacklevel=3)  # at the caller of the verb that ranks
     return Ranking(scores.sample_ids(), values, argsort(values, descending=scores.descending))
-
-
-def check_integer(name: str, value: int, least: int) -> int:
-    """``value`` as an int of at least ``least``; ArgumentError where it is anything else."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ArgumentError(f"{name}={value!r}: must be an integer of at least {least}") from None
-    if number < least:
-        raise ArgumentError(f"{name}={number}: must be at least {least}")
-    return number

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
-from pyimportance.order.ranking import check_integer, rank
+from pyimportance.order.checks import check_integer
+from pyimportance.order.ranking import rank
 from pyimportance.score.values import Scores
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
+from pyimportance.order.checks import check_groups, check_integer, check_sizes
 from pyimportance.order.lookup import IdMap
 from pyimportance.order.moves import Moves, holdings
 
@@ -51,7 +52,10 @@ class Partition:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_groups(self.workers, self.bins)
+        workers, bins = check_groups(self.workers, self.bins)
+        seed = check_integer("seed", self.seed, 0)
+        for name, value in (("workers", workers), ("bins", bins), ("seed", seed)):
+            object.__setattr__(self, name, value)  # the dataclass is frozen
         self._freeze("order", np.int64)
         self._freeze("offsets", np.int64)
         if self.values is not None:
@@ -141,9 +145,7 @@ class Partition:
 
         sizes: bytes of each sample, int64 [N], in ascending order of sample id (as in ``ids``).
         """
-        nbytes = None
-        if sizes is not None:
-            nbytes = check_sizes(sizes, self.num_samples)
+        nbytes = None if sizes is None else check_sizes(sizes, self.num_samples)
         before, now = other.worker_of(self.ids), self.worker_of(self.ids)
         shape = (other.workers, self.workers)
         samples = holdings(before, now, shape)
@@ -174,22 +176,3 @@ class Partition:
             f"Partition({self.num_samples} samples, workers={self.workers}, bins={self.bins}, "
             f"policy={self.policy!r}, measure={self.measure!r}, seed={self.seed})"
         )
-
-
-def check_groups(workers: int, bins: int) -> None:
-    """ArgumentError unless both are at least 1 and group numbers fit int32."""
-    if workers < 1 or bins < 1 or workers * bins >= 2**31:
-        raise ArgumentError(f"workers={workers}, bins={bins}: must be at least 1, their product below 2**31")
-
-
-def check_sizes(sizes: npt.ArrayLike, num_samples: int) -> npt.NDArray[np.int64]:
-    """``sizes`` as int64 [num_samples] bytes >= 0; ArgumentError where it is anything else."""
-    array = np.asarray(sizes)
-    if array.dtype.kind not in "iu" or array.shape != (num_samples,):
-        raise ArgumentError(
-            f"sizes: {array.dtype} of shape {list(array.shape)}; must be integers, one for each "
-            f"of {num_samples} samples"
-        )
-    if array.size and array.min() < 0:
-        raise ArgumentError(f"sizes: {array.min()} at position {int(array.argmin())} is negative")
-    return array.astype(np.int64)

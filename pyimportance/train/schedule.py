@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import Literal
 
 from pyimportance.errors import ArgumentError
+from pyimportance.order.checks import check_integer
 
 
 @dataclass(frozen=True)
@@ -43,26 +43,17 @@ class Schedule:
     warmup_on: Literal["local", "vanilla"] = "local"
 
     def __post_init__(self) -> None:
-        self._check("warmup", self.warmup, 1)
-        self._check("interval", self.interval, 1)
-        self._check("ignore", self.ignore, 0)
+        check_integer("warmup", self.warmup, 1)
+        check_integer("interval", self.interval, 1)
+        check_integer("ignore", self.ignore, 0)
         if self.ignore >= self.warmup:
             raise ArgumentError(
                 f"ignore={self.ignore}: must be below warmup={self.warmup}, or nothing is left to score"
             )
         if self.total is not None:
-            self._check("total", self.total, self.warmup)
+            check_integer("total", self.total, self.warmup)
         if self.warmup_on not in ("local", "vanilla"):
             raise ArgumentError(f"warmup_on={self.warmup_on!r}: allowed are 'local' and 'vanilla'")
-
-    @staticmethod
-    def _check(name: str, value: int, least: int) -> None:
-        try:
-            operator.index(value)
-        except TypeError:
-            raise ArgumentError(f"{name}={value!r}: must be an integer of at least {least}") from None
-        if value < least:
-            raise ArgumentError(f"{name}={value}: must be at least {least}")
 
     @property
     def periods(self) -> int | None:

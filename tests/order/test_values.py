@@ -99,7 +99,7 @@ def test_moves() -> None:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"workers": 0}, "workers=0, bins=2: must be at least 1"),
+        ({"workers": 0}, "workers=0: must be at least 1"),
         (
             {"order": np.array([4, 2, 0, 3], np.int32)},
             "order: int32 with 1 axes; must be int64 with one axis",

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance.order.argsort import argsort
+from pyimportance.order.checks import check_integer
 from pyimportance.order.policies import stripes
-from pyimportance.order.ranking import check_integer
 
 
 def assign(

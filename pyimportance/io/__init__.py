@@ -3,5 +3,6 @@
 meter.py    counts bytes and requests by tier
 storage.py  opens data for reading, and counts every read
 atomic.py   writes a file whole or not at all
-cache.py    a bounded on-disk cache of byte ranges
+lock.py     one process at a time
+cache.py    the least recently used byte ranges, on disk
 """

@@ -1,0 +1,121 @@
+"""LRUCache: what was fetched lately, kept on this node's disk within a bound."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from types import TracebackType
+
+from pyimportance.errors import ArgumentError, DataError, OutputError
+from pyimportance.io.meter import Meter
+
+
+class LRUCache:
+    """Byte strings by key, at most ``capacity_bytes`` of them; the least recently used go first.
+
+    For one process (threads may share it). All entries lie in one sparse file of slots of ``slot_bytes``, the
+    largest entry's size; a slot is used again once its entry is gone, so that nothing fragments. Entries count
+    with their own bytes, not their slot's. The file is made at ``path``, which must not exist, and has no name
+    once it is open: however the process ends, the space comes back, and no other file is ever touched.
+
+    meter    hits are counted there, as "cache"
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], capacity_bytes: int, slot_bytes: int, meter: Meter | None = None
+    ) -> None:
+        self._fd = -1
+        if capacity_bytes < 0 or slot_bytes < 1:
+            raise ArgumentError(
+                f"capacity_bytes is {capacity_bytes} and slot_bytes {slot_bytes}; "
+                "the first must be 0 or more, the second 1 or more"
+            )
+        self.path = os.fspath(path)
+        self.capacity_bytes, self.slot_bytes, self.meter = capacity_bytes, slot_bytes, meter
+        self.nbytes = self.evictions = 0
+        self._entries: OrderedDict[Hashable, tuple[int, int]] = OrderedDict()  # key -> slot, bytes
+        self._free: list[int] = []
+        self._slots = 0
+        self._lock = threading.Lock()
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            os.unlink(self.path)
+        except OSError as e:
+            raise OutputError(f"{self.path}: the cache cannot be made ({e.strerror})") from e
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._entries
+
+    def get(self, key: Hashable) -> bytes | None:
+        """The entry, which becomes the most recently used; None if it is not here."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            self._entries.move_to_end(key)
+            slot, nbytes = entry
+            data = os.pread(self._fd, nbytes, slot * self.slot_bytes)
+        if len(data) != nbytes:
+            raise DataError(f"cache entry has {len(data)} of {nbytes} bytes", path=self.path)
+        if self.meter is not None:
+            self.meter.add("cache", nbytes)
+        return data
+
+    def put(self, key: Hashable, data: bytes) -> None:
+        """Keeps ``data``, in place of what ``key`` had. An entry larger than the capacity is not kept.
+
+        Raises ArgumentError for an entry larger than a slot, OutputError where the disk is full.
+        """
+        nbytes = len(data)
+        if nbytes > self.slot_bytes:
+            raise ArgumentError(f"entry {key!r} has {nbytes} bytes; a slot holds {self.slot_bytes}")
+        with self._lock:
+            if key in self._entries:
+                self._drop(key)
+            if nbytes > self.capacity_bytes:
+                return
+            while self.nbytes + nbytes > self.capacity_bytes:
+                self._drop(next(iter(self._entries)))
+                self.evictions += 1
+            if not self._free:
+                self._free.append(self._slots)
+                self._slots += 1
+            slot = self._free[-1]
+            try:
+                written = os.pwrite(self._fd, data, slot * self.slot_bytes)
+            except OSError as e:
+                raise OutputError(f"{self.path}: cannot be written ({e.strerror})") from e
+            if written != nbytes:
+                raise OutputError(f"{self.path}: {written} of {nbytes} bytes were written; is the disk full?")
+            self._free.pop()
+            self._entries[key] = slot, nbytes
+            self.nbytes += nbytes
+
+    def _drop(self, key: Hashable) -> None:
+        slot, nbytes = self._entries.pop(key)
+        self._free.append(slot)
+        self.nbytes -= nbytes
+
+    def close(self) -> None:
+        """Gives the space back. Twice is harmless."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self._entries.clear()
+            self.nbytes = 0
+
+    def __enter__(self) -> LRUCache:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()

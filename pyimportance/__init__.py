@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pyimportance.order.ranking import NaNScoresWarning as NaNScoresWarning
     from pyimportance.order.select import select as select
     from pyimportance.order.values import Partition as Partition
+    from pyimportance.score.dynamics import Dynamics as Dynamics
+    from pyimportance.score.measures import measures as measures
+    from pyimportance.score.measures import score as score
+    from pyimportance.score.tracker import Tracker as Tracker
     from pyimportance.score.values import Scores as Scores
     from pyimportance.shards.generations import repartition as repartition
     from pyimportance.shards.index import index as index
@@ -37,6 +41,7 @@ __version__ = "0.1.0"
 _HOME = {
     "ArgumentError": "errors",
     "DataError": "errors",
+    "Dynamics": "score.dynamics",
     "IOReport": "account.report",
     "ImportanceDataset": "load.dataset",
     "NaNScoresWarning": "order.ranking",
@@ -47,11 +52,14 @@ _HOME = {
     "Schedule": "train.schedule",
     "Scores": "score.values",
     "ShardSet": "shards.shard_set",
+    "Tracker": "score.tracker",
     "argsort": "order.argsort",
     "index": "shards.index",
+    "measures": "score.measures",
     "partition": "order.partition",
     "pool_batchnorm": "train.batchnorm",
     "repartition": "shards.generations",
+    "score": "score.measures",
     "select": "order.select",
     "write_shards": "shards.writer",
 }

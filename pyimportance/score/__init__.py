@@ -13,3 +13,25 @@ inputs.py       NumPy or torch arguments as the arrays the native code takes
 engine.py       the one place that chooses between the native code for CPU and for CUDA
 reference.py    the slow float64 NumPy oracle the tests compare with
 """
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyimportance.score.dynamics import Dynamics
+    from pyimportance.score.values import Scores
+
+
+class _Verb(ModuleType):
+    """This folder bears the name of its verb: ``pyimportance.score(dynamics, ...)`` is measures.score."""
+
+    def __call__(self, dynamics: Dynamics, measure: str = "loss_mean", **options: Any) -> Scores:
+        from pyimportance.score.measures import score
+
+        return score(dynamics, measure, **options)
+
+
+sys.modules[__name__].__class__ = _Verb

@@ -46,12 +46,12 @@ class Scores:
             self._check_ids(self.ids)
         if self.keys is not None:
             set_field(self, "keys", self._key_array(self.keys))
-        if not isinstance(self.measure, str) or not isinstance(self.descending, bool):
+        if type(self.measure) is not str or type(self.descending) is not bool:
             raise ArgumentError(
                 f"measure={self.measure!r}, descending={self.descending!r}: must be a string and a bool"
             )
         for key, value in self.metadata.items():
-            if not isinstance(key, str) or not isinstance(value, str):
+            if type(key) is not str or type(value) is not str:
                 raise ArgumentError(f"metadata: {key!r} is {value!r}; keys and values must be strings")
         set_field(self, "metadata", MappingProxyType(dict(self.metadata)))
 
@@ -70,8 +70,8 @@ class Scores:
         import pyarrow as pa
 
         try:
-            chunked = isinstance(keys, pa.ChunkedArray)
-            array = (keys.combine_chunks() if chunked else pa.array(keys)).cast(pa.large_string())
+            joined = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else pa.array(keys)
+            array = joined.cast(pa.large_string())
         except (pa.ArrowException, TypeError) as error:
             raise ArgumentError(f"keys: must be strings ({error})") from None
         if len(array) != self.num_samples or array.null_count:

@@ -1,0 +1,239 @@
+"""Dynamics: what training showed about every sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyimportance import _C
+from pyimportance.errors import ArgumentError
+from pyimportance.score import state
+from pyimportance.score.engine import default_threads
+from pyimportance.score.history import NAMES, ArrayHistory, History
+
+_BLOCK = 1 << 16  # samples that from_history converts at a time
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dynamics:
+    """Running statistics of N samples over some epochs, from which every measure is computed.
+
+    Arrays are [N] in the order of the sample ids, read-only, in double precision. Those of a quantity that
+    was not recorded are None. A sample that was never observed has count 0 and zeros.
+
+    epochs               how many epochs these numbers cover
+    count                int32: observations of the sample, at most one an epoch
+    weight, weight_sq    sums of the observations' weights and of their squares; None where all weigh 1
+    loss_mean, loss_m2   mean loss in nats; (weighted) sum of squared deviations from it
+    p_mean, p_m2         the same of p_y, the probability given to the target
+    q_sum                sum of 1 - p_y, which has digits near p_y = 1 that p_y has not
+    margin_sum           sum of z_y - max of the other logits
+    el2n_sum             sum of ||p - onehot(y)||_2
+    entropy_sum          sum of -sum p log p, in nats
+    correct              int32: how often the target had the largest logit
+    forgotten            int32: how often it had, and then had not at the next observation
+    first_learned        int32: the first epoch in which it had, counted from 0; valid where correct > 0
+    history              every epoch's numbers, where they were kept
+
+    Raises ArgumentError where an array is not as described.
+    """
+
+    epochs: int
+    count: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.float64] | None = None
+    weight_sq: npt.NDArray[np.float64] | None = None
+    loss_mean: npt.NDArray[np.float64] | None = None
+    loss_m2: npt.NDArray[np.float64] | None = None
+    p_mean: npt.NDArray[np.float64] | None = None
+    p_m2: npt.NDArray[np.float64] | None = None
+    q_sum: npt.NDArray[np.float64] | None = None
+    margin_sum: npt.NDArray[np.float64] | None = None
+    el2n_sum: npt.NDArray[np.float64] | None = None
+    entropy_sum: npt.NDArray[np.float64] | None = None
+    correct: npt.NDArray[np.int32] | None = None
+    forgotten: npt.NDArray[np.int32] | None = None
+    first_learned: npt.NDArray[np.int32] | None = None
+    history: History | None = None
+
+    def __post_init__(self) -> None:
+        shape = np.shape(self.count)
+        for field in fields(self):
+            if field.name in ("epochs", "history") or getattr(self, field.name) is None:
+                continue
+            array, wanted = np.asarray(getattr(self, field.name)), state.DTYPES[field.name]
+            if array.dtype != wanted or array.ndim != 1 or array.shape != shape:
+                raise ArgumentError(
+                    f"{field.name}: {array.dtype} of shape {list(array.shape)}; "
+                    f"must be {wanted} {list(shape)}"
+                )
+            view = array.view()
+            view.flags.writeable = False
+            object.__setattr__(self, field.name, view)
+        if (self.weight is None) != (self.weight_sq is None):
+            raise ArgumentError("weight and weight_sq: one is missing")
+        for names in state.QUANTITIES.values():
+            there = [getattr(self, name) is not None for name in names if name != "ends"]
+            if any(there) != all(there):
+                raise ArgumentError(f"{', '.join(n for n in names if n != 'ends')}: some are missing")
+
+    @property
+    def num_samples(self) -> int:
+        """N."""
+        return int(self.count.size)
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """What was recorded, of "loss", "p_true", "margin", "el2n", "entropy" and "correct"."""
+        return tuple(
+            q for q, names in state.QUANTITIES.items() if getattr(self, next(iter(names))) is not None
+        )
+
+    @property
+    def observations(self) -> npt.NDArray[np.float64]:
+        """float64 [N]: E, the observations of each sample; NaN where there are none.
+
+        Where some weigh less than others, as many as would be as good (Kish 1965): (sum w)^2 / sum w^2.
+        """
+        weight, weight_sq = self._weights()
+        return weight * weight / weight_sq
+
+    def mean(self, quantity: str) -> npt.NDArray[np.float64]:
+        """float64 [N]: the mean over the observations of "loss", "p_true", "p_false" (1 - p_true, without the
+        cancellation), "margin", "el2n", "entropy"; NaN where there are none.
+        """
+        if quantity in ("loss", "p_true"):
+            mean = self._column("loss_mean" if quantity == "loss" else "p_mean")
+            return np.where(self.count > 0, mean, np.nan)
+        total = self._column("q_sum" if quantity == "p_false" else f"{quantity}_sum")
+        return total / self._weights()[0]
+
+    def variance(self, quantity: str, ddof: int) -> npt.NDArray[np.float64]:
+        """float64 [N]: the variance of "loss" or "p_true", divisor E - ddof (0 or 1); NaN where E <= ddof."""
+        m2 = self._column("loss_m2" if quantity == "loss" else "p_m2")
+        weight, weight_sq = self._weights()
+        divisor = weight - weight_sq / weight if ddof else weight
+        return m2 / np.where(self.count > ddof, divisor, np.nan)
+
+    def _column(self, name: str) -> npt.NDArray[np.float64]:
+        column: npt.NDArray[np.float64] | None = getattr(self, name)
+        if column is None:
+            raise ArgumentError(f"{name} was not recorded; recorded are {', '.join(self.quantities)}")
+        return column
+
+    def _weights(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        weight = self.count.astype(np.float64) if self.weight is None else self.weight
+        weight_sq = weight if self.weight_sq is None else self.weight_sq
+        return np.where(self.count > 0, weight, np.nan), weight_sq
+
+    @classmethod
+    def from_history(
+        cls,
+        *,
+        loss: npt.ArrayLike | None = None,
+        p_true: npt.ArrayLike | None = None,
+        correct: npt.ArrayLike | None = None,
+        margin: npt.ArrayLike | None = None,
+        el2n: npt.ArrayLike | None = None,
+        entropy: npt.ArrayLike | None = None,
+    ) -> Dynamics:
+        """Dynamics of numbers recorded elsewhere, each [E, N] in the order of the epochs; at least one of
+        them.
+
+        NaN marks what was not observed, in all floating-point arrays alike; an array of bools or integers
+        (for ``correct``, 0 or 1) has none to say. They are kept, uncopied, as the result's ``history``.
+        Raises ArgumentError where shapes or unobserved entries differ, or a number is infinite that must not
+        be.
+        """
+        given = (loss, p_true, correct, margin, el2n, entropy)
+        arrays = {n: np.asarray(a) for n, a in zip(NAMES, given, strict=True) if a is not None}
+        seen = _observed(arrays)
+        epochs, num_samples = seen.shape
+        columns = state.zeros(num_samples, tuple(q for q in state.QUANTITIES if q in arrays))
+        for start in range(0, num_samples, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            block: dict[str, Any] = dict.fromkeys(NAMES)
+            for name, array in arrays.items():
+                dtype = np.bool_ if name == "correct" else np.float64
+                values = np.where(seen[:, part], array[:, part], 0)
+                block[name] = np.ascontiguousarray(values, dtype=dtype)
+            views = {name: column[part] for name, column in columns.items()}
+            _C.reduce(views, np.ascontiguousarray(seen[:, part]), **block, threads=default_threads())
+        columns.pop("ends", None)
+        return cls(epochs=epochs, history=ArrayHistory(arrays, seen), **columns)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the statistics (not the history) as .npz, whole or not at all. OutputError where it cannot
+        be.
+        """
+        from pyimportance.score.archive import save_dynamics
+
+        save_dynamics(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Dynamics:
+        """Read what ``save`` wrote. DataError, naming file and member, where it is anything else."""
+        from pyimportance.score.archive import load_dynamics
+
+        return load_dynamics(path)
+
+    def __repr__(self) -> str:
+        seen = int(np.count_nonzero(self.count))
+        return (
+            f"Dynamics({self.num_samples} samples, {seen} observed, epochs={self.epochs}, "
+            f"quantities={'+'.join(self.quantities)})"
+        )
+
+
+def _observed(arrays: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
+    """bool [E, N]; raises ArgumentError where the arrays disagree about it, or hold what they must not."""
+    if not arrays:
+        raise ArgumentError(f"from_history: nothing was given; at least one of {', '.join(NAMES)} is needed")
+    first, shape = next((name, array.shape) for name, array in arrays.items())
+    seen: npt.NDArray[np.bool_] | None = None
+    for name, array in arrays.items():
+        if array.ndim != 2 or array.dtype.kind not in "fiub" or array.shape != shape:
+            raise ArgumentError(
+                f"{name}: {array.dtype} of shape {list(array.shape)}; "
+                f"must be numbers [E, N], here {list(shape)}"
+            )
+        if array.dtype.kind != "f":
+            continue
+        here = ~np.isnan(array)
+        if seen is not None and (differ := here != seen).any():
+            e, n = np.argwhere(differ)[0]
+            raise ArgumentError(
+                f"{name}: epoch {e} of sample {n} is {array[e, n]}, while in {first} it is "
+                f"{arrays[first][e, n]}; NaN must mark the same as not observed"
+            )
+        if seen is None:
+            first, seen = name, here
+    seen = np.ones(shape, dtype=np.bool_) if seen is None else seen
+    for name, array in arrays.items():
+        low, high = {"p_true": (0, 1), "correct": (0, 1), "el2n": (0, 1.5), "entropy": (0, np.inf)}.get(
+            name, (-np.inf, np.inf)
+        )
+        wrong = seen & ~((array >= low) & (array <= high))
+        if name == "correct":
+            wrong |= seen & (array != 0) & (array != 1)
+        if name != "margin":  # which is infinite where there is but one class
+            wrong |= seen & np.isinf(array)
+        if wrong.any():
+            e, n = np.argwhere(wrong)[0]
+            raise ArgumentError(
+                f"{name}: {array[e, n]} in epoch {e} of sample {n}; allowed are {_ALLOWED[name]}"
+            )
+    return seen
+
+
+_ALLOWED = {
+    "loss": "finite numbers",
+    "p_true": "0 to 1",
+    "correct": "0 and 1",
+    "margin": "all but NaN",
+    "el2n": "0 to sqrt(2)",
+    "entropy": "finite numbers from 0",
+}

@@ -1,0 +1,164 @@
+"""Every epoch's rows, for measures that look at how a sample's numbers went, not only at what they came
+to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pyimportance import _C
+from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io.atomic import make_directory, writing
+
+ROW = _C.row_dtype
+UNSEEN, CORRECT, LOSS_ONLY = 0, 2, 3  # codes of a row (csrc/observe/row.h)
+
+Rows = npt.NDArray[np.void]
+NAMES = ("loss", "p_true", "correct", "margin", "el2n", "entropy")
+
+
+class History(Protocol):
+    """What each epoch showed. Arrays are [E, N] in the order of the epochs; NaN: not observed."""
+
+    @property
+    def epochs(self) -> int:
+        """E."""
+
+    @property
+    def seen(self) -> npt.NDArray[np.bool_]:
+        """bool [E, N]: whether the sample was observed in the epoch."""
+
+    def array(self, name: str) -> npt.NDArray[np.float64]:
+        """float64 [E, N]: "loss" (nats), "p_true", "correct" (0 or 1), "margin", "el2n" or "entropy" (nats).
+
+        ArgumentError for a name that was not recorded.
+        """
+
+
+class RowHistory:
+    """A history of recorded rows, each epoch read when it is asked for."""
+
+    def __init__(self, store: RowStore, epochs: Sequence[int]) -> None:
+        self._store, self._epochs = store, tuple(epochs)
+
+    @property
+    def epochs(self) -> int:
+        return len(self._epochs)
+
+    def rows(self, index: int) -> Rows:
+        """The rows [N] of one epoch, as recorded: fields loss, margin, el2n, entropy, code."""
+        return self._store.read(self._epochs[index])
+
+    @property
+    def seen(self) -> npt.NDArray[np.bool_]:
+        return np.stack([self.rows(e)["code"] != UNSEEN for e in range(self.epochs)])
+
+    def array(self, name: str) -> npt.NDArray[np.float64]:
+        _check_name(name, NAMES)
+        return np.stack([self._one(self.rows(e), name) for e in range(self.epochs)])
+
+    @staticmethod
+    def _one(rows: Rows, name: str) -> npt.NDArray[np.float64]:
+        if name == "p_true":
+            values: npt.NDArray[np.float64] = np.exp(-rows["loss"])
+        elif name == "correct":
+            values = (rows["code"] == CORRECT).astype(np.float64)
+        else:
+            values = rows[name].astype(np.float64)
+        missing = rows["code"] == UNSEEN
+        if name != "loss":
+            missing |= rows["code"] == LOSS_ONLY
+        values[missing] = np.nan
+        return values
+
+
+class ArrayHistory:
+    """A history of plain arrays [E, N]."""
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], seen: npt.NDArray[np.bool_]) -> None:
+        self._arrays, self._seen = dict(arrays), seen
+
+    @property
+    def epochs(self) -> int:
+        return int(self._seen.shape[0])
+
+    @property
+    def seen(self) -> npt.NDArray[np.bool_]:
+        return self._seen
+
+    def array(self, name: str) -> npt.NDArray[np.float64]:
+        _check_name(name, tuple(self._arrays))
+        values = self._arrays[name].astype(np.float64)
+        values[~self._seen] = np.nan
+        return values
+
+
+def _check_name(name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ArgumentError(f"history has no {name!r}; there are {', '.join(known)}")
+
+
+class RowStore(Protocol):
+    """Where a tracker keeps the rows of its epochs."""
+
+    def epochs(self) -> list[int]: ...
+    def read(self, epoch: int) -> Rows: ...
+    def write(self, epoch: int, rows: Rows) -> None: ...
+
+
+class MemoryStore:
+    """32 bytes a sample and epoch."""
+
+    def __init__(self, rows: Mapping[int, Rows] | None = None) -> None:
+        self._rows = dict(rows or {})
+
+    def epochs(self) -> list[int]:
+        return sorted(self._rows)
+
+    def read(self, epoch: int) -> Rows:
+        return self._rows[epoch]
+
+    def write(self, epoch: int, rows: Rows) -> None:
+        self._rows[epoch] = rows.copy()
+
+
+class DirectoryStore:
+    """One .npy file an epoch, ``epoch-000000.npy``: NumPy's own format, no pickle, written whole or not at
+    all.
+    """
+
+    _NAME = re.compile(r"epoch-(\d{6,})\.npy")
+
+    def __init__(self, path: str | os.PathLike[str], num_samples: int) -> None:
+        self._path, self._num_samples = os.fspath(path), num_samples
+        make_directory(self._path)
+
+    def epochs(self) -> list[int]:
+        matches = (self._NAME.fullmatch(name) for name in os.listdir(self._path))
+        return sorted(int(match[1]) for match in matches if match)
+
+    def _file(self, epoch: int) -> str:
+        return os.path.join(self._path, f"epoch-{epoch:06d}.npy")
+
+    def read(self, epoch: int) -> Rows:
+        path = self._file(epoch)
+        try:
+            rows: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise DataError("no such file; the history of this epoch is lost", path=path) from None
+        except (ValueError, OSError, EOFError) as error:
+            raise DataError(f"not a NumPy array: {error}", path=path) from error
+        if rows.dtype != ROW or rows.shape != (self._num_samples,):
+            problem = f"{rows.dtype} of shape {list(rows.shape)}; must be rows [{self._num_samples}]"
+            raise DataError(problem, path=path)
+        return rows
+
+    def write(self, epoch: int, rows: Rows) -> None:
+        with writing(self._file(epoch)) as file:
+            np.save(file, rows, allow_pickle=False)

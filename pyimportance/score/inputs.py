@@ -1,0 +1,72 @@
+"""The arguments of observe, NumPy or torch, as the arrays the native code takes.
+
+Nothing is copied that need not be: int64 ids and targets and float32 logits whose rows are contiguous go
+through as they are. torch is never imported here: who passes a tensor has done so.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyimportance.errors import ArgumentError
+
+
+def to_numpy(value: Any) -> npt.NDArray[Any]:
+    """``value`` as NumPy sees it; a tensor without its gradient, copied to the host if it is elsewhere."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        tensor = value.detach().cpu()
+        if tensor.dtype == torch.bfloat16:  # NumPy has no such type
+            tensor = tensor.float()
+        array: npt.NDArray[Any] = tensor.numpy()
+        return array
+    return np.asarray(value)
+
+
+def integers(name: str, value: Any) -> npt.NDArray[np.int64]:
+    """int64 [B]; an empty list has no dtype to speak of and passes."""
+    array = to_numpy(value)
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
+        raise ArgumentError(f"{name}: {_described(array)}; must be integers [B]")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def booleans(name: str, value: Any, rows: int) -> npt.NDArray[np.bool_]:
+    """bool [rows]."""
+    array = to_numpy(value)
+    if array.shape != (rows,) or (array.dtype != np.bool_ and array.size):
+        raise ArgumentError(f"{name}: {_described(array)}; must be booleans [{rows}], one for each id")
+    return np.ascontiguousarray(array, dtype=np.bool_)
+
+
+def floats(name: str, value: Any, shape: tuple[int | str, ...]) -> npt.NDArray[Any]:
+    """Floating-point numbers of a shape in which a string stands for any length."""
+    array = to_numpy(value)
+    fits = array.ndim == len(shape) and all(
+        isinstance(wanted, str) or got == wanted for got, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits or (array.dtype.kind != "f" and array.size):
+        wanted = ", ".join(str(length) for length in shape)
+        raise ArgumentError(f"{name}: {_described(array)}; must be floating point [{wanted}]")
+    return array
+
+
+def logits_array(value: Any, rows: int) -> npt.NDArray[np.float32]:
+    """float32 [rows, C] with the classes of a row adjacent; the rows may lie apart."""
+    array = floats("logits", value, (rows, "C"))
+    if array.shape[1] == 0:
+        raise ArgumentError(f"logits: {_described(array)}; there must be at least one class")
+    if array.dtype != np.float32:
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as such
+            return np.ascontiguousarray(array, dtype=np.float32)
+    item = array.itemsize
+    adjacent = array.flags.aligned and array.strides[1] == item and array.strides[0] % item == 0
+    return array if adjacent else np.ascontiguousarray(array)
+
+
+def _described(array: npt.NDArray[Any]) -> str:
+    return f"{array.dtype} of shape {list(array.shape)}"

@@ -1,0 +1,98 @@
+"""The running state of a tracker: columns [N], updated by the native fold (csrc/observe/fold.h).
+
+For every sample: 20 bytes where only losses are observed, 81 where logits are, 16 more once something decays;
+and 32 for the epoch in progress. Pages of memory that no sample has touched cost nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Columns = dict[str, npt.NDArray[Any]]
+
+_I4, _F8 = np.dtype(np.int32), np.dtype(np.float64)
+
+# What each recorded quantity becomes; m2 is a sum of squared deviations from the mean.
+QUANTITIES: dict[str, dict[str, np.dtype[Any]]] = {
+    "loss": {"loss_mean": _F8, "loss_m2": _F8},
+    "p_true": {"p_mean": _F8, "p_m2": _F8, "q_sum": _F8},  # q = 1 - p
+    "margin": {"margin_sum": _F8},
+    "el2n": {"el2n_sum": _F8},
+    "entropy": {"entropy_sum": _F8},
+    "correct": {"correct": _I4, "forgotten": _I4, "first_learned": _I4, "ends": np.dtype(np.uint8)},
+}
+WEIGHTS: dict[str, np.dtype[Any]] = {"weight": _F8, "weight_sq": _F8}
+DTYPES: dict[str, np.dtype[Any]] = {"count": _I4, **WEIGHTS}
+for _columns in QUANTITIES.values():
+    DTYPES |= _columns
+
+# The quantities that each kind of observation yields.
+KINDS: dict[str, tuple[str, ...]] = {"loss": ("loss",), "logits": tuple(QUANTITIES)}
+
+
+def zeros(num_samples: int, quantities: tuple[str, ...]) -> Columns:
+    """The state of samples that nobody has observed."""
+    names = ["count", *(name for quantity in quantities for name in QUANTITIES[quantity])]
+    return {name: np.zeros(num_samples, DTYPES[name]) for name in names}
+
+
+def weights(columns: Columns) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Sum of the observations' weights and of their squares, both [N]; the count where nothing has
+    decayed.
+    """
+    if "weight" in columns:
+        return columns["weight"], columns["weight_sq"]
+    count = columns["count"].astype(np.float64)
+    return count, count
+
+
+def decay(columns: Columns, factor: float) -> None:
+    """Multiplies the weight of everything so far by ``factor`` > 0, in place. Counts of events stay whole."""
+    if "weight" not in columns:
+        weight, weight_sq = weights(columns)
+        columns["weight"], columns["weight_sq"] = weight, weight_sq.copy()
+    columns["weight"] *= factor
+    columns["weight_sq"] *= factor * factor
+    for name in columns:
+        if name.endswith(("_m2", "_sum")):
+            columns[name] *= factor
+
+
+def merged(a: Columns, b: Columns) -> Columns:
+    """The state after what ``a`` saw and then, for samples that both saw, what ``b`` saw (Chan et al. 1979).
+
+    Samples that only one saw keep its numbers to the last bit.
+    """
+    if ("weight" in a) != ("weight" in b):
+        a, b = _with_weights(a), _with_weights(b)
+    (weight_a, _), (weight_b, _) = weights(a), weights(b)
+    both = (a["count"] > 0) & (b["count"] > 0)
+    result = {name: np.where(b["count"] > 0, b[name], a[name]) for name in a}
+    wa, wb = weight_a[both], weight_b[both]
+    for name in a:
+        if name in ("count", "weight", "weight_sq", "correct", "forgotten") or name.endswith("_sum"):
+            result[name][both] = a[name][both] + b[name][both]
+    for mean, m2 in (("loss_mean", "loss_m2"), ("p_mean", "p_m2")):
+        if mean in a:
+            off, share = b[mean][both] - a[mean][both], wb / (wa + wb)
+            result[mean][both] = a[mean][both] + off * share
+            result[m2][both] = a[m2][both] + b[m2][both] + off * off * wa * share
+    if "correct" in a:
+        learned_before = a["correct"][both] > 0
+        result["first_learned"][both] = np.where(
+            learned_before, a["first_learned"][both], b["first_learned"][both]
+        )
+        last_of_a, first_of_b = a["ends"][both] & 2, b["ends"][both] & 1
+        result["forgotten"][both] += (last_of_a != 0) & (first_of_b == 0)
+        result["ends"][both] = (a["ends"][both] & 1) | (b["ends"][both] & 2)
+    return result
+
+
+def _with_weights(columns: Columns) -> Columns:
+    if "weight" in columns:
+        return columns
+    weight, weight_sq = weights(columns)
+    return {**columns, "weight": weight, "weight_sq": weight_sq}

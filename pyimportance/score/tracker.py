@@ -1,0 +1,325 @@
+"""Tracker: watches training and keeps, for every sample, what the measures need."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pyimportance.errors import ArgumentError
+from pyimportance.score import inputs, state
+from pyimportance.score.dynamics import Dynamics
+from pyimportance.score.engine import default_threads, engine
+from pyimportance.score.exchange import distributed, exchange
+from pyimportance.score.history import (
+    ROW,
+    UNSEEN,
+    DirectoryStore,
+    MemoryStore,
+    RowHistory,
+    Rows,
+    RowStore,
+)
+
+NonFinite = Literal["raise", "skip"]
+_KINDS = ("", "loss", "logits")  # by number, as ranks exchange it
+_STATE_VERSION = 1
+
+
+class Tracker:
+    """Training dynamics of N samples, as they happen.
+
+        tracker = Tracker(num_samples)
+        for epoch in range(epochs):
+            for ids, images, targets in loader:
+                logits = model(images)
+                tracker.observe(ids, logits, targets)
+                ...
+            tracker.end_epoch()
+        scores = score(tracker.dynamics(), "loss_mean")
+
+    num_samples  N; sample ids are 0..N-1
+    device       "cpu": where the state lives
+    history      "memory", or the path of a directory: keeps every epoch's rows as well, 32 bytes a sample and
+                 epoch
+    first_epoch  the number of the first epoch that this tracker will commit. A tracker that continues another
+                 one's run says so here, so that the two can be merged
+
+    An epoch's observations wait in a buffer, in which the first one of a sample stands, until `end_epoch`
+    folds them into running statistics. A tracker is given logits or losses, not both.
+
+    Memory: 32 bytes a sample for the epoch in progress, 81 (losses only: 20) for the statistics.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        *,
+        device: str = "cpu",
+        history: str | PathLike[str] | None = None,
+        first_epoch: int = 0,
+    ) -> None:
+        self._num_samples = _integer("num_samples", num_samples, 1)
+        self._first_epoch = _integer("first_epoch", first_epoch, 0)
+        self._native = engine(device)
+        self._epochs = 0
+        self._start = self._first_epoch  # the first epoch that the statistics cover
+        self._kind = ""
+        self._skipped = 0  # in committed epochs, of all ranks
+        self._skipping = 0  # in this one, of this rank
+        self._columns: state.Columns = {"count": np.zeros(self._num_samples, np.int32)}
+        self._rows: Rows = np.zeros(self._num_samples, ROW)
+        self._scratch: Rows = np.zeros(0, ROW)
+        self._open = False
+        self._store: RowStore | None = None
+        if history == "memory":
+            self._store = MemoryStore()
+        elif history is not None:
+            self._store = DirectoryStore(history, self._num_samples)
+
+    @property
+    def num_samples(self) -> int:
+        """N."""
+        return self._num_samples
+
+    @property
+    def epochs(self) -> int:
+        """Epochs committed so far."""
+        return self._epochs
+
+    @property
+    def skipped(self) -> int:
+        """Observations left out because they were not finite, up to now (after `end_epoch`: of all ranks)."""
+        return self._skipped + self._skipping
+
+    def observe(
+        self,
+        ids: Any,
+        logits: Any,
+        targets: Any,
+        *,
+        mask: Any = None,
+        nonfinite: NonFinite = "raise",
+    ) -> None:
+        """Record a batch: loss, margin, EL2N, entropy and correctness of every sample.
+
+        ids        [B] integers, sample ids
+        logits     [B, C] floating point, C >= 1, NumPy or torch, on any device. float32 is taken as it is,
+                   without a copy where rows are contiguous; other types become float32. Tensors elsewhere are
+                   copied to the host
+        targets    [B] integers, 0..C-1
+        mask       [B] booleans: where False, the entry is padding, and nothing of it is looked at
+        nonfinite  a NaN or +inf logit, or an infinite loss (a target's logit of -inf; other classes may have
+                   it): "raise", or "skip" and count in `skipped`
+
+        Of several observations of a sample in one epoch the first stands. Takes no part in autograd. Raises
+        ArgumentError naming the entry or the sample; then nothing of the batch has been recorded.
+        """
+        skip = self._begin("logits", nonfinite)
+        sample = inputs.integers("ids", ids)
+        rows = inputs.logits_array(logits, sample.size)
+        target = inputs.integers("targets", targets)
+        live = None if mask is None else inputs.booleans("mask", mask, sample.size)
+        skipped = self._native.observe_logits(
+            sample, rows, target, live, skip, self._scratch_for(sample), self._rows, default_threads()
+        )
+        self._recorded("logits", skipped)
+
+    def observe_loss(self, ids: Any, loss: Any, mask: Any = None, *, nonfinite: NonFinite = "raise") -> None:
+        """Record losses [B] alone (regression, language models); the rest as in `observe`."""
+        skip = self._begin("loss", nonfinite)
+        sample = inputs.integers("ids", ids)
+        losses = inputs.floats("loss", loss, (sample.size,))
+        live = None if mask is None else inputs.booleans("mask", mask, sample.size)
+        wide = np.ascontiguousarray(losses, dtype=np.float64)
+        scratch = self._scratch_for(sample)
+        skipped = self._native.observe_losses(sample, wide, live, skip, scratch, self._rows)
+        self._recorded("loss", skipped)
+
+    def _begin(self, kind: str, nonfinite: str) -> bool:
+        if nonfinite not in ("raise", "skip"):
+            raise ArgumentError(f'nonfinite={nonfinite!r}: must be "raise" or "skip"')
+        if self._kind not in ("", kind):
+            before, now = ("observe", "observe_loss") if kind == "loss" else ("observe_loss", "observe")
+            raise ArgumentError(
+                f"{now}: this tracker has been given {before}; a tracker takes one of the two"
+            )
+        return nonfinite == "skip"
+
+    def _scratch_for(self, ids: npt.NDArray[np.int64]) -> Rows:
+        if self._scratch.size < ids.size:
+            self._scratch = np.zeros(ids.size, ROW)
+        return self._scratch
+
+    def _recorded(self, kind: str, skipped: int) -> None:
+        self._kind = kind
+        self._skipping += skipped
+        self._open = True
+
+    def end_epoch(self, group: Any = None) -> None:
+        """Commit the epoch: fold its observations into the statistics.
+
+        Where torch.distributed is initialised this is collective over ``group`` (default: all ranks): the
+        ranks exchange the epoch's rows, 40 bytes a sample, so that all hold the same state, bit for bit what
+        one process that saw everything would hold. Samples may change rank from epoch to epoch; of one seen
+        by several ranks in an epoch, the lowest rank's observation stands.
+
+        Raises ArgumentError, on every rank, where ranks differ in num_samples, epoch or kind of observation,
+        and OutputError where the history cannot be written.
+        """
+        epoch = self._first_epoch + self._epochs
+        if distributed(group):
+            kind = _KINDS.index(self._kind)
+            kind, self._skipping = exchange(self._rows, epoch, kind, self._skipping, group)
+            self._kind = _KINDS[kind]
+        if self._store is not None:
+            self._store.write(epoch, self._rows)
+        if self._kind and len(self._columns) == 1:
+            self._columns = state.zeros(self._num_samples, state.KINDS[self._kind])
+        self._native.fold(self._columns, self._rows, epoch, default_threads())
+        self._rows.view(np.uint8).fill(0)
+        self._epochs += 1
+        self._skipped += self._skipping
+        self._skipping, self._open = 0, False
+
+    def dynamics(self, *, reset: bool = False, decay: float | None = None) -> Dynamics:
+        """The statistics of the committed epochs (a copy; the epoch in progress is not in it).
+
+        reset  begin a new interval after it: later dynamics cover the epochs from here on only
+        decay  0 < decay <= 1: from here on, everything so far weighs ``decay`` times as much as it did. An
+               observation of k such calls ago weighs decay^k in all means and variances (there E is Kish's
+               effective number of observations). Counts of events (correct, forgotten, first learned) stay
+               whole
+        """
+        if decay is not None and (reset or not 0 < decay <= 1):
+            raise ArgumentError(f"decay={decay}: must be above 0 and at most 1, and not come with reset=True")
+        end = self._first_epoch + self._epochs
+        history = None
+        if self._store is not None:
+            history = RowHistory(self._store, [e for e in self._store.epochs() if self._start <= e < end])
+        columns = {name: column.copy() for name, column in self._columns.items() if name != "ends"}
+        snapshot = Dynamics(epochs=end - self._start, history=history, **columns)
+        if reset:
+            quantities = state.KINDS[self._kind] if self._kind else ()
+            self._columns = state.zeros(self._num_samples, quantities)
+            self._start = end
+        elif decay is not None and decay < 1:
+            state.decay(self._columns, decay)
+        return snapshot
+
+    def merge(self, other: Tracker) -> None:
+        """Take in what ``other`` has seen; it stays as it is.
+
+        Either no sample was observed by both (two parts of the data: the result is that of one tracker that
+        saw everything, bit for bit), or all epochs of ``other`` come after all of this one's (`first_epoch`):
+        moments are combined by Chan et al. 1979, forgetting counts across the seam. Raises ArgumentError
+        otherwise, where an epoch is in progress, and where the trackers do not fit together.
+        """
+        if self._open or other._open:
+            raise ArgumentError("merge: an epoch is in progress; call end_epoch first")
+        if self._num_samples != other._num_samples:
+            raise ArgumentError(f"merge: {self._num_samples} samples here, {other._num_samples} in the other")
+        if self._kind and other._kind and self._kind != other._kind:
+            raise ArgumentError(f"merge: {self._kind} observed here, {other._kind} in the other")
+        if (self._store is None) != (other._store is None):
+            raise ArgumentError("merge: one of the trackers keeps a history, the other does not")
+        end, other_end = self._first_epoch + self._epochs, other._first_epoch + other._epochs
+        both = (self._columns["count"] > 0) & (other._columns["count"] > 0)
+        if both.any() and other._first_epoch < end:
+            raise ArgumentError(
+                f"merge: {np.count_nonzero(both)} samples ({int(both.argmax())} first) seen by both: "
+                f"epochs {self._first_epoch} to {end - 1} here, "
+                f"{other._first_epoch} to {other_end - 1} in the other; "
+                "must be no samples in common, or later epochs (Tracker(first_epoch=...))"
+            )
+        self._merge_history(other)
+        if other._kind:
+            if not self._kind:
+                self._columns = state.zeros(self._num_samples, state.KINDS[other._kind])
+            self._columns = state.merged(self._columns, other._columns)
+        self._kind = self._kind or other._kind
+        self._start = min(self._start, other._start)
+        self._first_epoch = min(self._first_epoch, other._first_epoch)
+        self._epochs = max(end, other_end) - self._first_epoch
+        self._skipped += other._skipped
+
+    def _merge_history(self, other: Tracker) -> None:
+        if self._store is None or other._store is None:
+            return
+        mine = set(self._store.epochs())
+        for epoch in other._store.epochs():
+            rows = other._store.read(epoch)
+            if epoch in mine:
+                own = self._store.read(epoch)
+                rows = np.where(own["code"] != UNSEEN, own, rows)
+            self._store.write(epoch, rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, the epoch in progress included, as a dict of plain values and NumPy arrays.
+
+        A history in memory is part of it; one in a directory stays there.
+        """
+        ids = np.flatnonzero(self._rows["code"] != UNSEEN)
+        history = None
+        if isinstance(self._store, MemoryStore):
+            history = {epoch: self._store.read(epoch).copy() for epoch in self._store.epochs()}
+        return {
+            "version": _STATE_VERSION,
+            "num_samples": self._num_samples,
+            "first_epoch": self._first_epoch,
+            "epochs": self._epochs,
+            "start": self._start,
+            "kind": self._kind,
+            "skipped": self._skipped,
+            "skipping": self._skipping,
+            "open": self._open,
+            "open_ids": ids,
+            "open_rows": self._rows[ids],
+            "columns": {name: column.copy() for name, column in self._columns.items()},
+            "history": history,
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken. ArgumentError, changing nothing, where it does not fit."""
+        if saved.get("version") != _STATE_VERSION:
+            raise ArgumentError(
+                f"state of version {saved.get('version')!r}; this release reads {_STATE_VERSION}"
+            )
+        if saved["num_samples"] != self._num_samples:
+            raise ArgumentError(
+                f"state of {saved['num_samples']} samples for a tracker of {self._num_samples}"
+            )
+        columns = {name: np.array(column) for name, column in saved["columns"].items()}
+        for name, column in columns.items():
+            if column.dtype != state.DTYPES.get(name) or column.shape != (self._num_samples,):
+                raise ArgumentError(f"state: column {name} is {column.dtype} of shape {list(column.shape)}")
+        if isinstance(self._store, MemoryStore) != (saved["history"] is not None):
+            raise ArgumentError('state: one of it and the tracker has history="memory", the other has not')
+        rows = np.zeros(self._num_samples, ROW)
+        self._native.commit_rows(saved["open_ids"], saved["open_rows"], rows)
+        self._rows, self._columns = rows, columns
+        self._first_epoch, self._epochs = int(saved["first_epoch"]), int(saved["epochs"])
+        self._start, self._kind = int(saved["start"]), str(saved["kind"])
+        self._skipped, self._skipping = int(saved["skipped"]), int(saved["skipping"])
+        self._open = bool(saved["open"])
+        if saved["history"] is not None:
+            self._store = MemoryStore(saved["history"])
+
+    def __repr__(self) -> str:
+        return (
+            f"Tracker({self._num_samples} samples, epochs={self._epochs}, observed={self._kind or 'nothing'})"
+        )
+
+
+def _integer(name: str, value: int, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ArgumentError(f"{name}={value!r}: must be an integer of at least {least}") from None
+    if number < least:
+        raise ArgumentError(f"{name}={number}: must be at least {least}")
+    return number

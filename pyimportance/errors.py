@@ -20,17 +20,23 @@ class DataError(PyimportanceError, ValueError):
     """A file that was read is broken or is not what it should be.
 
     ``path``, ``member`` (name in the tar, or sample key) and ``offset`` (bytes) say where, as far as known.
+    It can be made of a message alone, as unpickling and DataLoader do with one from another process.
     """
 
     def __init__(
-        self, problem: str, *, path: str | PathLike[str], member: str | None = None, offset: int | None = None
+        self,
+        problem: str,
+        *,
+        path: str | PathLike[str] = "",
+        member: str | None = None,
+        offset: int | None = None,
     ) -> None:
         where = str(path)
         if member is not None:
             where += f", member {member!r}"
         if offset is not None:
             where += f", offset {offset}"
-        super().__init__(f"{where}: {problem}")
+        super().__init__(f"{where}: {problem}" if where else problem)
         self.problem, self.path, self.member, self.offset = problem, str(path), member, offset
 
 

@@ -56,7 +56,7 @@ class Share:
         """The part of each worker that has one, in order."""
         order = np.argsort(self.worker, kind="stable")
         workers, starts = np.unique(self.worker[order], return_index=True)
-        ends = np.append(starts[1:], len(order))
+        ends = starts + np.bincount(self.worker)[workers]
         return {
             w: self._take(order[a:b])
             for w, a, b in zip(workers.tolist(), starts.tolist(), ends.tolist(), strict=True)

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyimportance.load.merge import merge, taken
@@ -16,6 +16,7 @@ def zeros(sizes):
     return np.zeros(len(sizes), np.int64)
 
 
+@settings(max_examples=50)
 @given(lists=LISTS, share=st.floats(-0.1, 1.1))
 def test_taken_is_a_prefix_of_the_merge(lists, share):
     sizes = np.array([n for n, _, _ in lists])

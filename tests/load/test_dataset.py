@@ -1,0 +1,303 @@
+"""ImportanceDataset in one process: what is read, in which order, how much of it, and what is refused."""
+
+import copy
+import json
+import os
+import pickle
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from pyimportance import ArgumentError, ImportanceDataset, ShardSet
+from pyimportance.io.meter import TIERS
+
+COUNTS = [
+    (1,),
+    (0, 2),
+    (2, 1, 2),
+    (40,),
+    (31, 33),
+    (16, 17, 15),
+    (20, 20, 20, 20),
+    (9, 0, 30, 2),
+    (5,) * 6,
+    (3,) * 8,
+]
+DISK, ORIGIN, INDEX = (TIERS.index(tier) for tier in ("disk", "origin", "index"))
+
+
+def ids(samples):
+    return [sample["__index__"] for sample in samples]
+
+
+def bytes_of(shards, which):
+    """What the ranges of the samples with these ids add up to: headers, payloads and padding."""
+    total = 0
+    for w in range(shards.workers):
+        index = shards.index(w)
+        total += int(index.nbytes[np.isin(index.ids, list(which))].sum())
+    return total
+
+
+def through_processes(dataset, processes, batch_size, monkeypatch):
+    """The batches a DataLoader would make of it, with loader processes played by this one."""
+    if not processes:
+        samples = list(dataset)
+        return [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
+    per_process = []
+    for p in range(processes):
+        info = SimpleNamespace(id=p, num_workers=processes)
+        monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda info=info: info)
+        samples = list(dataset)
+        per_process.append([samples[i : i + batch_size] for i in range(0, len(samples), batch_size)])
+    monkeypatch.undo()
+    total = sum(map(len, per_process))
+    return [per_process[k % processes][k // processes] for k in range(total)]
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_random_shapes(shard_set, seed, monkeypatch):
+    """Equal batches on all ranks, every sample once but for marked pads, right bytes, all reads counted."""
+    r = np.random.default_rng(seed)
+    counts = COUNTS[seed % len(COUNTS)]
+    shards, samples = shard_set(counts, bins=int(r.integers(1, 4)))
+    world, B, processes = int(r.integers(1, 9)), int(r.integers(1, 20)), int(r.integers(0, 5))
+    options = {
+        "batch_size": B,
+        "world_size": world,
+        "elastic": True,
+        "mix": str(r.choice(["stratified", "sequential"])),
+        "window_bytes": int(r.choice([2000, 20_000, 2**25])),
+        "seed": seed,
+    }
+    seen, shapes = [], set()
+    for rank in range(world):
+        dataset = ImportanceDataset(shards, rank=rank, **options)
+        dataset.set_epoch(seed)
+        batches = through_processes(dataset, processes, B, monkeypatch)
+        shapes.add(tuple(map(len, batches)))
+        assert sum(map(len, batches)) == len(dataset)
+        assert all(len(batch) == B for batch in batches[:-1])
+        for sample in (sample for batch in batches for sample in batch):
+            want = samples[sample["__index__"]]
+            assert {name: sample[name] for name in want} == want
+            if not sample["__pad__"]:
+                seen.append(sample["__index__"])
+        read = dataset.counts()[[DISK, ORIGIN], 0].sum()
+        if processes <= 1 and options["window_bytes"] > 2**20:
+            assert read == bytes_of(shards, {s["__index__"] for batch in batches for s in batch})
+    assert len(shapes) == 1
+    assert sorted(seen) == list(range(sum(counts)))
+
+
+def test_a_sample(shard_set):
+    shards, samples = shard_set((4, 4))
+    sample = next(iter(ImportanceDataset(shards, rank=1, world_size=2)))
+    i = sample["__index__"]
+    assert list(sample)[:5] == ["__key__", "__url__", "__index__", "__weight__", "__pad__"]
+    assert {name: sample[name] for name in samples[i]} == samples[i]
+    assert type(i) is int
+    assert i in shards.index(1).ids
+    assert sample["__weight__"] == 1.0
+    assert sample["__pad__"] is False
+    assert os.path.dirname(sample["__url__"]) == os.path.join(shards.root, "worker-001")
+
+
+def test_order_of_a_worker_is_the_same_for_any_world_size_and_process(shard_set, monkeypatch):
+    shards, _ = shard_set((20, 20, 20, 20))
+    options = {"batch_size": 4, "seed": 3, "window_bytes": 6000}
+    alone = [ids(ImportanceDataset(shards, rank=w, world_size=4, **options)) for w in range(4)]
+    for world in (1, 2):
+        for rank in range(world):
+            got = ids(ImportanceDataset(shards, rank=rank, world_size=world, **options))
+            for w in range(rank * 4 // world, (rank + 1) * 4 // world):
+                assert [i for i in got if i in set(alone[w])] == alone[w]
+    for processes in (1, 2, 3, 4):
+        dataset = ImportanceDataset(shards, rank=0, world_size=4, **options)
+        batches = through_processes(dataset, processes, 4, monkeypatch)
+        assert [i for batch in batches for i in ids(batch)] == alone[0]
+
+
+def test_epochs_and_seeds_differ_and_repeat(shard_set):
+    shards, _ = shard_set((40,))
+    dataset = ImportanceDataset(shards)
+    orders = {}
+    for epoch in (0, 1, 2, 0, 1):
+        dataset.set_epoch(epoch)
+        assert orders.setdefault(epoch, ids(dataset)) == ids(dataset)
+    orders["seed"] = ids(ImportanceDataset(shards, seed=1))
+    assert len(set(map(tuple, orders.values()))) == 4
+    unshuffled = ImportanceDataset(shards, shuffle=False, mix="sequential")
+    assert ids(unshuffled) == best(shards.index(0), 1, shards.manifest.descending)
+
+
+def test_every_batch_has_all_bins_in_proportion(shard_set):
+    shards, _ = shard_set((96, 96), bins=4)
+    bin_of = {}
+    for w in range(2):
+        index = shards.index(w)
+        bin_of.update(zip(index.ids.tolist(), index.bin.tolist(), strict=True))
+    order = ids(ImportanceDataset(shards, batch_size=16, window_bytes=10_000))
+    for i in range(0, len(order), 16):
+        counts = np.bincount([bin_of[j] for j in order[i : i + 16]], minlength=4)
+        assert np.abs(counts - 4).max() <= 2
+
+
+def test_keep_reads_only_the_most_important(shard_set):
+    shards, _ = shard_set((31, 33))
+    dataset = ImportanceDataset(shards, keep=0.25)
+    assert len(dataset) == 8 + 9
+    kept = {i for w in range(2) for i in best(shards.index(w), 0.25, shards.manifest.descending)}
+    assert sorted(ids(dataset)) == sorted(kept)
+    assert dataset.counts()[DISK, 0] == bytes_of(shards, kept)
+
+
+def best(index, fraction, descending):
+    ordered = sorted(zip(index.score.tolist(), index.ids.tolist(), strict=True), reverse=descending)
+    return [i for _, i in ordered[: int(np.ceil(fraction * len(index.ids)))]]
+
+
+def test_borrowed_and_redealt_samples_count_as_origin(shard_set):
+    shards, _ = shard_set((0, 2))
+    empty = ImportanceDataset(shards, rank=0, world_size=2)
+    assert [s["__pad__"] for s in empty] == [True, True]
+    assert empty.counts()[ORIGIN, 0] == bytes_of(shards, {0, 1})
+    assert empty.counts()[DISK].tolist() == [0, 0]
+    shards, _ = shard_set((16, 17, 15))
+    home = {0: {0, 1}, 1: {2}}
+    for rank in range(2):
+        dataset = ImportanceDataset(shards, rank=rank, world_size=2, batch_size=4, elastic=True)
+        read = ids(dataset)
+        mine = [i for i in read if shards.worker_of(np.array([i]))[0] in home[rank]]
+        assert dataset.counts()[DISK, 0] == bytes_of(shards, mine)
+        assert dataset.counts()[ORIGIN, 0] == bytes_of(shards, set(read) - set(mine))
+
+
+def test_neighbours_are_read_in_one_request(shard_set):
+    shards, _ = shard_set((40,), bins=2)
+    dataset = ImportanceDataset(shards)
+    assert len(list(dataset)) == 40
+    assert dataset.counts()[DISK].tolist() == [bytes_of(shards, range(40)), 2]
+    info = shards.manifest.indexes[0]
+    assert dataset.counts()[INDEX].tolist() == [info.nbytes, 1]
+
+
+def test_batched(shard_set):
+    shards, samples = shard_set((31, 33))
+    rows = list(ImportanceDataset(shards, batch_size=10))
+    dataset = ImportanceDataset(shards, batch_size=10, batched=True)
+    batches = list(dataset)
+    assert len(dataset) == len(batches) == 7
+    assert [len(b["__key__"]) for b in batches] == [10] * 6 + [4]
+    assert [i for b in batches for i in b["__index__"].tolist()] == ids(rows)
+    first = batches[0]
+    assert (first["__index__"].dtype, first["__weight__"].dtype, first["__pad__"].dtype) == (
+        np.dtype(np.int64),
+        np.dtype(np.float32),
+        np.dtype(bool),
+    )
+    for name in samples[0]:
+        assert first[name] == [row[name] for row in rows[:10]]
+
+
+def test_stopping_early_leaves_nothing_open_and_iterators_restart(shard_set):
+    shards, _ = shard_set((31, 33))
+    dataset = ImportanceDataset(shards, window_bytes=4000)
+    before = set(os.listdir("/proc/self/fd"))
+    for count in (1, 2, 30):
+        for n, _ in enumerate(dataset, 1):
+            if n == count:
+                break
+        assert set(os.listdir("/proc/self/fd")) == before
+    assert threading.active_count() == 1
+    assert ids(dataset) == ids(dataset)
+    two = zip(dataset, dataset, strict=True)
+    assert all(a == b for a, b in two)
+
+
+def test_a_copy_reads_the_same(shard_set):
+    shards, _ = shard_set((31, 33))
+    dataset = ImportanceDataset(shards, batch_size=4)
+    dataset.set_epoch(5)
+    for twin in (copy.deepcopy(dataset), pickle.loads(pickle.dumps(dataset))):
+        assert ids(twin) == ids(dataset)
+        assert twin.shards.digest == shards.digest
+
+
+def test_another_generation(shard_set):
+    (one, _), (two, _) = shard_set((40,)), shard_set((31, 33))
+    dataset = ImportanceDataset(one)
+    dataset.set_epoch(2)
+    dataset.set_shards(two.root)
+    assert dataset.epoch == 2
+    assert sorted(ids(dataset)) == list(range(64))
+    assert dataset.shards.digest == two.digest
+
+
+def test_a_refused_change_changes_nothing(shard_set):
+    (one, _), (two, _) = shard_set((31, 33)), shard_set((16, 17, 15))
+    dataset = ImportanceDataset(one, rank=0, world_size=2)
+    before = ids(dataset)
+    with pytest.raises(ArgumentError, match="world_size 2 and 3 workers"):
+        dataset.set_shards(two)
+    assert ids(dataset) == before
+    assert dataset.shards is one
+
+
+def test_rank_and_world_size_are_found(shard_set, monkeypatch):
+    shards, _ = shard_set((31, 33))
+    assert (ImportanceDataset(shards).rank, ImportanceDataset(shards).world_size) == (0, 1)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert (ImportanceDataset(shards).rank, ImportanceDataset(shards).world_size) == (1, 2)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 3)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
+    assert (ImportanceDataset(shards).rank, ImportanceDataset(shards).world_size) == (3, 4)
+    assert ImportanceDataset(shards, rank=0, world_size=1).world_size == 1
+    monkeypatch.undo()
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(ArgumentError, match="environment variable RANK: got 'first'"):
+        ImportanceDataset(shards)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"mix": "random"}, "mix: got 'random'; allowed are stratified, sequential"),
+        ({"equalize": "no"}, "equalize: got 'no'; allowed are pad, drop, error"),
+        ({"batch_size": 0}, "batch_size: got 0; it must be at least 1"),
+        ({"batched": True}, "batched=True: give batch_size"),
+        ({"rank": 2, "world_size": 2}, "rank 2 of world_size 2"),
+        ({"rank": -1, "world_size": 2}, "rank -1 of world_size 2"),
+        ({"world_size": 0}, "rank 0 of world_size 0"),
+        ({"rank": 0, "world_size": 3}, "world_size 3 and 2 workers: neither divides the other"),
+        ({"keep": 0}, "keep: got 0"),
+        ({"seed": -3}, "seed: got -3"),
+        ({"rank": 0, "world_size": 2, "equalize": "error"}, "ranks would get 31 to 33 samples"),
+    ],
+)
+def test_wrong_use(shard_set, options, text):
+    with pytest.raises(ArgumentError, match=text):
+        ImportanceDataset(shard_set((31, 33))[0], **options)
+
+
+def test_wrong_epochs(shard_set):
+    dataset = ImportanceDataset(shard_set((40,))[0])
+    with pytest.raises(ArgumentError, match="epoch: got -1"):
+        dataset.set_epoch(-1)
+    with pytest.raises(TypeError):
+        dataset.set_epoch(1.5)
+
+
+def test_the_report_is_of_this_rank(shard_set):
+    shards, _ = shard_set((31, 33))
+    dataset = ImportanceDataset(ShardSet.open(shards.root), rank=1, world_size=2)
+    list(dataset)
+    report = dataset.io_report()
+    assert report.ranks == (1,)
+    assert (report.counts[0] == dataset.counts()).all()
+    assert json.loads(report.to_json())

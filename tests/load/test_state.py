@@ -1,0 +1,141 @@
+"""Stopping in the middle and going on: exactly, on any shape of job."""
+
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from pyimportance import ArgumentError, ImportanceDataset
+
+
+def ids(samples):
+    return [sample["__index__"] for sample in samples]
+
+
+def first(dataset, count):
+    return list(islice(dataset, count))
+
+
+def test_goes_on_exactly_where_it_stopped(shard_set):
+    shards, _ = shard_set((31, 33))
+    options = {"batch_size": 4, "rank": 0, "world_size": 1, "window_bytes": 5000}
+    whole = ImportanceDataset(shards, **options)
+    whole.set_epoch(3)
+    for count in (0, 1, 7, 20, 63, 64):
+        dataset = ImportanceDataset(shards, **options)
+        dataset.set_epoch(3)
+        head = ids(first(dataset, count))
+        state = json.loads(json.dumps(dataset.state_dict()))
+        again = ImportanceDataset(shards, **options)
+        again.load_state_dict(state)
+        again.set_epoch(3)  # as a training loop does: the position stays
+        assert len(again) == 64 - count
+        assert head + ids(again) == ids(whole)
+        again.set_epoch(4)
+        assert len(again) == 64
+
+
+def test_the_state_fits_in_a_tweet(shard_set):
+    dataset = ImportanceDataset(shard_set((20, 20, 20, 20))[0])
+    first(dataset, 40)
+    state = dataset.state_dict()
+    assert state["consumed"] == [10] * 4
+    assert len(json.dumps(state)) <= 280
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_shape_goes_on_where_another_stopped(shard_set, seed):
+    r = np.random.default_rng(seed)
+    shards, samples = shard_set([(31, 33), (20, 20, 20, 20), (9, 0, 30, 2), (5,) * 6][seed % 4])
+    seen, state = [], None
+    for leg in range(3):
+        world, B = int(r.integers(1, 7)), int(r.integers(1, 9))
+        states = []
+        for rank in range(world):
+            dataset = ImportanceDataset(shards, batch_size=B, rank=rank, world_size=world, elastic=True)
+            if state is None:
+                dataset.set_epoch(seed)
+            else:
+                dataset.load_state_dict(state)
+            total = -(-len(dataset) // B)
+            batches = total if leg == 2 else total * leg // 3 + total % 2
+            seen += [s["__index__"] for s in first(dataset, batches * B) if not s["__pad__"]]
+            states.append(dataset.state_dict())
+            assert states[-1] == dataset.state_dict(batches=batches)
+        assert all(s == states[0] for s in states)
+        state = states[0]
+    assert sorted(seen) == list(range(len(samples)))
+    assert state["consumed"] == [info.samples for info in shards.manifest.indexes]
+
+
+def test_loader_processes_read_ahead(shard_set):
+    dataset = ImportanceDataset(shard_set((31, 33))[0], batch_size=8)
+    loader = DataLoader(dataset, batch_size=8, num_workers=1, collate_fn=list)
+    batches = []
+    for batch in loader:
+        batches.append(ids(batch))
+        if len(batches) == 3:
+            break
+    with pytest.raises(ArgumentError, match=r"say how many batches it consumed, state_dict\(batches=n\)"):
+        dataset.state_dict()
+    state = dataset.state_dict(batches=3)
+    dataset.load_state_dict(state)
+    assert dataset.state_dict() == state
+    rest = [ids(batch) for batch in loader]
+    assert sorted(i for batch in batches + rest for i in batch) == list(range(64))
+    dataset.set_epoch(1)
+    assert dataset.state_dict()["consumed"] == [0, 0]
+
+
+def test_batches_must_be_known(shard_set):
+    shards, _ = shard_set((31, 33))
+    with pytest.raises(ArgumentError, match="batches= needs the batch_size argument"):
+        ImportanceDataset(shards).state_dict(batches=1)
+    for wrong in (-1, 9):
+        with pytest.raises(ArgumentError, match=f"batches: got {wrong}; an iteration has 8"):
+            ImportanceDataset(shards, batch_size=8).state_dict(batches=wrong)
+
+
+def test_within_a_batch_of_ranks_that_share_a_worker(shard_set):
+    dataset = ImportanceDataset(shard_set((40,))[0], batch_size=8, rank=0, world_size=2)
+    first(dataset, 11)
+    with pytest.raises(ArgumentError, match="11 samples is within a batch of 8"):
+        dataset.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"version": 2}, "version 2; this release reads 1"),
+        ({"generation": "0" * 16}, "saved on generation 0000000000000000, these shards are"),
+        ({"options": "0" * 16}, "saved with other options than Recipe"),
+        ({"epoch": -1}, "must be integers of 0 or more"),
+        ({"epoch": 1.5}, "must be integers of 0 or more"),
+        ({"consumed": [1]}, r"consumed is \[1\]; the workers hold \[31, 33\] samples"),
+        ({"consumed": [32, 0]}, r"consumed is \[32, 0\]; the workers hold \[31, 33\] samples"),
+        ({"consumed": None}, "not a state of ImportanceDataset"),
+    ],
+)
+def test_a_state_that_does_not_fit(shard_set, change, text):
+    dataset = ImportanceDataset(shard_set((31, 33))[0])
+    before = ids(dataset)
+    with pytest.raises(ArgumentError, match=text):
+        dataset.load_state_dict({**dataset.state_dict(), **change})
+    assert ids(dataset) == before
+
+
+def test_a_missing_field():
+    from pyimportance.load.plan import Recipe
+    from pyimportance.load.state import from_state
+
+    with pytest.raises(ArgumentError, match="not a state of ImportanceDataset"):
+        from_state({"epoch": 1}, "00", Recipe(), [1])
+
+
+@pytest.mark.parametrize("option", [{"seed": 1}, {"keep": 0.9}, {"mix": "sequential"}, {"shuffle": False}])
+def test_options_that_decide_the_order_must_be_the_same(shard_set, option):
+    shards, _ = shard_set((31, 33))
+    with pytest.raises(ArgumentError, match="saved with other options"):
+        ImportanceDataset(shards, **option).load_state_dict(ImportanceDataset(shards).state_dict())

@@ -11,7 +11,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,6 +39,29 @@ def measure(call: Callable[[], Any], repeats: int) -> tuple[Timing, Any]:
         result = call()
         seconds.append(time.perf_counter() - start)
     return Timing(statistics.median(seconds), min(seconds), max(seconds), repeats), result
+
+
+def compare(contenders: Mapping[str, Callable[[int], Any]], repeats: int) -> dict[str, Timing]:
+    """Time the contenders in turn, round by round, so that a machine that slows down slows all of them.
+
+    Each is called with the number of the round, to take inputs of its own; rounds 0 and 1 are not measured.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(repeats + 2):
+        for name, call in contenders.items():
+            start = time.perf_counter()
+            call(turn)
+            seconds[name].append(time.perf_counter() - start)
+    taken = {name: times[2:] for name, times in seconds.items()}
+    return {n: Timing(statistics.median(t), min(t), max(t), repeats) for n, t in taken.items()}
+
+
+def last_level_cache() -> int:
+    """Bytes; inputs that rotate over more come from memory. 32 MiB where the system does not say."""
+    try:
+        return max(os.sysconf("SC_LEVEL3_CACHE_SIZE"), os.sysconf("SC_LEVEL2_CACHE_SIZE")) or 1 << 25
+    except (ValueError, OSError):
+        return 1 << 25
 
 
 def machine() -> dict[str, Any]:

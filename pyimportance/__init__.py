@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyimportance.account.baselines import VanillaDataset as VanillaDataset
     from pyimportance.account.report import IOReport as IOReport
     from pyimportance.errors import ArgumentError as ArgumentError
     from pyimportance.errors import DataError as DataError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pyimportance.shards.shard_set import ShardSet as ShardSet
     from pyimportance.shards.writer import write_shards as write_shards
     from pyimportance.train.batchnorm import pool_batchnorm as pool_batchnorm
+    from pyimportance.train.controller import Controller as Controller
     from pyimportance.train.schedule import Schedule as Schedule
 
 __version__ = "0.1.0"
@@ -40,6 +42,7 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it.
 _HOME = {
     "ArgumentError": "errors",
+    "Controller": "train.controller",
     "DataError": "errors",
     "Dynamics": "score.dynamics",
     "IOReport": "account.report",
@@ -53,6 +56,7 @@ _HOME = {
     "Scores": "score.values",
     "ShardSet": "shards.shard_set",
     "Tracker": "score.tracker",
+    "VanillaDataset": "account.baselines",
     "argsort": "order.argsort",
     "index": "shards.index",
     "measures": "score.measures",

@@ -1,4 +1,4 @@
-"""Imports run one way: a folder imports only from folders below it (pyimportance/__init__.py has the drawing)."""
+"""Imports run one way: a folder imports only from folders below it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,15 @@ FLOORS = [
 
 
 def imported(tree: ast.AST) -> set[str]:
-    """The parts of pyimportance that a module imports, at the top or inside functions; not for type checkers only."""
-    names: set[str] = set()
+    """The parts of pyimportance that a module imports, at the top or inside functions.
+
+    Imports for type checkers alone do not count.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             node.body = []
+    names: set[str] = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pyimportance":
             parts = node.module.split(".")
             names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
@@ -56,3 +60,8 @@ def test_imports_run_one_way(module: Path) -> None:
 def test_an_upward_import_is_seen() -> None:
     source = "def f():\n    from pyimportance.load.dataset import ImportanceDataset\n"
     assert upward(PACKAGE / "order" / "partition.py", source) == {"load"}
+
+
+def test_an_import_for_type_checkers_is_none() -> None:
+    source = "if TYPE_CHECKING:\n    from pyimportance.load.dataset import ImportanceDataset\n"
+    assert upward(PACKAGE / "order" / "partition.py", source) == set()

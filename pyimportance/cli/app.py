@@ -1,0 +1,94 @@
+"""The ``pyimportance`` command: its subcommands, and how errors end it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from pyimportance import PyimportanceError, __version__
+from pyimportance.cli import bench, data, demo, inspect, scoring
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (
+    demo.demo,
+    data.index,
+    scoring.score,
+    scoring.partition,
+    data.shard,
+    data.repartition,
+    data.verify,
+    inspect.inspect,
+):
+    app.command()(command)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Turn what a model finds hard into where the bytes lie: importance-grouped WebDataset shards.
+
+    From a data set and the dynamics a training loop recorded (`Dynamics.save`) to shards:
+
+        pyimportance index 'data/train-*.tar' -o index.arrow
+
+        pyimportance score dynamics.npz --index index.arrow -o scores.parquet
+
+        pyimportance shard 'data/train-*.tar' shards --scores scores.parquet --workers 4
+
+        pyimportance verify shards
+
+    Or see the whole of it work: pyimportance demo
+    """
+    if version:
+        print(f"pyimportance {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(BAD_INPUT)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0, or 2 with one line on standard error where the input is bad."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("always", module="pyimportance")
+            warnings.showwarning = _warn  # type: ignore[assignment]
+            status = app(args=arguments, prog_name="pyimportance", standalone_mode=False)
+    except PyimportanceError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
+    except (KeyboardInterrupt, typer.Abort):
+        print("pyimportance: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        # A usage error; which class it is depends on typer's version (it used to come from click).
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(error.format_message())
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print(f"pyimportance: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    print(f"pyimportance: warning: {message}", file=sys.stderr)

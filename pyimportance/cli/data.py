@@ -1,0 +1,204 @@
+"""pyimportance index, shard, repartition and verify: the data's side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from pyimportance.cli.output import JsonOption, progress_bar, show
+from pyimportance.cli.scoring import (
+    BinsOption,
+    KOption,
+    PolicyOption,
+    SeedOption,
+    WorkersOption,
+    check_match,
+    divide,
+)
+from pyimportance.errors import ArgumentError, PyimportanceError
+
+if TYPE_CHECKING:
+    from pyimportance.shards.sample_index import SampleIndex
+    from pyimportance.shards.shard_set import ShardSet
+
+SourceArgument = Annotated[
+    str, typer.Argument(help="WebDataset tars: a path, a folder, a glob or braces ({000..009}), or an index.")
+]
+
+
+def index(
+    source: SourceArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Arrow IPC file to write.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Index WebDataset tars: where every sample and each of its parts lies.
+
+    One pass over the tar headers; payloads are skipped. Broken input (a truncated tar, interleaved keys, a
+    repeated extension) is refused with the file, the member and the offset.
+
+    Examples:
+
+        pyimportance index 'data/train-*.tar' -o index.arrow
+
+        pyimportance index 'data/train-{000..009}.tar' -o index.arrow --json
+    """
+    result = read_source(source)
+    result.save(output)
+    show(about_index(result) | {"written": str(output)}, as_json)
+
+
+def shard(
+    source: SourceArgument,
+    out: Annotated[
+        Path, typer.Argument(help="Folder to write: new, empty, or an interrupted run of the same.")
+    ],
+    *,
+    partition: Annotated[Path | None, typer.Option(help="What `pyimportance partition` wrote.")] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="Instead of --partition: scores, partitioned by the options below.")
+    ] = None,
+    workers: WorkersOption = None,
+    policy: PolicyOption = "stripes",
+    bins: BinsOption = 1,
+    seed: SeedOption = 0,
+    k: KOption = None,
+    shard_bytes: Annotated[int, typer.Option(help="Size at which a shard is full.")] = 256 * 2**20,
+    keys: Annotated[
+        str, typer.Option(help="Keys that two samples share: 'error', or 'prefix' the source shard's name.")
+    ] = "error",
+    as_json: JsonOption = False,
+) -> None:
+    """Write importance-grouped shards: each worker's samples in tars of their own, most important first.
+
+    Nothing is decoded, every payload is copied as it is, and the same input gives the same bytes. Interrupted
+    and started again, it completes.
+
+    Examples:
+
+        pyimportance shard 'data/train-*.tar' shards --scores scores.parquet --workers 8 --bins 4
+
+        pyimportance shard index.arrow shards --partition partition.parquet
+    """
+    from pyimportance.order.values import Partition
+    from pyimportance.score.values import Scores
+    from pyimportance.shards.writer import write_shards
+
+    if (partition is None) == (scores is None):
+        raise ArgumentError("give either --partition or --scores with --workers")
+    if partition is not None:
+        plan, samples = Partition.load(partition), read_source(source)
+    else:
+        assert scores is not None
+        values, samples = Scores.load(scores), read_source(source)
+        check_match(values, samples, scores, source)
+        plan = divide(values, workers=workers, policy=policy, bins=bins, seed=seed, k=k)
+    with progress_bar("writing shards") as progress:
+        shards = write_shards(
+            samples,
+            plan,
+            out,
+            shard_bytes=shard_bytes,
+            keys=cast(Literal["error", "prefix"], keys),  # write_shards refuses anything else
+            progress=progress,
+        )
+    show(about_shards(shards), as_json)
+
+
+def repartition(
+    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    partition: Annotated[Path, typer.Option(help="Who is to own the samples from now on.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Add a generation in which the samples belong as a new partition says.
+
+    Only samples that change workers are read and written, to delta shards; the old generation stays readable.
+
+    Example:
+
+        pyimportance partition scores.parquet -o next.parquet --policy sticky --current shards
+
+        pyimportance repartition shards --partition next.parquet
+    """
+    import numpy as np
+
+    from pyimportance.order.values import Partition
+    from pyimportance.shards.generations import repartition as move
+    from pyimportance.shards.shard_set import ShardSet
+
+    old, plan = ShardSet.open(shards), Partition.load(partition)
+    with progress_bar("moving samples", unit="workers") as progress:
+        new = move(old, plan, progress=progress)
+    ids = np.concatenate([new.index(worker).ids for worker in range(new.workers)])
+    moved = int((new.worker_of(ids) != old.worker_of(ids)).sum())
+    show(about_shards(new) | {"moved": moved}, as_json)
+
+
+def verify(
+    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check shards against their manifest and indexes: sizes, checksums, every sample in its place.
+
+    Reads everything. What is wrong is named, and the exit status is 2.
+
+    Example:
+
+        pyimportance verify shards
+    """
+    from pyimportance.shards.shard_set import ShardSet
+
+    opened = ShardSet.open(shards)
+    report = opened.verify()
+    problems = [str(problem) for problem in report.problems]
+    if as_json or report.ok:
+        show(about_shards(opened) | {"verified": report.ok, "problems": problems}, as_json)
+    if not report.ok:
+        more = f" (and {len(problems) - 1} more problems; --json lists them)" if len(problems) > 1 else ""
+        raise PyimportanceError(problems[0] + more)
+
+
+def read_source(source: str) -> SampleIndex:
+    """The index of tars, or one that was saved."""
+    from pyimportance.shards.index import index as read
+    from pyimportance.shards.sample_index import SampleIndex
+
+    if source.endswith(".arrow"):
+        return SampleIndex.load(source)
+    with progress_bar("indexing") as progress:
+        return read(source, progress=progress)
+
+
+def about_index(index: SampleIndex) -> dict[str, Any]:
+    """What `inspect` tells of an index."""
+    return {
+        "kind": "index",
+        "samples": index.num_samples,
+        "files": len(index.files),
+        "extensions": list(index.extensions),
+        "bytes": int(index.nbytes.sum()),
+        "payload_bytes": int(index.part_size.sum()),
+        "digest": index.digest,
+    }
+
+
+def about_shards(shards: ShardSet) -> dict[str, Any]:
+    """What `inspect` tells of a folder of shards."""
+    per_worker = [0] * shards.workers
+    for info in shards.shards:
+        per_worker[info.worker] += info.live
+    return {
+        "kind": "shards",
+        "folder": shards.root,
+        "generation": shards.generation,
+        "samples": shards.num_samples,
+        "workers": shards.workers,
+        "bins": shards.bins,
+        "policy": shards.policy,
+        "measure": shards.measure,
+        "tars": len(shards.shards),
+        "bytes": sum(info.nbytes for info in shards.shards),
+        "samples_per_worker": per_worker,
+        "digest": shards.digest,
+    }

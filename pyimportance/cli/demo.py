@@ -1,0 +1,126 @@
+"""pyimportance demo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pyimportance.cli.output import JsonOption, show
+
+DIGITS = {"batch_size": 16, "lr": 0.1, "flip": False, "shift": 1}
+"""Defaults for scikit-learn's digits: few, tiny, and not themselves when mirrored."""
+IMAGES = {"batch_size": 64, "lr": 0.2, "flip": True, "shift": 1}
+
+
+def demo(
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of WebDataset tars of images with `.cls` labels; scikit-learn's digits without."
+        ),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(help="Tars to test on, if not DATA/test-\\*.tar; a seeded 10 % without either."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for report.json and plots.")] = Path("pyimportance-demo"),
+    epochs: Annotated[int, typer.Option(help="Epochs of every run.")] = 12,
+    workers: Annotated[int, typer.Option(help="Training processes, each with a partition of its own.")] = 4,
+    warmup: Annotated[int, typer.Option(help="Epochs on the random partition before the first scores.")] = 2,
+    interval: Annotated[int, typer.Option(help="Epochs between repartitions.")] = 2,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Run these only; repeat it, or give a list with commas: vanilla, vanilla-lru, vanilla-full, "
+            "random-fixed, stripes, blocks, snake, sticky, 'sticky(k=4)'."
+        ),
+    ] = None,
+    measure: Annotated[str, typer.Option(help="What to score by.")] = "loss_mean",
+    seeds: Annotated[int, typer.Option(help="Repeat every run from so many paired seeds.")] = 1,
+    samples: Annotated[int | None, typer.Option(help="Train on the first so many samples only.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Per process; 16 for the digits, else 64 by default.")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Peak of the one-cycle rate; 0.1 for the digits, else 0.2 by default."),
+    ] = None,
+    flip: Annotated[
+        bool | None,
+        typer.Option("--flip/--no-flip", help="Mirror images at random; by default all but the digits."),
+    ] = None,
+    plots: Annotated[bool, typer.Option("--plots", help="Also write data_map.png and bytes.png.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on real images and count every byte: importance-grouped shards beside plain loaders.
+
+    Trains a small network data-parallel, one process per worker, once per policy, every run for real:
+
+    - **vanilla**, **vanilla-lru**, **vanilla-full** reshuffle everything each epoch, as a plain loader does:
+      without a cache, with an LRU cache of 1.25/WORKERS of the bytes per rank, with room for all of them;
+
+    - **random-fixed** keeps a random partition for good: the saving without any scoring;
+
+    - **stripes**, **blocks**, **sticky** warm up on that partition, then score the samples by what training
+      showed and repartition every INTERVAL epochs.
+
+    Examples:
+
+        pyimportance demo
+
+        pyimportance demo --data cifar10 --samples 20480 --epochs 10 --plots
+
+        pyimportance demo --data cifar10 --policy vanilla,random-fixed,sticky --seeds 5 --json
+    """
+    from pyimportance.demo.config import DEFAULT_POLICIES, DemoConfig
+    from pyimportance.demo.results import table
+    from pyimportance.demo.run import run_demo
+
+    given = {"batch_size": batch_size, "lr": lr, "flip": flip}
+    chosen: dict[str, Any] = {**(DIGITS if data is None else IMAGES)}
+    chosen |= {name: value for name, value in given.items() if value is not None}
+    names = [name.strip() for text in policy or [] for name in text.split(",")]
+    config = DemoConfig(
+        epochs=epochs,
+        workers=workers,
+        warmup=warmup,
+        interval=interval,
+        seeds=seeds,
+        policies=tuple(names or DEFAULT_POLICIES),
+        measure=measure,
+        **chosen,
+    )
+    with _progress(config.seeds * len(config.policies), config.epochs) as progress:
+        values = run_demo(config, out, data=data, test=test, samples=samples, plots=plots, progress=progress)
+    show(values, as_json, table(values))
+
+
+@contextmanager
+def _progress(runs: int, epochs: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A bar over all epochs of all runs; a line per run where standard error is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "epochs", TimeElapsedColumn())
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+        task = progress.add_task("starting the ranks", total=runs * epochs)
+        done = 0
+
+        def update(said: Mapping[str, Any]) -> None:
+            nonlocal done
+            run = f"{said['policy']}, seed {said['seed']}"
+            if said["event"] == "epoch":
+                done += 1
+                progress.update(task, completed=done, description=f"{run}: loss {said['loss']:.3f}")
+            else:
+                accuracy = said["ranks"][0]["accuracy"]
+                console.print(f"{run}: accuracy {100 * accuracy:.2f} %", markup=False)
+
+        yield update

@@ -1,0 +1,65 @@
+"""What commands print: results on standard output (a table, or JSON), progress on standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def stdout() -> Console:
+    """A console on standard output; wide enough for the tables where that is no terminal."""
+    import sys
+
+    from rich.console import Console
+
+    return Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=160)
+
+
+def show(values: Mapping[str, Any], as_json: bool, rendered: RenderableType | None = None) -> None:
+    """Prints a result: JSON, or ``rendered``, or one ``name  value`` line per entry."""
+    if as_json:
+        print(json.dumps(values, indent=2))
+    elif rendered is not None:
+        stdout().print(rendered)
+    else:
+        width = max(map(len, values), default=0)
+        for name, value in values.items():
+            print(f"{name.replace('_', ' '):<{width}}  {text(value)}")
+
+
+def text(value: Any) -> str:
+    """A value for people: thousands apart, lists in a line."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {text(entry)}" for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(text, value))
+    return str(value)
+
+
+@contextmanager
+def progress_bar(what: str, unit: str = "bytes") -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, moved by calling it with (done, total); only where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    count = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    columns = ("{task.description}", BarColumn(), count, TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,92 @@
+"""Starts the rank processes, relays what rank 0 says, and stops them all when one fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+from pyimportance.errors import PyimportanceError
+
+LAST_WORDS = 5.0  # seconds: when a rank fails, the others soon fail for want of it; the cause is wanted
+
+
+def run_ranks(folder: Path, size: int) -> Iterator[dict[str, Any]]:
+    """Runs ``pyimportance.demo.rank`` in ``size`` processes; yields the objects rank 0 prints.
+
+    Raises PyimportanceError with the message of the rank that failed. No process is left behind, however the
+    iteration ends.
+    """
+    # All ranks are on this machine, whatever its host name resolves to.
+    environment = {"GLOO_SOCKET_IFNAME": "lo", **os.environ, "OMP_NUM_THREADS": "1"}
+    with ExitStack() as stack:
+        processes = []
+        for rank in range(size):
+            errors = stack.enter_context(open(folder / f"rank-{rank:03d}.err", "w", encoding="utf-8"))
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pyimportance.demo.rank", str(folder), str(rank)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
+                stderr=errors,
+                env=environment,
+                text=True,
+            )
+            processes.append(process)
+            stack.callback(_stop, process)
+        lines: Queue[str] = Queue()
+        listener = threading.Thread(target=_listen, args=(processes[0], lines), daemon=True)
+        listener.start()
+        while (
+            any(process.poll() is None for process in processes) or listener.is_alive() or not lines.empty()
+        ):
+            if any(process.returncode for process in processes):
+                raise PyimportanceError(_cause(processes, folder))
+            try:
+                line = lines.get(timeout=0.2)
+            except Empty:
+                continue
+            if line.startswith("{"):
+                yield json.loads(line)
+        if any(process.returncode for process in processes):
+            raise PyimportanceError(_cause(processes, folder))
+
+
+def _listen(process: subprocess.Popen[str], lines: Queue[str]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.put(line)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _cause(processes: list[subprocess.Popen[str]], folder: Path) -> str:
+    """The message of the rank that failed on its own account: one that names its error, else its last."""
+    deadline = time.monotonic() + LAST_WORDS
+    while time.monotonic() < deadline and any(process.poll() is None for process in processes):
+        if any(process.returncode == 2 for process in processes):
+            break
+        time.sleep(0.1)
+    failed = [rank for rank, process in enumerate(processes) if process.poll()]
+    failed.sort(key=lambda rank: processes[rank].returncode != 2)
+    rank = failed[0]
+    lines = (folder / f"rank-{rank:03d}.err").read_text(encoding="utf-8", errors="replace").splitlines()
+    if processes[rank].returncode == 2:
+        words = next((line[7:] for line in reversed(lines) if line.startswith("error: ")), "")
+    else:
+        words = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+        words = f"exit status {processes[rank].returncode}: {words}"
+    return f"rank {rank} of the demo failed: {words}"

@@ -1,0 +1,163 @@
+"""The ranks' figures -> the report (a plain dict, saved as JSON) -> the table, which shows nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyimportance import __version__
+from pyimportance.demo.config import DemoConfig
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+BYTES = ("origin_bytes", "disk_bytes", "owned_bytes", "repartition_bytes", "index_bytes")
+CAPTION = (
+    "Bytes are means per rank over a run. origin: read from where the data comes from (first fetch, misses, "
+    "moves);\nmoved: the part of it that repartitions caused; disk: own shards or cache; owned: held last."
+)
+Runs = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
+"""(policy, seed) -> one dict of figures per rank."""
+
+
+def report(config: DemoConfig, runs: Runs, about: Mapping[str, Any]) -> dict[str, Any]:
+    """The demo's report: what ``pyimportance demo --json`` prints and ``report.json`` holds.
+
+    Bytes are means per rank over a whole run (and over the seeds); ``origin_bytes`` is everything that was
+    not local: misses of a vanilla run, the first fetch of a worker's own samples, and what repartitions
+    moved, which is ``repartition_bytes``. ``disk_bytes`` were read from own shards or a cache;
+    ``owned_bytes`` are the samples that a rank owns, or its cache holds, at the end. Accuracies are
+    fractions.
+    """
+    policies = [_policy(name, config, runs) for name in config.policies]
+    return {
+        "policies": policies,
+        "world_size": config.workers,
+        "epochs": config.epochs,
+        "warmup": config.warmup,
+        "interval": config.interval,
+        "seeds": config.seeds,
+        "measure": config.measure,
+        "config": config.to_dict(),
+        **about,
+        "versions": {
+            "pyimportance": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy")},
+        },
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform()},
+    }
+
+
+def _cpu() -> str:
+    """The processor's name where Linux tells it."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _policy(name: str, config: DemoConfig, runs: Runs) -> dict[str, Any]:
+    per_seed = [runs[name, seed] for seed in range(config.seeds)]
+    ranks = [rank for seed in per_seed for rank in seed]
+
+    def mean(key: str) -> float:
+        total = sum(rank.get(key, 0.0) for rank in ranks)
+        return int(total // len(ranks)) if total % len(ranks) == 0 else total / len(ranks)
+
+    accuracies = [seed[0]["accuracy"] for seed in per_seed]
+    row: dict[str, Any] = {"policy": name, "accuracy": float(np.mean(accuracies))}
+    row |= {key: mean(key) for key in BYTES}
+    samples, training = mean("observed_samples"), mean("training_seconds")
+    row["tracking_share"] = mean("tracking_seconds") / training if samples else 0.0
+    row["tracking_ns_per_sample"] = mean("tracking_seconds") / samples * 1e9 if samples else None
+    row["observe_ns_per_sample"] = mean("observe_seconds") / samples * 1e9 if samples else None
+    row["training_seconds"] = training
+    row["repartition_seconds"] = mean("repartition_seconds")
+    row["accuracy_rank0"] = float(np.mean([seed[0]["accuracy_rank0"] for seed in per_seed]))
+    row["accuracies"] = accuracies
+    row["accuracies_rank0"] = [seed[0]["accuracy_rank0"] for seed in per_seed]
+    if config.seeds > 1 and "vanilla" in config.policies and name != "vanilla":
+        vanilla = [runs["vanilla", seed][0]["accuracy"] for seed in range(config.seeds)]
+        row["difference_to_vanilla"] = paired_difference(accuracies, vanilla)
+    return row
+
+
+def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> dict[str, float]:
+    """Mean of ``values - baseline``, pair by pair, with its 95 % interval (Student's t, n - 1 degrees)."""
+    from scipy.stats import t
+
+    differences = np.subtract(values, baseline)
+    n = len(differences)
+    half = float(t.ppf(0.975, n - 1)) * float(differences.std(ddof=1)) / math.sqrt(n)
+    mean = float(differences.mean())
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def table(values: Mapping[str, Any]) -> RenderableType:
+    """The report as a rich table."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = values["policies"]
+    paired = any("difference_to_vanilla" in row for row in rows)
+    lru = next((row["origin_bytes"] for row in rows if row["policy"] == "vanilla-lru"), None)
+    grid = Table(title=_title(values), title_justify="left", caption_justify="left", caption=CAPTION)
+    grid.add_column("policy", no_wrap=True)
+    for heading in (
+        "accuracy %",
+        "rank 0's BN",
+        *(["vs vanilla, 95 %"] if paired else []),
+        "origin MB",
+        *(["of LRU's"] if lru else []),
+        "moved MB",
+        "disk MB",
+        "owned MB",
+        "tracking %",
+        "ns/sample",
+    ):
+        grid.add_column(heading, justify="right")
+    for row in rows:
+        ns = row["tracking_ns_per_sample"]
+        grid.add_row(
+            Text(row["policy"]),
+            f"{100 * row['accuracy']:.2f}",
+            f"{100 * row['accuracy_rank0']:.2f}",
+            *([_interval(row.get("difference_to_vanilla"))] if paired else []),
+            _megabytes(row["origin_bytes"]),
+            *([f"{row['origin_bytes'] / lru:.3f}"] if lru else []),
+            _megabytes(row["repartition_bytes"]),
+            _megabytes(row["disk_bytes"]),
+            _megabytes(row["owned_bytes"]),
+            "-" if ns is None else f"{100 * row['tracking_share']:.2f}",
+            "-" if ns is None else f"{ns:,.0f}",
+        )
+    return Group(grid)
+
+
+def _title(values: Mapping[str, Any]) -> str:
+    repeats = "" if values["seeds"] == 1 else f", {values['seeds']} seeds"
+    return (
+        f"{values['epochs']} epochs on {values['world_size']} ranks{repeats}: {values['warmup']} to warm up, "
+        f"then a repartition every {values['interval']} by {values['measure']}"
+    )
+
+
+def _megabytes(nbytes: float) -> str:
+    return f"{nbytes / 1e6:,.2f}"
+
+
+def _interval(difference: Mapping[str, float] | None) -> str:
+    if difference is None:
+        return "-"
+    mean, low, high = (100 * difference[key] for key in ("mean", "low", "high"))
+    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"

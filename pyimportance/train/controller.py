@@ -1,0 +1,199 @@
+"""Controller: observe -> score -> partition -> repartition, inside an ordinary training loop."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyimportance.errors import ArgumentError, PyimportanceError
+from pyimportance.io.meter import Meter
+from pyimportance.order.partition import partition
+from pyimportance.order.policies.registry import resolve
+from pyimportance.order.values import Partition
+from pyimportance.score.measures import measures, score
+from pyimportance.score.values import Scores
+from pyimportance.shards.generations import commit_generation, write_delta
+from pyimportance.shards.shard_set import ShardSet
+from pyimportance.train.schedule import Schedule
+from pyimportance.train.together import rank_and_size, together
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import ArrayLike, NDArray
+
+    from pyimportance.load.dataset import ImportanceDataset
+    from pyimportance.score.tracker import Tracker
+
+
+class Controller:
+    """Feeds what training shows about the samples back into where they lie.
+
+    ::
+
+        controller = Controller(tracker, dataset, Schedule(warmup=2, interval=2), policy="sticky", k=16)
+        for epoch in range(epochs):
+            dataset.set_epoch(epoch)
+            for batch in loader:
+                ...  # forward, backward, step
+                controller.observe(batch["__index__"], logits, batch["cls"], mask=~batch["__pad__"])
+            controller.end_epoch()
+
+    Under ``torch.distributed`` every rank has one, and ``end_epoch`` is collective. Where the schedule says
+    so it scores the samples of the data set, divides them anew (every rank computes the same partition), has
+    each rank write the delta shards of its own workers, commits the new generation on rank 0, and switches
+    the data set to it. The shards' folder must be one that all ranks see. A failure on any rank is raised on
+    all of them, and leaves the generation before it in place.
+
+    With ``Schedule(warmup_on="vanilla")`` the loop reads the warm-up from a loader of its own
+    (``schedule.reshuffles(epoch)`` says when): the tracker does not care which rank observes a sample.
+
+    Args:
+        tracker: counts ids as the shards do: ``num_samples`` is above the highest.
+        dataset: holds the current generation in ``shards`` and takes the next by ``set_shards``.
+        schedule: which epochs are observed and which end with a repartition.
+        measure: what to score by, see :func:`pyimportance.measures`.
+        policy, options: see :func:`pyimportance.partition`. Samples stay where they are as far as the policy
+            allows.
+        bins: per worker; None keeps the number the shards have.
+        seed: of the partition.
+        decay: None scores by all epochs observed so far; a factor below 1 fades them at each repartition, 0
+            scores by the last interval alone, as published.
+        group: the process group; None is the default one.
+        epoch: the epoch to begin with, where training resumes.
+
+    Attributes:
+        epoch: the running epoch, from 0.
+        samples: sample observations passed to ``observe``, padding included.
+        observe_seconds, commit_seconds: spent in ``observe`` (on CUDA: launching it), in committing epochs.
+        repartition_seconds: spent in scoring, partitioning and moving samples.
+        repartitions: how many there were.
+        meter: what repartitions read for this rank: tier "origin" for samples that moved here, "index".
+
+    Raises:
+        ArgumentError: a policy, option or measure that does not exist.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        dataset: ImportanceDataset,
+        schedule: Schedule,
+        *,
+        measure: str = "loss_mean",
+        policy: str = "sticky",
+        bins: int | None = None,
+        seed: int = 0,
+        decay: float | None = None,
+        group: torch.distributed.ProcessGroup | None = None,
+        epoch: int = 0,
+        **options: Any,
+    ) -> None:
+        resolve(policy, options)  # now, not after the warm-up
+        if measure not in measures():
+            raise ArgumentError(f"measure {measure!r} is unknown; allowed are {', '.join(measures())}")
+        self.tracker, self.dataset, self.schedule, self.group = tracker, dataset, schedule, group
+        self.measure, self.policy, self.options = measure, policy, options
+        self.bins, self.seed, self.decay = bins, seed, decay
+        self.epoch = epoch
+        self.samples = 0
+        self.observe_seconds = self.commit_seconds = self.repartition_seconds = 0.0
+        self.repartitions = 0
+        self.meter = Meter()
+        self._population: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+
+    @property
+    def tracking_seconds(self) -> float:
+        """What observing cost training: ``observe_seconds + commit_seconds``."""
+        return self.observe_seconds + self.commit_seconds
+
+    def observe(
+        self, ids: ArrayLike, logits: Any, targets: Any, *, mask: ArrayLike | torch.Tensor | None = None
+    ) -> None:
+        """One batch, as :meth:`Tracker.observe` takes it; a no-op in epochs the schedule does not observe."""
+        if not self.schedule.observes(self.epoch):
+            return
+        start = time.perf_counter()
+        self.tracker.observe(ids, logits, targets, mask=mask)
+        self.observe_seconds += time.perf_counter() - start
+        self.samples += len(logits)
+
+    def end_epoch(self) -> ShardSet | None:
+        """Commits the epoch; where it is time, repartitions and returns the new generation (collective)."""
+        epoch = self.epoch
+        if self.schedule.observes(epoch):
+            start = time.perf_counter()
+            self.tracker.end_epoch(self.group)
+            self.commit_seconds += time.perf_counter() - start
+        self.epoch = epoch + 1
+        return self.repartition() if self.schedule.repartitions_after(epoch) else None
+
+    def repartition(self) -> ShardSet:
+        """Scores, partitions and moves samples now, whatever the schedule says (collective)."""
+        start = time.perf_counter()
+        old = self.dataset.shards
+        rank, size = rank_and_size(self.group)
+        plan = self._agreed_plan(old)
+        mine = range(rank, old.workers, size)
+        written = together(
+            lambda: [(worker, write_delta(old, plan, worker, meter=self.meter)) for worker in mine],
+            "writing delta shards",
+            self.group,
+        )
+        records = dict(pair for pairs in written for pair in pairs)
+        ordered = [records[worker] for worker in range(old.workers)]
+
+        def commit() -> None:
+            if rank == 0:
+                commit_generation(old, plan, ordered)
+
+        together(commit, "committing the generation", self.group)
+        generation = ordered[0].generation
+        new = together(lambda: self._switch(old, generation), "opening the generation", self.group)[rank]
+        self.repartitions += 1
+        self.repartition_seconds += time.perf_counter() - start
+        return new
+
+    def _agreed_plan(self, old: ShardSet) -> Partition:
+        plans: list[Partition] = []
+
+        def digest() -> str:
+            plans.append(self._plan(old))
+            state = hashlib.sha256(plans[0].order.tobytes())
+            state.update(plans[0].offsets.tobytes())
+            return state.hexdigest()
+
+        digests = together(digest, "scoring and partitioning", self.group)
+        if len(set(digests)) > 1:
+            raise PyimportanceError(
+                "the ranks computed different partitions: their trackers do not hold the same state"
+            )
+        return plans[0]
+
+    def _plan(self, old: ShardSet) -> Partition:
+        """The next partition of the samples that the shards hold, and of no others."""
+        if self._population is None:
+            indexes = [old.index(worker, self.meter) for worker in range(old.workers)]
+            ids = np.concatenate([index.ids for index in indexes])
+            order = np.argsort(ids)
+            self._population = ids[order], np.concatenate([index.nbytes for index in indexes])[order]
+        ids, sizes = self._population
+        everyone = score(self.tracker.dynamics(reset=self.decay == 0, decay=self.decay or None), self.measure)
+        scores = Scores(everyone.values[ids], ids, self.measure, everyone.descending)
+        return partition(
+            scores,
+            old.workers,
+            policy=self.policy,
+            bins=old.bins if self.bins is None else self.bins,
+            seed=self.seed,
+            current=old,
+            sizes=sizes,
+            **self.options,
+        )
+
+    def _switch(self, old: ShardSet, generation: int) -> ShardSet:
+        new = ShardSet.open(old.root, generation=generation, meter=self.meter)
+        self.dataset.set_shards(new)
+        return new

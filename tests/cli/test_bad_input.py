@@ -1,0 +1,167 @@
+"""Bad input: exit status 2, one line that names what is wrong, and nothing half-written."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyimportance import Scores
+from pyimportance.shards.index import index
+
+N = 24
+
+
+def failed(outcome: object, *words: str) -> None:
+    assert outcome.status == 2, outcome
+    assert outcome.out == ""
+    lines = outcome.err.splitlines()
+    assert len(lines) == 1, outcome.err
+    assert lines[0].startswith("pyimportance: error: ")
+    for word in words:
+        assert str(word) in lines[0]
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> Path:
+    Scores(np.arange(N, dtype=np.float32)).save(tmp_path / "scores.parquet")
+    return tmp_path / "scores.parquet"
+
+
+def test_usage_errors_are_one_line_too(cli: Callable) -> None:
+    failed(cli("index"), "Missing argument")
+    failed(cli("nonsense"), "nonsense")
+    failed(cli("partition", "a", "-o", "b", "--workers", "many"), "--workers")
+
+
+def test_a_missing_source(cli: Callable, tmp_path: Path) -> None:
+    failed(cli("index", tmp_path / "no-*.tar", "-o", tmp_path / "i"), "no-*.tar")
+    failed(cli("index", tmp_path / "no.tar", "-o", tmp_path / "i"), "no.tar")
+    failed(
+        cli("shard", tmp_path / "no.arrow", tmp_path / "out", "--partition", tmp_path / "p"), tmp_path / "p"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cut", ["member", "payload"])
+def test_a_truncated_tar_is_named_with_its_offset(
+    cli: Callable, source: Path, scores: Path, tmp_path: Path, cut: str
+) -> None:
+    with tarfile.open(source / "train-1.tar") as tar:
+        last = tar.getmembers()[-1]
+    # At a member boundary only the end-of-archive blocks are missing.
+    end = last.offset if cut == "member" else last.offset_data + 10
+    path = source / "train-1.tar"
+    path.write_bytes(path.read_bytes()[:end])
+    failed(cli("index", source, "-o", tmp_path / "index.arrow"), path, "offset")
+    assert not (tmp_path / "index.arrow").exists()
+    failed(cli("shard", source, tmp_path / "out", "--scores", scores, "--workers", 2), path, "offset")
+    assert not (tmp_path / "out").exists()
+
+
+def test_scores_that_do_not_match_the_data(cli: Callable, source: Path, tmp_path: Path) -> None:
+    Scores(np.zeros(N + 1, np.float32)).save(tmp_path / "more.parquet")
+    outcome = cli("shard", source, tmp_path / "out", "--scores", tmp_path / "more.parquet", "--workers", 2)
+    failed(outcome, "more.parquet", "do not match", "25 samples", "24")
+    Scores(np.zeros(N, np.float32), np.arange(1, N + 1)).save(tmp_path / "shifted.parquet")
+    outcome = cli("shard", source, tmp_path / "out", "--scores", tmp_path / "shifted.parquet", "--workers", 2)
+    failed(outcome, "shifted.parquet", "other ids")
+    keys = index(source).keys.to_pylist()
+    keys[7] = "someone else"
+    Scores(np.zeros(N, np.float32), keys=keys).save(tmp_path / "other.parquet")
+    outcome = cli("shard", source, tmp_path / "out", "--scores", tmp_path / "other.parquet", "--workers", 2)
+    failed(outcome, "sample 7", "'someone else'", "'0007'")
+    cli("partition", tmp_path / "shifted.parquet", "-o", tmp_path / "p", "--workers", 2)
+    failed(cli("shard", source, tmp_path / "out", "--partition", tmp_path / "p"), "24")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_holds_something_else(
+    cli: Callable, source: Path, scores: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("mine")
+    failed(cli("shard", source, out, "--scores", scores, "--workers", 2), out)
+    failed(cli("demo", "--out", out), out, "something else")
+    assert [p.name for p in out.iterdir()] == ["thesis.tex"]
+
+
+def test_all_scores_nan(cli: Callable, source: Path, tmp_path: Path) -> None:
+    Scores(np.full(N, np.nan, np.float32)).save(tmp_path / "nan.parquet")
+    failed(cli("partition", tmp_path / "nan.parquet", "-o", tmp_path / "p", "--workers", 2), "NaN")
+    assert not (tmp_path / "p").exists()
+
+
+def test_some_scores_nan_are_counted_in_a_warning(cli: Callable, tmp_path: Path) -> None:
+    values = np.arange(N, dtype=np.float32)
+    values[3:5] = np.nan
+    Scores(values).save(tmp_path / "nan.parquet")
+    outcome = cli("partition", tmp_path / "nan.parquet", "-o", tmp_path / "p", "--workers", 2)
+    assert outcome.status == 0
+    assert outcome.err.startswith("pyimportance: warning: 2 of 24 scores are NaN")
+
+
+def test_settings_that_are_not_allowed(cli: Callable, source: Path, scores: Path, tmp_path: Path) -> None:
+    p = tmp_path / "p"
+    failed(cli("partition", scores, "-o", p), "--workers")
+    failed(cli("partition", scores, "-o", p, "--workers", 2, "--policy", "magic"), "magic", "stripes")
+    failed(cli("partition", scores, "-o", p, "--workers", 2, "--k", 3), "'k'")
+    failed(cli("partition", scores, "-o", p, "--workers", 0), "workers=0")
+    failed(cli("shard", source, tmp_path / "out"), "--partition", "--scores")
+    failed(cli("score", scores, "-o", p), scores)
+    failed(cli("partition", scores, "-o", tmp_path / "no" / "p", "--workers", 2), tmp_path / "no" / "p")
+    assert not p.exists()
+
+
+def test_files_that_are_something_else(cli: Callable, source: Path, scores: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello")
+    failed(cli("inspect", tmp_path / "text"), tmp_path / "text", "is no index")
+    failed(cli("inspect", tmp_path / "missing"), tmp_path / "missing")
+    failed(cli("inspect", source), source)
+    failed(cli("verify", source), source)
+    failed(cli("verify", tmp_path / "missing"), tmp_path / "missing")
+    failed(cli("partition", tmp_path / "text", "-o", tmp_path / "p", "--workers", 2), tmp_path / "text")
+    failed(cli("repartition", source, "--partition", scores), source)
+
+
+def test_damage_is_found_by_verify(cli: Callable, source: Path, scores: Path, tmp_path: Path) -> None:
+    cli("shard", source, tmp_path / "out", "--scores", scores, "--workers", 2)
+    shard = next((tmp_path / "out").glob("worker-001/*.tar"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.chmod(0o644)
+    shard.write_bytes(data)
+    failed(cli("verify", tmp_path / "out"), shard.name)
+
+
+def images(folder: Path, name: str, samples: dict[str, bytes], extension: str = "png") -> None:
+    folder.mkdir(exist_ok=True)
+    with tarfile.open(folder / name, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for key, label in samples.items():
+            picture = io.BytesIO()
+            Image.new("L", (8, 8)).save(picture, "PNG")
+            for ext, data in (("cls", label), (extension, picture.getvalue())):
+                member = tarfile.TarInfo(f"{key}.{ext}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+
+
+def test_data_the_demo_cannot_train_on(cli: Callable, source: Path, tmp_path: Path) -> None:
+    out, data = tmp_path / "out", tmp_path / "images"
+    failed(cli("demo", "--out", out, "--data", tmp_path / "missing"), tmp_path / "missing")
+    failed(cli("demo", "--out", out, "--data", source), "train-0.tar", "has no image")
+    images(data, "a.tar", {f"{i}": b"%d" % (i % 2) for i in range(20)} | {"last": b"cat"})
+    failed(cli("demo", "--out", out, "--data", data), "a.tar", "last.cls", "cat")
+    images(data, "a.tar", {f"{i}": b"%d" % (i % 2) for i in range(20)})
+    failed(cli("demo", "--out", out, "--data", data, "--workers", 19), "workers=19", "18")
+    failed(cli("demo", "--out", out, "--data", data, "--samples", 100), "samples=100")
+    failed(cli("demo", "--out", out, "--policy", "luck"), "luck")
+    failed(cli("demo", "--out", out, "--measure", "luck"), "luck")
+    failed(cli("demo", "--out", out, "--epochs", 1), "total=1")
+    assert not (out / "report.json").exists()

@@ -1,0 +1,139 @@
+"""From dynamics to verified shards by the command line alone, and what --json says of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyimportance import Dynamics, Partition, Scores, ShardSet, Tracker
+from pyimportance.shards.sample_index import SampleIndex
+
+N = 24
+COMMANDS = ("demo", "index", "score", "partition", "shard", "repartition", "verify", "inspect", "bench")
+
+
+@pytest.fixture
+def dynamics(tmp_path: Path) -> Path:
+    tracker = Tracker(N)
+    for epoch in range(3):
+        logits = np.stack([np.zeros(N), np.arange(N) * 5 % N + epoch], 1).astype(np.float32)
+        tracker.observe(np.arange(N), logits, np.zeros(N, np.int64))
+        tracker.end_epoch()
+    tracker.dynamics().save(tmp_path / "dynamics.npz")
+    return tmp_path / "dynamics.npz"
+
+
+def test_the_whole_path(cli: Callable, source: Path, dynamics: Path, tmp_path: Path) -> None:
+    made = cli("index", source, "-o", tmp_path / "index.arrow", "--json")
+    assert (made.status, made.json["samples"], made.json["files"]) == (0, N, 2)
+    assert made.json["extensions"] == ["cls", "txt"]
+    index = SampleIndex.load(tmp_path / "index.arrow")
+
+    scored = cli(
+        "score", dynamics, "-o", tmp_path / "scores.parquet", "--index", tmp_path / "index.arrow", "--json"
+    )
+    assert (scored.status, scored.json["measure"], scored.json["important"]) == (0, "loss_mean", "high")
+    scores = Scores.load(tmp_path / "scores.parquet")
+    assert scores.keys is not None
+    assert scores.keys.to_pylist() == index.keys.to_pylist()
+    assert np.argmax(scores.values) == np.argmax(np.arange(N) * 5 % N)
+
+    split = cli(
+        "partition", tmp_path / "scores.parquet", "-o", tmp_path / "partition.parquet",
+        "--workers", 3, "--bins", 2, "--json",
+    )  # fmt: skip
+    assert (split.status, split.json["samples_per_worker"]) == (0, [8, 8, 8])
+
+    shards = cli("shard", source, tmp_path / "a", "--partition", tmp_path / "partition.parquet", "--json")
+    assert (shards.status, shards.json["generation"], shards.json["samples"]) == (0, 0, N)
+    at_once = cli(
+        "shard", tmp_path / "index.arrow", tmp_path / "b", "--scores", tmp_path / "scores.parquet",
+        "--workers", 3, "--bins", 2, "--json",
+    )  # fmt: skip
+    assert at_once.json["digest"] == shards.json["digest"]
+
+    moved = cli(
+        "partition", tmp_path / "scores.parquet", "-o", tmp_path / "next.parquet",
+        "--policy", "sticky", "--k", 2, "--current", tmp_path / "a", "--json",
+    )  # fmt: skip
+    assert (moved.status, moved.json["workers"], moved.json["policy"]) == (0, 3, "sticky(k=2)")
+    again = cli("repartition", tmp_path / "a", "--partition", tmp_path / "next.parquet", "--json")
+    before, after = (ShardSet.open(tmp_path / "a", generation=g) for g in (0, 1))
+    changed = before.worker_of(np.arange(N)) != after.worker_of(np.arange(N))
+    assert (again.status, again.json["generation"], again.json["moved"]) == (0, 1, int(changed.sum()))
+    plan = Partition.load(tmp_path / "next.parquet")
+    np.testing.assert_array_equal(after.worker_of(np.arange(N)), plan.worker_of(np.arange(N)))
+
+    for folder in ("a", "b"):
+        verified = cli("verify", tmp_path / folder, "--json")
+        assert (verified.status, verified.json["verified"]) == (0, True)
+
+
+def test_inspect_tells_what_each_file_is(cli: Callable, source: Path, dynamics: Path, tmp_path: Path) -> None:
+    assert cli("inspect", dynamics, "--json").json["kind"] == "dynamics"
+    cli("index", source, "-o", tmp_path / "renamed.bin")
+    assert cli("inspect", tmp_path / "renamed.bin", "--json").json["kind"] == "index"
+    cli("score", dynamics, "-o", tmp_path / "s", "--measure", "aum")
+    told = cli("inspect", tmp_path / "s", "--json").json
+    assert (told["kind"], told["samples"], told["measure"], told["important"]) == ("scores", N, "aum", "low")
+    cli("partition", tmp_path / "s", "-o", tmp_path / "p", "--workers", 2)
+    assert cli("inspect", tmp_path / "p", "--json").json["kind"] == "partition"
+    cli("shard", source, tmp_path / "out", "--partition", tmp_path / "p")
+    told = cli("inspect", tmp_path / "out", "--json").json
+    assert (told["kind"], told["samples"], told["samples_per_worker"]) == ("shards", N, [12, 12])
+    plain = cli("inspect", tmp_path / "out")
+    assert f"{N}" in next(line for line in plain.out.splitlines() if line.startswith("samples "))
+
+
+def test_scores_without_an_index_have_no_keys(cli: Callable, dynamics: Path, tmp_path: Path) -> None:
+    cli("score", dynamics, "-o", tmp_path / "s.parquet")
+    assert Scores.load(tmp_path / "s.parquet").keys is None
+    assert Dynamics.load(dynamics).num_samples == N
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(cli: Callable, command: str) -> None:
+    helped = cli(command, "--help")
+    assert helped.status == 0
+    assert f"pyimportance {command}" in helped.out
+    assert "Example" in helped.out
+
+
+def test_without_a_command_the_help_and_status_2(cli: Callable) -> None:
+    outcome = cli()
+    assert outcome.status == 2
+    assert all(command in outcome.out for command in COMMANDS)
+
+
+def test_version(cli: Callable) -> None:
+    outcome = cli("--version")
+    assert (outcome.status, outcome.out) == (0, "pyimportance 0.1.0\n")
+
+
+def test_help_is_quick_because_it_loads_no_torch() -> None:
+    code = (
+        "import sys\nfrom pyimportance.cli.app import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit: pass\n"
+        "print(*[m for m in ('torch', 'pyarrow', 'scipy') if m in sys.modules], file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == ""
+
+
+def test_bench_lists_and_runs_scripts(cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "bench" / "bench_echo.py").write_text(
+        "import sys\nif __name__ == '__main__':\n    print(*sys.argv[1:])\n"
+    )
+    monkeypatch.chdir(tmp_path / "bench")
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert cli("bench").out == "echo\n"
+    assert cli("bench", "echo", "--size", 3).out == "--size 3\n"
+    assert "bench 'nonsense' is unknown; there are echo" in cli("bench", "nonsense").err

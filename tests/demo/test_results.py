@@ -1,0 +1,132 @@
+"""The ranks' figures become the report, and the table shows what the report says."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy.stats import ttest_rel
+
+from pyimportance import ArgumentError
+from pyimportance.demo.config import DemoConfig, parse_policy
+from pyimportance.demo.results import paired_difference, report, table
+
+CONFIG = DemoConfig(workers=2, seeds=3, policies=("vanilla", "vanilla-lru", "sticky"))
+
+
+def rank(accuracy: float, origin: int, tracked: float = 0.0) -> dict[str, float]:
+    figures = {"accuracy": accuracy, "accuracy_rank0": accuracy - 0.01, "training_seconds": 10.0}
+    figures |= {"origin_bytes": origin, "disk_bytes": 7, "owned_bytes": 3, "index_bytes": 1}
+    figures |= {"repartition_bytes": origin // 10}
+    if tracked:
+        figures |= {"tracking_seconds": tracked, "observe_seconds": tracked / 2, "observed_samples": 1000}
+    return figures
+
+
+ACCURACIES = {
+    "vanilla": [0.90, 0.92, 0.91],
+    "vanilla-lru": [0.90, 0.92, 0.91],
+    "sticky(k=16)": [0.91, 0.915, 0.9],
+}
+ORIGIN = {"vanilla": 100_000_000, "vanilla-lru": 80_000_000, "sticky(k=16)": 20_000_000}
+RUNS = {
+    (policy, seed): [
+        rank(ACCURACIES[policy][seed], ORIGIN[policy] + seed + r, 0.5 * (policy == "sticky(k=16)"))
+        for r in (0, 1)
+    ]
+    for policy in ORIGIN
+    for seed in range(3)
+}
+VALUES = report(CONFIG, RUNS, {"data": "none"})
+
+
+def test_the_report_has_the_promised_keys_and_is_json() -> None:
+    again = json.loads(json.dumps(VALUES))
+    assert {"policies", "world_size", "epochs", "warmup", "interval", "seeds"} <= set(again)
+    for row in again["policies"]:
+        assert list(row)[:2] == ["policy", "accuracy"]
+        assert {"origin_bytes", "disk_bytes", "owned_bytes", "repartition_bytes"} <= set(row)
+        assert {"tracking_share", "tracking_ns_per_sample", "accuracy_rank0"} <= set(row)
+    assert [row["policy"] for row in again["policies"]] == list(CONFIG.policies)
+    assert (again["world_size"], again["seeds"]) == (2, 3)
+
+
+def test_means_are_over_ranks_and_seeds() -> None:
+    vanilla, lru, sticky = VALUES["policies"]
+    assert vanilla["origin_bytes"] == 100_000_001.5
+    assert lru["disk_bytes"] == 7
+    assert sticky["accuracy"] == pytest.approx(np.mean(ACCURACIES["sticky(k=16)"]))
+    assert sticky["accuracy_rank0"] == pytest.approx(sticky["accuracy"] - 0.01)
+    assert sticky["accuracies"] == ACCURACIES["sticky(k=16)"]
+
+
+def test_only_runs_that_track_have_a_tracking_cost() -> None:
+    vanilla, _, sticky = VALUES["policies"]
+    assert sticky["tracking_share"] == pytest.approx(0.05)
+    assert sticky["tracking_ns_per_sample"] == pytest.approx(0.5e9 / 1000)
+    assert vanilla["tracking_share"] == 0
+    assert vanilla["tracking_ns_per_sample"] is None
+
+
+def test_the_paired_interval_is_the_t_tests() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 5))
+    ours = paired_difference(a.tolist(), b.tolist())
+    theirs = ttest_rel(a, b).confidence_interval(0.95)
+    assert ours["mean"] == pytest.approx((a - b).mean())
+    assert (ours["low"], ours["high"]) == pytest.approx((theirs.low, theirs.high))
+    assert VALUES["policies"][1]["difference_to_vanilla"] == {"mean": 0, "low": 0, "high": 0}
+    assert "difference_to_vanilla" not in VALUES["policies"][0]
+
+
+def test_the_table_is_what_the_json_says() -> None:
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(table(json.loads(json.dumps(VALUES))))
+    cells = {}
+    for line in capture.get().splitlines():
+        if line.startswith("│"):
+            name, *rest = [cell.strip() for cell in line.strip("│").split("│")]
+            cells[name] = rest
+    sticky = VALUES["policies"][2]
+    difference = sticky["difference_to_vanilla"]
+    assert cells["sticky(k=16)"] == [
+        f"{100 * sticky['accuracy']:.2f}",
+        f"{100 * sticky['accuracy_rank0']:.2f}",
+        "{mean:+.2f} ({low:+.2f} to {high:+.2f})".format(**{k: 100 * v for k, v in difference.items()}),
+        "20.00", "0.250", "2.00", "0.00", "0.00", "5.00", "500,000",
+    ]  # fmt: skip
+    assert cells["vanilla"][2:5] == ["-", "100.00", "1.250"]
+    assert cells["vanilla"][-2:] == ["-", "-"]
+
+
+def test_config_goes_to_the_ranks_and_back() -> None:
+    assert DemoConfig.from_json(json.dumps(CONFIG.to_dict())) == CONFIG
+
+
+def test_policies_have_options() -> None:
+    assert parse_policy("sticky(4)") == parse_policy("sticky(k=4)") == ("sticky", {"k": 4})
+    assert DemoConfig(policies=("sticky(4)", "sticky")).policies == ("sticky(k=4)", "sticky(k=16)")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"workers": 0}, "workers=0: must be at least 1"),
+        ({"seeds": 0}, "seeds=0"),
+        ({"lr": 0.0}, "lr=0.0: must be above 0"),
+        ({"measure": "luck"}, "measure 'luck' is unknown; allowed are"),
+        ({"policies": ()}, "name at least one"),
+        ({"policies": ("sticky", "sticky(16)")}, "named twice"),
+        ({"policies": ("alphabetical",)}, "policy 'alphabetical' is unknown"),
+        ({"policies": ("stripes(3)",)}, "policy 'stripes' has no option 'k'"),
+        ({"policies": ("sticky[3]",)}, "is not a name"),
+        ({"epochs": 1, "warmup": 2}, "total=1: must be at least 2"),
+        ({"interval": 0}, "interval=0"),
+    ],
+)
+def test_bad_settings_are_named(fields: dict, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        DemoConfig(**fields)

@@ -1,0 +1,76 @@
+"""One rank of test_controller.py: a training loop whose losses are known, so that the partitions are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import distributed as dist
+
+from pyimportance import Controller, ImportanceDataset, PyimportanceError, Schedule, Tracker
+from pyimportance.train import controller as module
+
+BATCH = 8
+
+
+def hardness(ids: np.ndarray) -> np.ndarray:
+    """A loss per sample that orders them by (7 id) mod 101, hardest last."""
+    return (ids * 7 % 101).astype(np.float32) + 1
+
+
+def epochs(controller: Controller, dataset: ImportanceDataset, count: int) -> list[list[int]]:
+    seen = []
+    for _ in range(count):
+        dataset.set_epoch(controller.epoch)
+        samples = list(dataset)
+        seen.append([s["__index__"] for s in samples if not s["__pad__"]])
+        for start in range(0, len(samples), BATCH):
+            batch = samples[start : start + BATCH]
+            ids = np.array([s["__index__"] for s in batch])
+            logits = np.stack([np.zeros(len(ids)), hardness(ids)], 1).astype(np.float32)
+            mask = np.array([not s["__pad__"] for s in batch])
+            controller.observe(ids, logits, np.zeros(len(ids), np.int64), mask=mask)
+        controller.end_epoch()
+    return seen
+
+
+def main(rank: int, size: int, root: str, case: str, settings: dict[str, Any]) -> dict[str, Any]:
+    dataset = ImportanceDataset(root, batch_size=BATCH, elastic=False)
+    schedule = Schedule(warmup=2, interval=2, total=7)
+    tracker = Tracker(settings.pop("num_samples"))
+    controller = Controller(tracker, dataset, schedule, **settings)
+    before = dataset.shards.digest
+    failure = None
+    if case == "fails":
+        if rank == 1:
+
+            def broken(*_: Any, **__: Any) -> None:
+                raise OSError(28, "No space left on device", f"{root}/worker-001")
+
+            module.write_delta = broken
+    elif case == "disagree":
+        # Each rank keeps its observations for itself, so their scores differ.
+        group = [dist.new_group([r]) for r in range(size)][rank]
+        tracker.end_epoch = lambda _=None: Tracker.end_epoch(tracker, group)  # type: ignore[method-assign]
+    try:
+        seen = epochs(controller, dataset, 7)
+    except (PyimportanceError, OSError) as error:
+        seen, failure = [], f"{type(error).__name__}: {error}"
+    shards = dataset.shards
+    return {
+        "seen": seen,
+        "failure": failure,
+        "unchanged": shards.digest == before,
+        "generation": shards.generation,
+        "current": type(shards).open(Path(root)).generation,
+        "owners": [int(w) for w in shards.worker_of(np.arange(tracker_size(tracker)))],
+        "moved": controller.meter.bytes("origin"),
+        "repartitions": controller.repartitions,
+        "samples": controller.samples,
+        "seconds": [controller.observe_seconds, controller.commit_seconds, controller.repartition_seconds],
+    }
+
+
+def tracker_size(tracker: Tracker) -> int:
+    return int(tracker.dynamics().num_samples)

@@ -1,0 +1,141 @@
+"""Controller: on two real ranks it moves the samples where their scores say, or fails on both."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyimportance import (
+    ArgumentError,
+    Controller,
+    ImportanceDataset,
+    Schedule,
+    Scores,
+    ShardSet,
+    Tracker,
+    index,
+    partition,
+    write_shards,
+)
+
+N = 45
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> ShardSet:
+    path = tmp_path / "source.tar"
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for i in range(N):
+            member = tarfile.TarInfo(f"{i:04d}.txt")
+            member.size = 100 * i
+            tar.addfile(member, io.BytesIO(bytes(100 * i)))
+    start = partition(Scores(np.zeros(N, np.float32)), 2, policy="random", bins=2)
+    return write_shards(index(path), start, tmp_path / "shards")
+
+
+def hardness() -> np.ndarray:
+    return np.arange(N) * 7 % 101
+
+
+def test_two_ranks_hold_what_the_scores_say(
+    shards: ShardSet, run_ranks: Callable[..., list[Any]], tmp_path: Path
+) -> None:
+    settings = {"num_samples": N, "policy": "blocks"}
+    ranks = run_ranks("ranks_controller.py", 2, shards.root, "runs", settings)
+    # Epochs 2 to 6 follow the warm-up; the last period has three, so that there are two repartitions.
+    assert [r["generation"] for r in ranks] == [2, 2]
+    assert [r["repartitions"] for r in ranks] == [2, 2]
+    assert ranks[0]["owners"] == ranks[1]["owners"]
+    # blocks: the hardest half is one worker's, whichever of the two already held more of it.
+    hardest = set(np.argsort(-hardness(), kind="stable")[: N // 2].tolist())
+    halves = [{i for i, owner in enumerate(ranks[0]["owners"]) if owner == w} for w in (0, 1)]
+    assert hardest in halves
+    for epoch in range(7):
+        both = sorted(ranks[0]["seen"][epoch] + ranks[1]["seen"][epoch])
+        assert both == list(range(N)), epoch
+    for rank in (0, 1):
+        assert set(ranks[rank]["seen"][6]) == halves[rank]
+        assert set(ranks[rank]["seen"][0]) == set(shards.index(rank).ids.tolist())
+    # What moved in the first repartition is what each read from the origin; the second moved nothing.
+    for rank in (0, 1):
+        new = ShardSet.open(shards.root).index(rank)
+        moved = shards.worker_of(new.ids) != rank
+        payload = np.add.reduceat(new.part_size, new.part_start[:-1])[moved].sum()
+        assert 0 < payload < ranks[rank]["moved"] <= new.nbytes[moved].sum()
+        assert all(seconds > 0 for seconds in ranks[rank]["seconds"])
+    assert ShardSet.open(shards.root, generation=0).digest == shards.digest
+
+
+def test_a_failure_on_one_rank_reaches_both_and_changes_nothing(
+    shards: ShardSet, run_ranks: Callable[..., list[Any]]
+) -> None:
+    ranks = run_ranks("ranks_controller.py", 2, shards.root, "fails", {"num_samples": N, "policy": "stripes"})
+    assert "No space left on device" in ranks[1]["failure"]
+    assert ranks[0]["failure"].startswith("PyimportanceError: writing delta shards failed on rank 1: OSError")
+    assert "No space left on device" in ranks[0]["failure"]
+    assert all(r["unchanged"] and r["current"] == 0 for r in ranks)
+
+
+def test_ranks_that_disagree_are_told(shards: ShardSet, run_ranks: Callable[..., list[Any]]) -> None:
+    settings = {"num_samples": N, "policy": "stripes"}
+    ranks = run_ranks("ranks_controller.py", 2, shards.root, "disagree", settings)
+    assert all("the ranks computed different partitions" in r["failure"] for r in ranks)
+    assert all(r["unchanged"] for r in ranks)
+
+
+def alone(shards: ShardSet, schedule: Schedule, **settings: Any) -> Controller:
+    return Controller(Tracker(N), ImportanceDataset(shards, rank=0, world_size=1), schedule, **settings)
+
+
+def observe_all(controller: Controller) -> None:
+    logits = np.stack([np.zeros(N), hardness()], 1).astype(np.float32)
+    controller.observe(np.arange(N), logits, np.zeros(N, np.int64))
+
+
+def test_one_process_serves_all_workers(shards: ShardSet) -> None:
+    controller = alone(shards, Schedule(warmup=1, interval=1, total=3), policy="stripes", bins=3)
+    observe_all(controller)
+    new = controller.end_epoch()
+    assert new is not None
+    assert new is controller.dataset.shards
+    assert (new.generation, new.workers, new.bins, new.policy) == (1, 2, 3, "stripes")
+    observe_all(controller)
+    assert controller.end_epoch() is not None
+    observe_all(controller)
+    assert controller.end_epoch() is None  # nothing follows
+    assert (controller.epoch, controller.samples, controller.repartitions) == (3, 3 * N, 2)
+    assert controller.tracking_seconds == controller.observe_seconds + controller.commit_seconds > 0
+
+
+def test_ignored_epochs_are_not_observed(shards: ShardSet) -> None:
+    controller = alone(shards, Schedule(warmup=2, interval=1, ignore=1))
+    observe_all(controller)
+    assert controller.end_epoch() is None
+    assert controller.samples == 0
+    observe_all(controller)
+    assert controller.end_epoch() is not None
+    assert controller.samples == N
+
+
+def test_only_the_samples_in_the_shards_are_divided(shards: ShardSet, tmp_path: Path) -> None:
+    some = np.arange(3, N, 2)
+    few = partition(Scores(np.zeros(len(some), np.float32), some), 2, policy="random")
+    pruned = write_shards(index(tmp_path / "source.tar"), few, tmp_path / "pruned")
+    controller = alone(pruned, Schedule(warmup=1, interval=1), policy="sticky", k=2)
+    observe_all(controller)
+    new = controller.end_epoch()
+    assert new is not None
+    assert sorted(np.concatenate([new.index(w).ids for w in (0, 1)]).tolist()) == some.tolist()
+
+
+def test_bad_settings_are_refused_before_training(shards: ShardSet) -> None:
+    with pytest.raises(ArgumentError, match="policy 'magic' is unknown"):
+        alone(shards, Schedule(warmup=1, interval=1), policy="magic")
+    with pytest.raises(ArgumentError, match="measure 'luck' is unknown"):
+        alone(shards, Schedule(warmup=1, interval=1), measure="luck")

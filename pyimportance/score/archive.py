@@ -39,7 +39,8 @@ def save_dynamics(dynamics: Dynamics, path: str | PathLike[str]) -> None:
 def load_dynamics(path: str | PathLike[str]) -> Dynamics:
     """Raises DataError, naming the file and the member."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw:
+            file = np.load(raw, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError("not dynamics: a single array", path=path)
             epochs = _header(file, path)

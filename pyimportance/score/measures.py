@@ -83,6 +83,8 @@ def score(
     if unknown := [name for name in options if name not in chosen.options]:
         allowed = f"its options are {', '.join(chosen.options)}" if chosen.options else "it has none"
         raise ArgumentError(f"measure {measure!r} has no option {', '.join(map(repr, unknown))}; {allowed}")
+    if not dynamics.quantities:
+        raise ArgumentError("dynamics: nothing was recorded; observe a batch and end its epoch first")
     if missing := [q for q in chosen.needs if q not in dynamics.quantities]:
         possible = [m.name for m in _REGISTRY.values() if set(m.needs) <= set(dynamics.quantities)]
         raise ArgumentError(

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyimportance.errors import ArgumentError
+
 Columns = dict[str, npt.NDArray[Any]]
 
 _I4, _F8 = np.dtype(np.int32), np.dtype(np.float64)
@@ -37,6 +39,16 @@ def zeros(num_samples: int, quantities: tuple[str, ...]) -> Columns:
     """The state of samples that nobody has observed."""
     names = ["count", *(name for quantity in quantities for name in QUANTITIES[quantity])]
     return {name: np.zeros(num_samples, DTYPES[name]) for name in names}
+
+
+def check(columns: Columns, num_samples: int, kind: str) -> None:
+    """ArgumentError where these are not the columns of ``num_samples`` samples observed as ``kind`` says."""
+    for name, column in columns.items():
+        if column.shape != (num_samples,) or column.dtype != DTYPES.get(name, column.dtype):
+            raise ArgumentError(f"state: column {name} is {column.dtype} of shape {list(column.shape)}")
+    wanted = {"count", *(name for quantity in KINDS.get(kind, ()) for name in QUANTITIES[quantity])}
+    if not wanted <= columns.keys() or not columns.keys() <= wanted | WEIGHTS.keys():
+        raise ArgumentError(f"state: columns {sorted(columns)} for {kind or 'nothing'} observed")
 
 
 def weights(columns: Columns) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -289,14 +289,14 @@ class Tracker:
             raise ArgumentError(
                 f"state of version {saved.get('version')!r}; this release reads {_STATE_VERSION}"
             )
+        if missing := sorted(self.state_dict().keys() - saved.keys()):
+            raise ArgumentError(f"state: {', '.join(missing)} missing")
         if saved["num_samples"] != self._num_samples:
             raise ArgumentError(
                 f"state of {saved['num_samples']} samples for a tracker of {self._num_samples}"
             )
         columns = {name: np.array(column) for name, column in saved["columns"].items()}
-        for name, column in columns.items():
-            if column.dtype != state.DTYPES.get(name) or column.shape != (self._num_samples,):
-                raise ArgumentError(f"state: column {name} is {column.dtype} of shape {list(column.shape)}")
+        state.check(columns, self._num_samples, saved["kind"])
         if isinstance(self._store, MemoryStore) != (saved["history"] is not None):
             raise ArgumentError('state: one of it and the tracker has history="memory", the other has not')
         rows = np.zeros(self._num_samples, ROW)

@@ -1,0 +1,85 @@
+"""The oracle: every statistic and measure once more, slowly, in float64 NumPy, straight from the definitions.
+
+It shares no code with what it checks. Two passes over everything; a difference that cancels is computed from
+the parts that do not: 1 - p_y as the sum of the others, a loss through log1p of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+
+def row_statistics(logits: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, Array]:
+    """Arrays [B] by name, from logits [B, C] and targets [B].
+
+    loss, p_true, p_false (1 - p_true), correct (0 or 1), margin, el2n, entropy.
+    """
+    batch = zip(np.asarray(logits, dtype=np.float64), np.asarray(targets), strict=True)
+    rows = [_row(z, int(y)) for z, y in batch]
+    names = ("loss", "p_true", "p_false", "correct", "margin", "el2n", "entropy")
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
+
+
+def _row(z: Array, y: int) -> dict[str, float]:
+    others = np.arange(z.size) != y
+    first = int(z.argmax())  # the first of equal ones
+    rest = np.exp(z - z[first])
+    rest[first] = 0.0  # its 1 is added where it does not swallow the others
+    log_total = np.log1p(rest.sum())
+    log_p = (z - z[first]) - log_total
+    p = np.exp(log_p)
+    p_false = p[others].sum()
+    loss = np.log1p(np.exp(z[others] - z[y]).sum()) if y == first else -log_p[y]
+    return {
+        "loss": loss,
+        "p_true": p[y],
+        "p_false": p_false,
+        "correct": float(first == y),
+        "margin": z[y] - z[others].max(initial=-np.inf),
+        "el2n": np.sqrt(p_false**2 + (p[others] ** 2).sum()),
+        "entropy": -(p[p > 0] * log_p[p > 0]).sum(),
+    }
+
+
+def measure(name: str, history: dict[str, Array]) -> Array:
+    """float64 [N]: a measure, from arrays [E, N] named as in `row_statistics`; NaN: not observed."""
+    values = np.full(history["loss"].shape[1], np.nan)
+    seen_often = any((~np.isnan(column)).sum() > 1 for column in history["loss"].T)
+    for n in range(values.size):
+        seen = ~np.isnan(history["loss"][:, n])
+        sample = {key: column[seen, n] for key, column in history.items()}
+        if seen.any():
+            values[n] = _sample(name, sample, np.flatnonzero(seen), seen_often)
+    return values
+
+
+def _sample(name: str, h: dict[str, Array], epochs: npt.NDArray[np.intp], seen_often: bool) -> float:
+    e, correct = epochs.size, h["correct"] == 1
+    m, q = h["p_true"].mean(), h["p_false"].mean()
+    v = _variance(h["p_true"], h["p_false"], 0)
+    formulas = {
+        "loss_mean": h["loss"].mean,
+        "loss_variance": lambda: (
+            h["loss"].var(ddof=1) if e > 1 else (np.nan if seen_often else h["loss"].mean())
+        ),
+        "forgetting": lambda: (correct[:-1] & ~correct[1:]).sum() if correct.any() else np.inf,
+        "first_learned": lambda: epochs[correct.argmax()] if correct.any() else np.inf,
+        "unforgettable": lambda: correct.any() and not (correct[:-1] & ~correct[1:]).any(),
+        "confidence": lambda: m,
+        "variability": lambda: np.sqrt(v),
+        "correctness": correct.sum,
+        "threshold_closeness": lambda: m * q,
+        "prediction_variance": lambda: np.sqrt(v + v**2 / (e - 1)) if e > 1 else np.nan,
+        "el2n": h["el2n"].mean,
+        "aum": h["margin"].mean,
+        "entropy": h["entropy"].mean,
+    }
+    return float(formulas[name]())
+
+
+def _variance(p: Array, q: Array, ddof: int) -> float:
+    """Of p; from q = 1 - p where that is the smaller and so has the more digits."""
+    return float((p if p.mean() < q.mean() else q).var(ddof=ddof))

@@ -1,0 +1,209 @@
+"""Dynamics: from plain arrays, to disk and back, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pyimportance import ArgumentError, DataError, Dynamics, OutputError, Tracker, measures, score
+from pyimportance.score.archive import _ARRAYS
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def example(decayed: bool = False) -> Dynamics:
+    rng = np.random.default_rng(3)
+    tracker = Tracker(7)
+    for epoch in range(4):
+        ids = np.arange(epoch % 2, 6)  # 6 is never observed
+        tracker.observe(ids, rng.normal(size=(ids.size, 3)).astype(np.float32), rng.integers(0, 3, ids.size))
+        tracker.end_epoch()
+        if decayed:
+            tracker.dynamics(decay=0.5)
+    return tracker.dynamics()
+
+
+def assert_equal(a: Dynamics, b: Dynamics) -> None:
+    assert a.epochs == b.epochs
+    for name in _ARRAYS:
+        one, other = getattr(a, name), getattr(b, name)
+        assert (one is None) == (other is None), name
+        if one is not None:
+            assert one.tobytes() == other.tobytes(), name
+
+
+@pytest.mark.parametrize("decayed", [False, True])
+def test_round_trip(tmp_path: Path, decayed: bool) -> None:
+    dynamics = example(decayed)
+    dynamics.save(tmp_path / "d.npz")
+    back = Dynamics.load(tmp_path / "d.npz")
+    assert_equal(dynamics, back)
+    assert (back.weight is not None) == decayed
+    assert [p.name for p in tmp_path.iterdir()] == ["d.npz"]
+    dynamics.save(tmp_path / "again.npz")
+    assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "d.npz").read_bytes()
+
+
+def test_losses_alone_round_trip(tmp_path: Path) -> None:
+    dynamics = Dynamics.from_history(loss=[[1.0, np.nan], [2.0, np.nan]])
+    dynamics.save(tmp_path / "d.npz")
+    assert_equal(dynamics, Dynamics.load(tmp_path / "d.npz"))
+
+
+@pytest.mark.parametrize("name", ["dynamics-v1.npz", "dynamics-v1-decayed.npz"])
+def test_files_of_version_1_are_read_forever(name: str) -> None:
+    dynamics = Dynamics.load(GOLDEN / name)
+    want = json.loads((GOLDEN / name).with_suffix(".json").read_text())
+    assert dynamics.epochs == 4
+    for measure in measures():
+        if measure in want:
+            np.testing.assert_allclose(score(dynamics, measure).values, np.float32(want[measure]), rtol=1e-6)
+    assert set(want) <= set(measures())
+
+
+def write(path: Path, **change: Any) -> Path:
+    """A file of this version with members changed (None: left out)."""
+    dynamics = example()
+    header = json.dumps({"format": "pyimportance.dynamics", "version": 1, "epochs": 4}).encode()
+    members: dict[str, Any] = {"header": np.frombuffer(header, np.uint8)}
+    members |= {name: getattr(dynamics, name) for name in _ARRAYS if getattr(dynamics, name) is not None}
+    for name, value in change.items():
+        members[name] = np.frombuffer(json.dumps(value).encode(), np.uint8) if name == "header" else value
+    np.savez(path, **{name: value for name, value in members.items() if value is not None})
+    return path
+
+
+def test_the_file_of_the_tests_below_is_good(tmp_path: Path) -> None:
+    assert_equal(Dynamics.load(write(tmp_path / "d.npz")), example())
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"header": ["x"]}, r"member 'header': not dynamics: the header says otherwise"),
+        ({"header": {"format": "x", "version": 1, "epochs": 4}}, "the header says otherwise"),
+        (
+            {"header": {"format": "pyimportance.dynamics", "version": 2, "epochs": 4}},
+            "dynamics format version 2; this release reads 1",
+        ),
+        ({"header": {"format": "pyimportance.dynamics", "version": 1, "epochs": "4"}}, "epochs is '4'"),
+        ({"header": {"format": "pyimportance.dynamics", "version": 1, "epochs": -1}}, "epochs is -1"),
+        (
+            {"header": {"format": "pyimportance.dynamics", "version": 1, "epochs": 2}},
+            "count.: 4 for sample 1; allowed",
+        ),
+        ({"count": None}, "there is no member 'count'"),
+        (
+            {"count": np.zeros(6, np.int32)},
+            r"weight|loss_mean: float64 of shape \[7\]; must be float64 \[6\]",
+        ),
+        ({"count": np.zeros(7, np.int64)}, r"count: int64 of shape \[7\]; must be int32 \[7\]"),
+        ({"loss_m2": None}, "loss_mean, loss_m2: some are missing"),
+        ({"weight": np.ones(7)}, "weight and weight_sq: one is missing"),
+        ({"surprise": np.ones(7)}, "member 'surprise': unknown; there may be count, weight"),
+        ({"correct": np.full(7, 9, np.int32)}, "member 'correct': 9 for sample 0; allowed are 0 to 2"),
+        ({"forgotten": np.full(7, -1, np.int32)}, "member 'forgotten': -1 for sample 0; allowed are 0 to 2"),
+        (
+            {"count": np.array([object()] * 7)},
+            "member 'count': cannot be read: Object arrays cannot be loaded",
+        ),
+    ],
+)
+def test_files_that_are_something_else(tmp_path: Path, change: dict[str, Any], text: str) -> None:
+    path = write(tmp_path / "d.npz", **change)
+    with pytest.raises(DataError, match=text) as caught:
+        Dynamics.load(path)
+    assert caught.value.path == str(path)
+
+
+def test_broken_files(tmp_path: Path) -> None:
+    whole = write(tmp_path / "d.npz").read_bytes()
+    with pytest.raises(DataError, match="no such file"):
+        Dynamics.load(tmp_path / "none.npz")
+    for length in (0, 3, 100, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cut.npz").write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"not an \.npz file"):
+            Dynamics.load(tmp_path / "cut.npz")
+    flipped = bytearray(whole)
+    flipped[whole.index(b"loss_mean") + 200] ^= 1
+    (tmp_path / "flipped.npz").write_bytes(flipped)
+    with pytest.raises(DataError, match="member 'loss_mean': cannot be read: Bad CRC-32"):
+        Dynamics.load(tmp_path / "flipped.npz")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(DataError, match="not dynamics: a single array"):
+        Dynamics.load(tmp_path / "array.npy")
+    with pytest.raises(OutputError, match="cannot be written"):
+        example().save(tmp_path / "nowhere" / "d.npz")
+
+
+def test_arrays_are_read_only() -> None:
+    dynamics = example()
+    assert dynamics.loss_mean is not None
+    with pytest.raises(ValueError, match="read-only"):
+        dynamics.loss_mean[0] = 1
+    with pytest.raises(AttributeError):
+        dynamics.epochs = 9  # type: ignore[misc]
+
+
+def test_quantities_that_were_not_recorded() -> None:
+    dynamics = Dynamics.from_history(p_true=[[0.5]])
+    assert dynamics.quantities == ("p_true",)
+    with pytest.raises(ArgumentError, match="loss_mean was not recorded; recorded are p_true"):
+        dynamics.mean("loss")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_from_history_of_many_samples(dtype: npt.DTypeLike) -> None:
+    """More than are converted at a time, in memory of either order."""
+    rng = np.random.default_rng(0)
+    loss = np.asfortranarray(rng.random((3, 140_001)).astype(dtype))
+    loss[1, ::7] = np.nan
+    correct = rng.random(loss.shape) < 0.5
+    dynamics = Dynamics.from_history(loss=loss, correct=correct)
+    np.testing.assert_allclose(dynamics.mean("loss"), np.nanmean(loss.astype(np.float64), 0), rtol=1e-12)
+    assert dynamics.correct is not None
+    np.testing.assert_array_equal(dynamics.correct, (correct & ~np.isnan(loss)).sum(0))
+    assert dynamics.history is not None
+    assert np.isnan(dynamics.history.array("correct")[1, ::7]).all()
+
+
+def test_from_history_of_nothing() -> None:
+    assert Dynamics.from_history(loss=np.zeros((0, 4))).count.tolist() == [0] * 4
+    assert Dynamics.from_history(loss=np.zeros((4, 0))).num_samples == 0
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        ({}, "from_history: nothing was given; at least one of loss, p_true, correct"),
+        ({"loss": [1.0]}, r"loss: float64 of shape \[1\]; must be numbers \[E, N\]"),
+        ({"loss": [["a"]]}, "loss: <U1"),
+        (
+            {"loss": [[1.0]], "p_true": [[1.0, 0.5]]},
+            r"p_true: .* \[1, 2\]; must be numbers \[E, N\], here \[1, 1\]",
+        ),
+        (
+            {"loss": [[1.0, 2.0]], "margin": [[1.0, np.nan]]},
+            "margin: epoch 0 of sample 1 is nan, while in loss it is 2.0; NaN must mark the same",
+        ),
+        ({"p_true": [[1.5]]}, "p_true: 1.5 in epoch 0 of sample 0; allowed are 0 to 1"),
+        ({"correct": [[0, 2]]}, "correct: 2 in epoch 0 of sample 1; allowed are 0 and 1"),
+        ({"correct": [[0.5]]}, "correct: 0.5 in epoch 0 of sample 0; allowed are 0 and 1"),
+        ({"loss": [[np.inf]]}, "loss: inf in epoch 0 of sample 0; allowed are finite numbers"),
+        ({"entropy": [[-1.0]]}, "entropy: -1.0 in epoch 0 of sample 0; allowed are finite numbers from 0"),
+        ({"el2n": [[2.0]]}, r"el2n: 2.0 in epoch 0 of sample 0; allowed are 0 to sqrt\(2\)"),
+    ],
+)
+def test_histories_that_are_refused(arrays: dict[str, Any], text: str) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        Dynamics.from_history(**arrays)
+
+
+def test_infinite_margins_are_legal() -> None:
+    dynamics = Dynamics.from_history(margin=[[np.inf, 1.0], [np.inf, 2.0]])
+    assert score(dynamics, "aum").values.tolist() == [np.inf, 1.5]

@@ -1,0 +1,165 @@
+"""Ranks that see different samples hold the same state, bit for bit that of one process that saw all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyimportance import Tracker
+from pyimportance.score import state
+
+SETUP = """
+import sys
+import numpy as np
+import torch.distributed as dist
+from pyimportance import ArgumentError, Tracker
+
+rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+"""
+TEARDOWN = """
+dist.barrier()
+dist.destroy_process_group()
+"""
+SAMPLES, CLASSES, EPOCHS = 101, 7, 5
+
+OBSERVE = f"""
+SAMPLES, CLASSES, EPOCHS = {SAMPLES}, {CLASSES}, {EPOCHS}
+
+def epoch_data(epoch):
+    rng = np.random.default_rng(epoch)
+    z = rng.normal(size=(SAMPLES, CLASSES)).astype(np.float32) * 3
+    return rng.permutation(SAMPLES), z, rng.integers(0, CLASSES, SAMPLES)
+
+def observe(tracker, epoch, ids, batch):
+    _, z, y = epoch_data(epoch)
+    for start in range(0, len(ids), batch):
+        part = ids[start : start + batch]
+        tracker.observe(part, z[part], y[part])
+"""
+
+
+def launch(folder: Path, body: str, world: int = 2) -> list[str]:
+    """Runs a script on ``world`` gloo ranks; what each printed."""
+    script = folder / "rank.py"
+    script.write_text(SETUP + OBSERVE + body + TEARDOWN)
+    commands = [[sys.executable, str(script), str(rank), str(world), str(folder)] for rank in range(world)]
+    ranks = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
+    try:
+        outputs = [rank.communicate(timeout=120) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+    for rank, (_, errors) in zip(ranks, outputs, strict=True):
+        assert rank.returncode == 0, errors
+    return [out for out, _ in outputs]
+
+
+def in_one_process() -> Tracker:
+    """Every epoch in its order, as a single process would see it."""
+    space: dict[str, Any] = {"np": np}
+    exec(OBSERVE, space)
+    tracker = Tracker(SAMPLES, history="memory")
+    for epoch in range(EPOCHS):
+        order, _, _ = space["epoch_data"](epoch)
+        space["observe"](tracker, epoch, order[:97], 16)  # some are left out, others each epoch
+        tracker.end_epoch()
+    return tracker
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_equal_one_process(tmp_path: Path, world: int) -> None:
+    body = """
+tracker = Tracker(SAMPLES, history="memory")
+for epoch in range(EPOCHS):
+    order = epoch_data(epoch)[0][:97]
+    mine = order[rank::world]  # another share each epoch, in batches of another size
+    observe(tracker, epoch, np.append(mine, order[:3]), 5 + rank)  # and padding that others see as well
+    tracker.end_epoch()
+saved = tracker.state_dict()
+history = np.stack([saved["history"][epoch] for epoch in range(EPOCHS)])
+np.savez(f"{folder}/rank{rank}.npz", history=history, **saved["columns"])
+assert tracker.epochs == EPOCHS
+"""
+    launch(tmp_path, body, world)
+    want = in_one_process().state_dict()
+    history = np.stack([want["history"][epoch] for epoch in range(EPOCHS)])
+    for rank in range(world):
+        with np.load(tmp_path / f"rank{rank}.npz") as got:
+            assert set(got.files) == {"count", "history", *(n for q in state.QUANTITIES.values() for n in q)}
+            assert got["history"].tobytes() == history.tobytes()
+            for name, column in want["columns"].items():
+                assert got[name].tobytes() == column.tobytes(), (rank, name)
+
+
+def test_the_lowest_rank_stands_and_idle_ranks_take_part(tmp_path: Path) -> None:
+    body = """
+tracker = Tracker(4)
+if rank > 0:
+    tracker.observe_loss([1, 2], [10.0 + rank, 20.0 + rank])
+    tracker.observe_loss([3], [np.nan], nonfinite="skip")
+tracker.end_epoch()  # rank 0 has seen nothing yet
+tracker.end_epoch()  # nobody has seen anything
+if rank == 0:
+    tracker.observe_loss([2], [30.0])
+tracker.end_epoch()
+dynamics = tracker.dynamics()
+print(dynamics.count.tolist(), dynamics.loss_mean.tolist(), tracker.skipped, tracker.epochs)
+"""
+    assert set(launch(tmp_path, body, 3)) == {"[0, 1, 2, 0] [0.0, 11.0, 25.5, 0.0] 2 3\n"}
+
+
+def test_ranks_that_differ_are_the_same_error_on_all(tmp_path: Path) -> None:
+    body = """
+def attempt(tracker):
+    try:
+        tracker.end_epoch()
+    except ArgumentError as error:
+        print(error)
+
+attempt(Tracker(4 + rank))
+tracker = Tracker(4, first_epoch=rank)
+attempt(tracker)
+tracker = Tracker(4)
+if rank == 0:
+    tracker.observe([0], np.zeros((1, 3), np.float32), [1])
+else:
+    tracker.observe_loss([0], [1.0])
+attempt(tracker)
+print(tracker.epochs, tracker.state_dict()["open_ids"].tolist())
+"""
+    first, second = launch(tmp_path, body)
+    assert first == second
+    assert first.splitlines() == [
+        "end_epoch: the ranks differ in num_samples: [4, 5]",
+        "end_epoch: the ranks differ in epoch: [0, 1]",
+        "end_epoch: the ranks differ in what was observed (1: losses, 2: logits): [2, 1]",
+        "0 [0]",
+    ]
+
+
+def test_a_group(tmp_path: Path) -> None:
+    body = """
+pair = dist.new_group([0, 1])
+tracker = Tracker(3)
+tracker.observe_loss([rank], [1.0 + rank])
+if rank < 2:
+    tracker.end_epoch(group=pair)
+    print(tracker.dynamics().count.tolist())
+else:
+    try:
+        tracker.end_epoch(group=pair)
+    except ArgumentError as error:
+        print(error)
+"""
+    assert launch(tmp_path, body, 3) == [
+        "[1, 1, 0]\n",
+        "[1, 1, 0]\n",
+        "group: this process is not a member of it\n",
+    ]

@@ -1,0 +1,456 @@
+"""Tracker: what counts once, what is refused, what an interval and a merge mean, how state travels."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from pyimportance import ArgumentError, DataError, Dynamics, OutputError, Tracker, measures, score
+from pyimportance.score import state
+from pyimportance.score.history import NAMES, ROW
+
+Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]
+
+
+def batch(ids: npt.ArrayLike, seed: int = 0, classes: int = 5) -> Batch:
+    ids = np.asarray(ids)
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(ids.size, classes)).astype(np.float32) * 2
+    return ids, z, rng.integers(0, classes, ids.size)
+
+
+def run(tracker: Tracker, epochs: range, ids: npt.ArrayLike) -> Tracker:
+    """Epochs of the same samples; what is observed depends on the epoch and the sample only."""
+    for epoch in epochs:
+        _, z, y = batch(range(tracker.num_samples), seed=epoch)
+        tracker.observe(ids, z[ids], y[ids])
+        tracker.end_epoch()
+    return tracker
+
+
+def bits(dynamics: Dynamics) -> dict[str, bytes]:
+    return {
+        name: getattr(dynamics, name).tobytes()
+        for name in state.DTYPES
+        if getattr(dynamics, name, None) is not None
+    }
+
+
+def test_the_first_observation_of_an_epoch_stands() -> None:
+    ids, z, y = batch([3, 1, 3, 0, 1])
+    once, twice = Tracker(4), Tracker(4)
+    once.observe([3, 1, 0], z[[0, 1, 3]], y[[0, 1, 3]])
+    twice.observe(ids, z, y)  # within a batch
+    twice.observe(*batch([0, 3], seed=1))  # and after it
+    for tracker in (once, twice):
+        tracker.end_epoch()
+        tracker.observe(*batch([3], seed=2))  # the next epoch is a new one
+        tracker.end_epoch()
+    assert bits(once.dynamics()) == bits(twice.dynamics())
+    assert once.dynamics().count.tolist() == [1, 1, 0, 2]
+
+
+def test_masked_entries_are_not_looked_at() -> None:
+    ids, z, y = batch([3, 1, 2, 0, 1])
+    mask = np.array([True, False, True, True, False])
+    plain, masked = Tracker(4), Tracker(4)
+    plain.observe(ids[mask], z[mask], y[mask])
+    ids[1], y[1], z[4] = -7, 99, np.nan
+    masked.observe(ids, z, y, mask=mask)
+    masked.observe(ids, z, y, mask=np.zeros(5, bool))
+    plain.end_epoch()
+    masked.end_epoch()
+    assert bits(plain.dynamics()) == bits(masked.dynamics())
+    assert masked.skipped == 0
+
+
+@pytest.mark.parametrize("rows", [0, 1, 31, 32, 33])
+def test_batch_sizes(rows: int) -> None:
+    tracker = Tracker(100)
+    tracker.observe(*batch(np.arange(rows)))
+    tracker.end_epoch()
+    assert tracker.dynamics().count.sum() == rows
+    assert tracker.epochs == 1
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=lambda d: str(d).split(".")[1]
+)
+def test_tensors(dtype: torch.dtype) -> None:
+    ids, z, y = batch([5, 2, 8])
+    tensor = torch.from_numpy(z).to(dtype).requires_grad_()
+    by_torch, by_numpy = Tracker(10), Tracker(10)
+    by_torch.observe(torch.tensor(ids), tensor, torch.tensor(y, dtype=torch.int32), mask=torch.ones(3) > 0)
+    by_numpy.observe(ids.astype(np.uint16), tensor.detach().float().numpy(), y.astype(np.int8))
+    for tracker in (by_torch, by_numpy):
+        tracker.end_epoch()
+    assert bits(by_torch.dynamics()) == bits(by_numpy.dynamics())
+
+
+def test_a_transposed_tensor_is_understood() -> None:
+    ids, z, y = batch([5, 2, 8])
+    plain, transposed = Tracker(10), Tracker(10)
+    plain.observe(ids, z, y)
+    transposed.observe(ids, torch.from_numpy(z.T.copy()).T, y)
+    plain.end_epoch()
+    transposed.end_epoch()
+    assert bits(plain.dynamics()) == bits(transposed.dynamics())
+
+
+def test_large_ids() -> None:
+    n = 2**24 + 100  # beyond what a float32 counts
+    tracker = Tracker(n)
+    ids = np.array([0, 2**24, 2**24 + 1, n - 1])
+    tracker.observe_loss(ids, np.ones(4))  # a quarter of the memory that logits take
+    tracker.end_epoch()
+    assert np.flatnonzero(tracker.dynamics().count).tolist() == ids.tolist()
+
+
+def test_ids_beyond_32_bits_are_out_of_range_and_nothing_else() -> None:
+    with pytest.raises(
+        ArgumentError, match=f"ids: {2**32 + 1} at position 1; must be at least 0 and below 4"
+    ):
+        Tracker(4).observe(*batch([0, 2**32 + 1]))
+
+
+ONE = np.zeros((2, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (([0, 4], ONE, [0, 0]), "ids: 4 at position 1; must be at least 0 and below 4"),
+        (([-1, 0], ONE, [0, 0]), "ids: -1 at position 0; must be at least 0 and below 4"),
+        (([0, 1], ONE, [0, 3]), "targets: 3 at position 1; must be at least 0 and below 3"),
+        (([0, 1], ONE, [-100, 0]), "targets: -100 at position 0; must be at least 0 and below 3"),
+        (([0, 1, 2], ONE, [0, 0, 0]), r"logits: float32 of shape \[2, 3\]; must be floating point \[3, C\]"),
+        (([0, 1], ONE[0], [0, 0]), r"logits: float32 of shape \[3\]; must be floating point \[2, C\]"),
+        (
+            ([0, 1], ONE[:, :0], [0, 0]),
+            r"logits: float32 of shape \[2, 0\]; there must be at least one class",
+        ),
+        (([0, 1], ONE.astype(int), [0, 0]), r"logits: int64 of shape \[2, 3\]; must be floating point"),
+        (([0, 1], ONE, [0]), "targets: 1 of them; must be 2"),
+        (([0, 1], ONE, [0.0, 1.0]), r"targets: float64 of shape \[2\]; must be integers \[B\]"),
+        (([0.0, 1.0], ONE, [0, 0]), r"ids: float64 of shape \[2\]; must be integers \[B\]"),
+        (([[0, 1]], ONE, [0, 0]), r"ids: int64 of shape \[1, 2\]; must be integers \[B\]"),
+    ],
+)
+def test_what_observe_refuses(arguments: Any, text: str) -> None:
+    tracker = Tracker(4)
+    with pytest.raises(ArgumentError, match=text):
+        tracker.observe(*arguments)
+    tracker.end_epoch()
+    assert tracker.dynamics().count.sum() == 0  # not even the good entries
+
+
+def test_more_that_is_refused() -> None:
+    tracker = Tracker(4)
+    with pytest.raises(ArgumentError, match=r"mask: bool of shape \[1\]; must be booleans \[2\]"):
+        tracker.observe([0, 1], ONE, [0, 0], mask=[True])
+    with pytest.raises(ArgumentError, match=r"mask: int64 of shape \[2\]; must be booleans \[2\]"):
+        tracker.observe([0, 1], ONE, [0, 0], mask=[1, 0])
+    with pytest.raises(ArgumentError, match='nonfinite=\'drop\': must be "raise" or "skip"'):
+        tracker.observe([0, 1], ONE, [0, 0], nonfinite="drop")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="num_samples=0: must be at least 1"):
+        Tracker(0)
+    with pytest.raises(ArgumentError, match=r"num_samples=2\.5: must be an integer"):
+        Tracker(2.5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="device='cuda': a tracker keeps its state on the \"cpu\""):
+        Tracker(4, device="cuda")
+    with pytest.raises(ArgumentError, match=r"group: torch\.distributed is not initialised"):
+        tracker.end_epoch(group=object())
+    tracker.observe([0, 1], ONE, [0, 0])
+    with pytest.raises(
+        ArgumentError, match="observe_loss: this tracker has been given observe; a tracker takes one"
+    ):
+        tracker.observe_loss([0], [1.0])
+
+
+def test_losses_alone() -> None:
+    tracker = Tracker(4)
+    tracker.observe_loss([2, 0], np.float32([-1.5, 3]))
+    tracker.observe_loss(
+        torch.tensor([2, 1, 3]), torch.tensor([9, 2, 7.0]), torch.tensor([True, True, False])
+    )
+    with pytest.raises(ArgumentError, match=r"loss: NaN or infinite of sample 3 \(position 0\)"):
+        tracker.observe_loss([3], [np.nan])
+    tracker.observe_loss([3], [np.inf], nonfinite="skip")
+    assert tracker.skipped == 1
+    tracker.end_epoch()
+    np.testing.assert_array_equal(score(tracker.dynamics()).values, np.float32([3, 2, -1.5, np.nan]))
+    assert tracker.dynamics().quantities == ("loss",)
+
+
+def test_the_epoch_in_progress_is_not_in_the_dynamics() -> None:
+    tracker = run(Tracker(10), range(2), range(10))
+    before = bits(tracker.dynamics())
+    tracker.observe(*batch(range(10), seed=5))
+    assert bits(tracker.dynamics()) == before
+
+
+def test_reset_begins_a_new_interval() -> None:
+    tracker = run(Tracker(10), range(3), range(10))
+    assert tracker.dynamics(reset=True).epochs == 3
+    assert tracker.dynamics().epochs == 0
+    assert np.isnan(score(tracker.dynamics()).values).all()
+    run(tracker, range(3, 5), range(10))
+    fresh = run(Tracker(10, first_epoch=3), range(3, 5), range(10))
+    assert bits(tracker.dynamics()) == bits(fresh.dynamics())
+    assert tracker.dynamics().epochs == 2
+    assert tracker.epochs == 5
+
+
+def test_decay_weighs_the_past_less() -> None:
+    tracker, kept = Tracker(10), Tracker(10, history="memory")
+    weights = []
+    for interval in range(3):
+        run(tracker, range(2 * interval, 2 * interval + 2), range(10))
+        run(kept, range(2 * interval, 2 * interval + 2), range(10))
+        weights = [w * 0.5 for w in weights] + [1.0, 1.0]
+        dynamics = tracker.dynamics(decay=0.5)
+    history = kept.dynamics().history
+    assert history is not None
+    w = np.array(weights)[:, None]
+    for name in ("loss", "p_true", "margin", "el2n", "entropy"):
+        x = history.array(name)
+        np.testing.assert_allclose(dynamics.mean(name), (w * x).sum(0) / w.sum(), rtol=1e-12)
+    for name, ddof in (("loss", 1), ("p_true", 0)):
+        x = history.array(name)
+        mean = (w * x).sum(0) / w.sum()
+        divisor = w.sum() - ddof * (w * w).sum() / w.sum()
+        np.testing.assert_allclose(
+            dynamics.variance(name, ddof), (w * (x - mean) ** 2).sum(0) / divisor, rtol=1e-11
+        )
+    np.testing.assert_allclose(dynamics.observations, w.sum() ** 2 / (w * w).sum())
+    assert dynamics.count.tolist() == [6] * 10
+    np.testing.assert_array_equal(
+        score(dynamics, "forgetting").values, score(kept.dynamics(), "forgetting").values
+    )
+
+
+def test_decay_of_one_changes_nothing() -> None:
+    plain, decayed = Tracker(10), Tracker(10)
+    for epoch in range(3):
+        run(plain, range(epoch, epoch + 1), range(10))
+        run(decayed, range(epoch, epoch + 1), range(10)).dynamics(decay=1.0)
+    assert bits(plain.dynamics()) == bits(decayed.dynamics())
+    for wrong in (0, -1, 1.5, np.nan):
+        with pytest.raises(ArgumentError, match="must be above 0 and at most 1"):
+            plain.dynamics(decay=wrong)
+    with pytest.raises(ArgumentError, match="not come with reset=True"):
+        plain.dynamics(decay=0.5, reset=True)
+
+
+@pytest.mark.parametrize("history", [None, "memory"])
+def test_merging_two_parts_of_the_data_is_exact(history: str | None) -> None:
+    whole = run(Tracker(20, history=history), range(4), range(20))
+    first, second = (run(Tracker(20, history=history), range(4), range(r, 20, 2)) for r in (0, 1))
+    first.merge(second)
+    assert bits(first.dynamics()) == bits(whole.dynamics())
+    assert first.epochs == 4
+    run(first, range(4, 6), range(20))  # and it goes on as one
+    run(whole, range(4, 6), range(20))
+    assert bits(first.dynamics()) == bits(whole.dynamics())
+    if history:
+        for name in NAMES:
+            merged, all_of_it = first.dynamics().history, whole.dynamics().history
+            assert merged is not None
+            assert all_of_it is not None
+            np.testing.assert_array_equal(merged.array(name), all_of_it.array(name))
+
+
+def test_merging_later_epochs() -> None:
+    whole = run(Tracker(40), range(9), range(40))
+    early, late = (
+        run(Tracker(40), range(5), range(40)),
+        run(Tracker(40, first_epoch=5), range(5, 9), range(40)),
+    )
+    early.merge(late)
+    assert early.epochs == 9
+    merged, want = early.dynamics(), whole.dynamics()
+    assert merged.epochs == 9
+    for name in ("count", "correct", "forgotten", "first_learned"):
+        np.testing.assert_array_equal(getattr(merged, name), getattr(want, name), name)
+    for name in measures():
+        np.testing.assert_allclose(
+            score(merged, name).values, score(want, name).values, rtol=1e-6, err_msg=name
+        )
+    run(early, range(9, 11), range(40))
+    run(whole, range(9, 11), range(40))
+    np.testing.assert_array_equal(early.dynamics().forgotten, whole.dynamics().forgotten)
+
+
+def test_merging_after_decay() -> None:
+    whole, early = Tracker(10), Tracker(10)
+    for tracker in (whole, early):
+        run(tracker, range(3), range(10)).dynamics(decay=0.25)
+    run(whole, range(3, 5), range(10))
+    early.merge(run(Tracker(10, first_epoch=3), range(3, 5), range(10)))
+    for name in measures():
+        got, want = score(early.dynamics(), name).values, score(whole.dynamics(), name).values
+        np.testing.assert_allclose(got, want, rtol=1e-6, err_msg=name)
+
+
+def test_merging_into_an_empty_tracker() -> None:
+    tracker, other = Tracker(10), run(Tracker(10, first_epoch=2), range(2, 4), range(10))
+    tracker.merge(other)
+    assert bits(tracker.dynamics()) == bits(other.dynamics())
+    other.merge(Tracker(10))
+    assert bits(tracker.dynamics()) == bits(other.dynamics())
+
+
+def test_what_merge_refuses() -> None:
+    tracker = run(Tracker(10), range(5), range(10))
+    text = (
+        r"merge: 3 samples \(2 first\) seen by both: epochs 0 to 4 here, 3 to 5 in the other; must be no "
+        r"samples in common, or later epochs \(Tracker\(first_epoch=\.\.\.\)\)"
+    )
+    before = bits(tracker.dynamics())
+    with pytest.raises(ArgumentError, match=text):
+        tracker.merge(run(Tracker(10, first_epoch=3), range(3, 6), [2, 5, 7]))
+    with pytest.raises(ArgumentError, match="merge: 10 samples here, 11 in the other"):
+        tracker.merge(Tracker(11))
+    with pytest.raises(ArgumentError, match="one of the trackers keeps a history, the other does not"):
+        tracker.merge(Tracker(10, history="memory"))
+    losses = Tracker(10, first_epoch=5)
+    losses.observe_loss([1], [2.0])
+    with pytest.raises(ArgumentError, match="an epoch is in progress; call end_epoch first"):
+        tracker.merge(losses)
+    losses.end_epoch()
+    with pytest.raises(ArgumentError, match="merge: logits observed here, loss in the other"):
+        tracker.merge(losses)
+    assert bits(tracker.dynamics()) == before
+
+
+@pytest.mark.parametrize("history", [None, "memory"])
+@pytest.mark.parametrize("how", ["torch", "pickle"])
+def test_state_travels_in_the_middle_of_an_epoch(history: str | None, how: str) -> None:
+    tracker = Tracker(20, history=history)
+    run(tracker, range(3), range(20)).dynamics(decay=0.5)
+    tracker.observe(*batch(range(7), seed=9))
+    file = io.BytesIO()
+    if how == "torch":
+        torch.save(tracker.state_dict(), file)
+        file.seek(0)
+        saved = torch.load(file, weights_only=False)
+    else:
+        saved = pickle.loads(pickle.dumps(tracker.state_dict()))
+    other = Tracker(20, history=history)
+    other.load_state_dict(saved)
+    for each in (tracker, other):
+        each.observe(*batch(range(20), seed=10))  # 0..6 stand as they are
+        each.end_epoch()
+    assert bits(tracker.dynamics()) == bits(other.dynamics())
+    assert (other.epochs, other.dynamics().epochs) == (4, 4)
+    if history:
+        a, b = tracker.dynamics().history, other.dynamics().history
+        assert a is not None
+        assert b is not None
+        np.testing.assert_array_equal(a.array("loss"), b.array("loss"))
+
+
+def test_a_state_is_a_copy() -> None:
+    tracker = run(Tracker(5), range(2), range(5))
+    saved = tracker.state_dict()
+    before = saved["columns"]["loss_mean"].copy()
+    run(tracker, range(2, 3), range(5))
+    np.testing.assert_array_equal(saved["columns"]["loss_mean"], before)
+
+
+def test_states_that_do_not_fit() -> None:
+    saved = run(Tracker(5), range(2), range(5)).state_dict()
+    with pytest.raises(ArgumentError, match="state of 5 samples for a tracker of 6"):
+        Tracker(6).load_state_dict(saved)
+    with pytest.raises(ArgumentError, match="state of version 9; this release reads 1"):
+        Tracker(5).load_state_dict({**saved, "version": 9})
+    with pytest.raises(ArgumentError, match='one of it and the tracker has history="memory"'):
+        Tracker(5, history="memory").load_state_dict(saved)
+    narrow = {**saved, "columns": {**saved["columns"], "count": np.zeros(4, np.int32)}}
+    with pytest.raises(ArgumentError, match=r"state: column count is int32 of shape \[4\]"):
+        Tracker(5).load_state_dict(narrow)
+    with pytest.raises(ArgumentError, match=r"state: columns \['correct', .*'surprise'\] for logits"):
+        Tracker(5).load_state_dict({**saved, "columns": {**saved["columns"], "surprise": np.zeros(5)}})
+    with pytest.raises(ArgumentError, match="state: epochs, history missing"):
+        Tracker(5).load_state_dict({k: v for k, v in saved.items() if k not in ("epochs", "history")})
+    row = np.zeros(1, ROW)
+    with pytest.raises(ArgumentError, match="ids: 7 at position 0; must be at least 0 and below 5"):
+        Tracker(5).load_state_dict({**saved, "open_ids": np.array([7]), "open_rows": row})
+    with pytest.raises(ArgumentError, match="rows: code: 0 at position 0"):
+        Tracker(5).load_state_dict({**saved, "open_ids": np.array([1]), "open_rows": row})
+
+
+def test_history(tmp_path: Path) -> None:
+    in_memory, on_disk = Tracker(20, history="memory"), Tracker(20, history=tmp_path / "h")
+    for tracker in (in_memory, on_disk):
+        run(tracker, range(3), range(0, 20, 2))
+    assert [p.name for p in sorted((tmp_path / "h").iterdir())] == [f"epoch-00000{e}.npy" for e in range(3)]
+    histories = [tracker.dynamics().history for tracker in (in_memory, on_disk)]
+    for history in histories:
+        assert history is not None
+        assert history.epochs == 3
+        np.testing.assert_array_equal(history.seen, np.tile(np.arange(20) % 2 == 0, (3, 1)))
+        again = Dynamics.from_history(**{name: history.array(name) for name in NAMES})
+        for name in measures():
+            np.testing.assert_allclose(
+                score(again, name).values, score(in_memory.dynamics(), name).values, rtol=1e-6, err_msg=name
+            )
+        with pytest.raises(
+            ArgumentError, match="history has no 'logits'; there are loss, p_true, correct, margin"
+        ):
+            history.array("logits")
+    in_memory.dynamics(reset=True)
+    run(in_memory, range(3, 4), range(20))
+    later = in_memory.dynamics().history
+    assert later is not None
+    assert later.epochs == 1
+
+
+def test_history_on_disk_that_is_broken(tmp_path: Path) -> None:
+    tracker = run(Tracker(20, history=tmp_path), range(2), range(20))
+    history = tracker.dynamics().history
+    assert history is not None
+    (tmp_path / "epoch-000000.npy").write_bytes(b"\x93NUMPY rubbish")
+    with pytest.raises(DataError, match=r"epoch-000000\.npy: not a NumPy array"):
+        history.array("loss")
+    np.save(tmp_path / "epoch-000000.npy", np.zeros(20))
+    with pytest.raises(DataError, match=r"float64 of shape \[20\]; must be rows \[20\]"):
+        history.array("loss")
+    (tmp_path / "epoch-000000.npy").unlink()
+    with pytest.raises(DataError, match="no such file; the history of this epoch is lost"):
+        history.array("loss")
+
+
+def test_an_epoch_whose_history_cannot_be_written_can_be_ended_again(tmp_path: Path) -> None:
+    tracker = Tracker(5, history=tmp_path / "h")
+    tracker.observe(*batch(range(5)))
+    (tmp_path / "h").rmdir()
+    with pytest.raises(OutputError, match=r"epoch-000000\.npy: cannot be written"):
+        tracker.end_epoch()
+    assert tracker.epochs == 0
+    (tmp_path / "h").mkdir()
+    tracker.end_epoch()
+    assert tracker.dynamics().count.tolist() == [1] * 5
+
+
+def test_tracking_loads_no_torch() -> None:
+    code = """
+import sys, numpy as np
+from pyimportance import Tracker, score
+tracker = Tracker(3)
+tracker.observe([0, 1], np.zeros((2, 4), np.float32), [1, 2])
+tracker.end_epoch()
+score(tracker.dynamics())
+print(*[m for m in ("torch", "pyarrow", "scipy") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

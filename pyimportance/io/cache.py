@@ -18,7 +18,7 @@ class LRUCache:
     For one process (threads may share it). All entries lie in one sparse file of slots of ``slot_bytes``,
     the largest entry's size; a slot is used again once its entry is gone, so that nothing fragments. Entries
     count with their own bytes, not their slot's. The file is made at ``path``, which must not exist, and has
-    no name once it is open: however the process ends, the space comes back, and no other file is ever touched.
+    no name once it is open: however the process ends, the space comes back, and no other file is touched.
 
     meter    hits are counted there, as "cache"
     """

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from pyimportance.errors import ArgumentError, DataError
+from pyimportance.errors import DataError
 from pyimportance.io import atomic, storage
 from pyimportance.io.meter import Meter
 from pyimportance.shards.sample_index import SampleIndex
@@ -102,8 +102,11 @@ def read_index(
     try:
         with pa.ipc.open_file(pa.py_buffer(mapped)) as reader:
             return _decode(reader, name)
-    except (pa.ArrowException, ArgumentError, OverflowError) as e:
-        raise DataError(f"is no sound index ({str(e).splitlines()[0]})", path=name) from e
+    except DataError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError) as e:
+        # Whatever Arrow stumbles over in damaged bytes, and what SampleIndex finds wrong with them.
+        raise DataError(f"is no sound index ({(str(e) or repr(e)).splitlines()[0]})", path=name) from e
 
 
 def _decode(reader: Any, path: str) -> SampleIndex:

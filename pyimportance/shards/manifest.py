@@ -135,7 +135,7 @@ def _decode(f: _Fields, generation: int) -> Manifest:
         measure=f.text("measure"),
         descending=f.flag("descending"),
         policy=f.text("policy"),
-        seed=f.integer("seed", low=-_LIMIT),
+        seed=f.integer("seed", high=1 << 128),
         workers=workers,
         bins=bins,
         samples=f.integer("samples"),

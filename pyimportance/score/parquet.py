@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from os import PathLike
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.atomic import writing
+from pyimportance.io.storage import read_whole
 from pyimportance.score.values import Scores
 
 _METADATA = b"pyimportance.scores"
@@ -44,11 +44,9 @@ def load_scores(path: str | PathLike[str]) -> Scores:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    data = pa.BufferReader(read_whole(path, None, "index"))
     try:
-        # memory_map=False, no threads: one plain read that does not depend on Arrow's global pools.
-        table = pq.read_table(os.fspath(path), use_threads=False)
-    except FileNotFoundError:
-        raise DataError("no such file", path=path) from None
+        table = pq.read_table(data, use_threads=False)  # no threads: no dependence on Arrow's global pools
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a Parquet file: {error}", path=path) from error
     scalars = _scalars(table.schema.metadata, path)

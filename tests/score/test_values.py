@@ -132,7 +132,7 @@ def test_the_table_of_the_test_above_is_good(tmp_path: Path) -> None:
 
 
 def test_no_file_and_no_parquet(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="does not exist"):
         Scores.load(tmp_path / "none")
     (tmp_path / "text").write_text("scores")
     with pytest.raises(DataError, match="not a Parquet file"):

@@ -1,0 +1,240 @@
+"""Interruptions, a full disk, and output directories that hold something."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyimportance
+from pyimportance import OutputError, Partition, ShardSet, repartition, write_shards
+from pyimportance.io.lock import locked
+from pyimportance.io.meter import Meter
+
+Divide = Callable[..., Partition]
+
+WRITE = """
+import sys
+from pyimportance import Partition, ShardSet, repartition, write_shards
+source, parts, out, again = sys.argv[1:]
+print("go", flush=True)
+shards = write_shards(source, Partition.load(parts), out, shard_bytes=20_000)
+if again:
+    repartition(shards, Partition.load(again))
+"""
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", WRITE, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "go\n"
+    return child
+
+
+def test_killed_at_any_moment_it_completes_with_the_same_bytes(
+    source: Path, tmp_path: Path, divide: Divide, tree: Any
+) -> None:
+    index = pyimportance.index(source)
+    first, second = divide(index, 3, 2), divide(index, 3, 2, seed=1)
+    first.save(tmp_path / "first.parquet")
+    second.save(tmp_path / "second.parquet")
+    whole = start(source, tmp_path / "first.parquet", tmp_path / "whole", tmp_path / "second.parquet")
+    began = time.monotonic()
+    whole.communicate(timeout=120)
+    assert whole.returncode == 0
+    span = time.monotonic() - began
+    rng = random.Random(0)
+    killed = 0
+    while killed < 4:
+        out = tmp_path / f"out-{killed}"
+        child = start(source, tmp_path / "first.parquet", out, tmp_path / "second.parquet")
+        time.sleep(rng.uniform(0, span))
+        child.kill()
+        child.communicate()
+        if child.returncode == 0:  # it was faster this time
+            span *= 0.8
+            shutil.rmtree(out)
+            continue
+        killed += 1
+        if (out / "manifest.json").exists():  # what a reader would take for complete is complete
+            assert ShardSet.open(out).verify().ok
+        repartition(write_shards(source, first, out, shard_bytes=20_000), second)
+        assert tree(out) == tree(tmp_path / "whole")
+
+
+class StopHereError(Exception):
+    """An interruption at a known place."""
+
+
+def test_finished_shards_are_kept(source: Path, tmp_path: Path, divide: Divide, tree: Any) -> None:
+    index = pyimportance.index(source)
+    parts = divide(index, 2)
+    write_shards(index, parts, tmp_path / "whole", shard_bytes=60_000)
+    count = 0
+
+    def stop(done: int, total: int) -> None:
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise StopHereError
+
+    out = tmp_path / "out"
+    with pytest.raises(StopHereError):
+        write_shards(index, parts, out, shard_bytes=60_000, progress=stop)
+    kept = {p: p.stat().st_ino for p in out.rglob("*.tar")}
+    assert len(kept) == 4
+    assert not (out / "manifest.json").exists()
+    half = next(iter(kept))
+    os.truncate(half, 1000)  # not what a rename leaves, but no reason to keep it
+    meters = [Meter(), Meter()]
+    write_shards(index, parts, out, shard_bytes=60_000, meters=meters)
+    assert tree(out) == tree(tmp_path / "whole")
+    assert sum(p.stat().st_ino == inode for p, inode in kept.items()) == 3
+    reused = sum(p.stat().st_size for p in kept if p != half)
+    assert sum(m.bytes("disk") for m in meters) == reused
+
+
+def test_a_finished_set_is_returned_as_it_is(source: Path, tmp_path: Path, divide: Divide, tree: Any) -> None:
+    parts = divide(pyimportance.index(source), 2)
+    first = write_shards(source, parts, tmp_path / "out")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
+    again = write_shards(source, parts, tmp_path / "out")
+    assert again.digest == first.digest
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == before
+    with pytest.raises(OutputError, match="holds shards already, and resume is False"):
+        write_shards(source, parts, tmp_path / "out", resume=False)
+
+
+def put_file(out: Path) -> None:
+    (out / "notes.txt").write_text("mine")
+
+
+def put_file_below(out: Path) -> None:
+    put_job(out)
+    (out / "worker-000").mkdir()
+    (out / "worker-000" / "photo.jpg").write_text("mine")
+
+
+def put_worker(out: Path) -> None:
+    put_job(out)
+    (out / "worker-007").mkdir()
+
+
+def put_link(out: Path) -> None:
+    put_job(out)
+    (out / "worker-000").symlink_to("/")
+
+
+def put_other_job(out: Path) -> None:
+    (out / "job.json").write_text(json.dumps({"format": "pyimportance-job", "job": "f" * 64}))
+
+
+def put_damage(out: Path) -> None:
+    (out / "job.json").write_text('{"format": "pyimp')
+    (out / "worker-000").mkdir()
+
+
+def put_job(out: Path) -> None:
+    job = json.loads((out.parent / "whole" / "job.json").read_text())
+    (out / "job.json").write_text(json.dumps(job))
+
+
+@pytest.mark.parametrize(
+    ("put", "text"),
+    [
+        (put_file, r"out: holds something else \('notes\.txt'\); give an empty or new directory"),
+        (put_file_below, r"worker-000/photo\.jpg: is no part of this job"),
+        (put_worker, "worker-007: is no part of this job"),
+        (put_link, "worker-000: is no part of this job"),
+        (put_other_job, r"out: holds the shards of another job \(other data, partition or options\)"),
+        (put_damage, r"job\.json is damaged, and other files are there \('worker-000'\)"),
+    ],
+)
+def test_an_output_directory_that_holds_something_else(
+    put: Callable[[Path], None], text: str, source: Path, tmp_path: Path, divide: Divide
+) -> None:
+    parts = divide(pyimportance.index(source), 2)
+    write_shards(source, parts, tmp_path / "whole")
+    out = tmp_path / "out"
+    out.mkdir()
+    put(out)
+    before = {p: p.lstat().st_mtime_ns for p in out.rglob("*")}
+    with pytest.raises(OutputError, match=text):
+        write_shards(source, parts, out)
+    assert {p: p.lstat().st_mtime_ns for p in out.rglob("*")} == before
+
+
+def test_a_torn_job_file_alone_is_written_again(source: Path, tmp_path: Path, divide: Divide) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "job.json").write_text('{"format": "pyimp')
+    assert write_shards(source, divide(pyimportance.index(source), 2), tmp_path / "out").verify().ok
+
+
+def test_two_writers_at_once(source: Path, tmp_path: Path, divide: Divide) -> None:
+    parts = divide(pyimportance.index(source), 2)
+    shards = write_shards(source, parts, tmp_path / "out")
+    with (
+        locked(str(tmp_path / "out" / "job.json")),
+        pytest.raises(OutputError, match=r"job\.json: another process is writing here"),
+    ):
+        write_shards(source, parts, tmp_path / "out")
+    with (
+        locked(str(tmp_path / "out" / "worker-001" / "job-000001.json")),
+        pytest.raises(OutputError, match=r"worker-001/job-000001\.json: another process is writing here"),
+    ):
+        repartition(shards, divide(66, 2, seed=1))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of half a MiB, where this process may mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if mounted.returncode != 0:
+        pytest.skip(f"this process may not mount a small file system: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(source: Path, small_disk: Path, tmp_path: Path, divide: Divide, tree: Any) -> None:
+    parts = divide(pyimportance.index(source), 2)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(200 << 10))
+    out = small_disk / "out"
+    with pytest.raises(OutputError, match=r"\.(tar|arrow): cannot be written \(No space left on device\)"):
+        write_shards(source, parts, out, shard_bytes=100_000)
+    assert not (out / "manifest.json").exists()
+    assert not list(out.rglob("*.tmp"))
+    ballast.unlink()
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    write_shards(source, parts, out, shard_bytes=100_000)
+    write_shards(source, parts, tmp_path / "whole", shard_bytes=100_000)
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_a_limit_on_the_size_of_files(source: Path, tmp_path: Path, divide: Divide) -> None:
+    divide(pyimportance.index(source), 2).save(tmp_path / "parts.parquet")
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))" + WRITE
+    arguments = [str(source), str(tmp_path / "parts.parquet"), str(tmp_path / "out"), ""]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert "OutputError" in result.stderr
+    assert ".tar: cannot be written (File too large)" in result.stderr
+    assert not list((tmp_path / "out").rglob("*.tmp"))

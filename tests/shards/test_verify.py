@@ -1,0 +1,103 @@
+"""verify finds every damage, and names the place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pyimportance
+from pyimportance import Partition, ShardSet, write_shards
+from pyimportance.io.meter import Meter
+from pyimportance.shards import verify as module
+from pyimportance.shards.index import scan_file
+
+Divide = Callable[..., Partition]
+
+
+@pytest.fixture
+def shards(source: Path, tmp_path: Path, divide: Divide) -> ShardSet:
+    return write_shards(
+        source, divide(pyimportance.index(source), 2, 2), tmp_path / "out", shard_bytes=60_000
+    )
+
+
+def test_a_sound_set(shards: ShardSet) -> None:
+    meter = Meter()
+    report = shards.verify(threads=3, meter=meter)
+    assert report.ok
+    assert (report.samples, report.nbytes) == (66, sum(s.nbytes for s in shards.shards))
+    assert str(report) == f"{len(shards.shards)} shards, 66 samples, {report.nbytes} bytes: sound"
+    assert meter.bytes("disk") == report.nbytes
+
+
+def test_every_byte_matters(shards: ShardSet) -> None:
+    info = shards.shards[1]
+    path = Path(shards.root) / info.path
+    data = path.read_bytes()
+    for at in range(0, len(data), 997):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 64]) + data[at + 1 :])
+        problems = shards.verify().problems
+        assert problems
+        assert {p.file for p in problems} == {info.path}
+    path.write_bytes(data)
+    assert shards.verify().ok
+
+
+def test_a_missing_and_a_short_shard(shards: ShardSet) -> None:
+    gone, short = shards.shards[0], shards.shards[-1]
+    (Path(shards.root) / gone.path).unlink()
+    os.truncate(Path(shards.root) / short.path, 512)
+    report = shards.verify()
+    assert not report.ok
+    assert [str(p) for p in report.problems] == [
+        f"{gone.path}: does not exist",
+        f"{short.path}: has 512 bytes; the manifest says {short.nbytes}",
+    ]
+    assert str(report).endswith(f"2 problems\n{report.problems[0]}\n{report.problems[1]}")
+
+
+def test_a_damaged_index_is_one_problem(shards: ShardSet) -> None:
+    path = Path(shards.root) / "worker-001" / "index-000000.arrow"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    problems = shards.verify().problems
+    assert [p.file for p in problems] == ["worker-001/index-000000.arrow"]
+    assert "has CRC32C" in problems[0].problem
+
+
+@pytest.mark.parametrize("column", ["offset", "keys", "part_size", "part_offset", "nbytes", "extensions"])
+def test_an_index_that_names_wrong_places(
+    column: str, tmp_path: Path, write_tar: Callable[..., Path]
+) -> None:
+    path = write_tar(tmp_path / "a.tar", [("x.txt", b"1"), ("y.txt", bytes(600)), ("z.txt", bytes(20))])
+    found = scan_file(str(path))
+    assert module._compare("a.tar", found, found) == []
+    changed: dict[str, Any] = {
+        "offset": {"offset": np.array([0, 1536, 2560]), "nbytes": np.array([1024, 1024, 1024])},
+        "keys": {"keys": found.keys.take([0, 2, 1])},
+        "part_size": {"part_size": np.array([1, 599, 20])},
+        "part_offset": {"part_offset": np.array([512, 1537, 3072]), "part_size": np.array([1, 600, 20])},
+        "nbytes": {"nbytes": np.array([1024, 1536, 1536])},
+        "extensions": {"extensions": ("jpg",)},
+    }
+    wrong = replace(found, **changed[column])
+    rows = {"keys": [1, 2], "extensions": [0, 1, 2], "nbytes": [2]}.get(column, [1])
+    problems = module._compare("a.tar", wrong, found)
+    assert [p.offset for p in problems] == wrong.offset[rows].tolist()
+    assert [p.member for p in problems] == [wrong.key(r) for r in rows]
+    assert str(problems[0]).startswith("a.tar, member ")
+    assert str(problems[0]).endswith("the sample here is not as its index says")
+
+
+def test_a_shard_with_many_problems_lists_the_first(tmp_path: Path, write_tar: Callable[..., Path]) -> None:
+    path = write_tar(tmp_path / "a.tar", [(f"{i}.x", b"") for i in range(50)])
+    found = scan_file(str(path))
+    wrong = replace(found, keys=found.keys.take(list(range(49, -1, -1))))
+    assert len(module._compare("a.tar", wrong, found)) == 10

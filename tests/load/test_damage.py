@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from torch.utils.data import DataLoader
 
 from pyimportance import DataError, ImportanceDataset, ShardSet
 
@@ -89,14 +88,6 @@ def test_samples_before_the_damage_are_yielded_and_files_closed(damaged):
         samples.extend(iter(dataset))
     assert [sample["__index__"] for sample in samples] == index.ids[:row].tolist()
     assert set(os.listdir("/proc/self/fd")) == opened
-
-
-def test_the_same_error_out_of_a_loader_process(damaged):
-    shards, index, row, path = damaged
-    overwrite(path, int(index.offset[row]), bytes(512))
-    dataset = ImportanceDataset(shards, rank=0, world_size=2, batch_size=4)
-    with pytest.raises(DataError, match="no tar header is here; the index expects this sample"):
-        list(DataLoader(dataset, batch_size=4, num_workers=1, collate_fn=list))
 
 
 def test_a_payload_is_not_looked_at(damaged):

@@ -19,6 +19,7 @@ bit streams never change between NumPy versions, and an epoch must be the same o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,34 @@ class Stock:
 
     def __len__(self) -> int:
         return len(self.file)
+
+    @cached_property
+    def storage_order(self) -> NDArray[np.intp]:
+        """Rows by (bin, file, offset)."""
+        return np.lexsort((self.offset, self.file, self.bin))
+
+    @cached_property
+    def bin_sizes(self) -> Ints:
+        return np.bincount(self.bin, minlength=1).astype(np.int64)
+
+    def blocks(self, nbytes: int) -> Blocks:
+        """Storage order cut into runs of a bin's samples in one file, each about ``nbytes`` long."""
+        rows = self.storage_order
+        total = np.cumsum(self.nbytes[rows]) // nbytes
+        change = (np.diff([self.bin[rows], self.file[rows], total]) != 0).any(axis=0)
+        edges = (
+            np.concatenate([[0], np.flatnonzero(change) + 1, [len(rows)]]) if len(rows) else np.zeros(1, int)
+        )
+        return Blocks(edges[:-1], edges[1:], self.bin[rows[edges[:-1]]])
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Runs start[i] .. end[i] - 1 of the storage order, each of one bin."""
+
+    start: NDArray[np.intp]
+    end: NDArray[np.intp]
+    bin: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -81,18 +110,18 @@ class EpochPlan:
         # 128 bits of the generation's digest are plenty to tell generations apart.
         words = [int(digest[i : i + 8], 16) for i in range(0, min(len(digest), 32), 8)]
         self._entropy = [recipe.seed, epoch, worker, *words]
-        bins = int(stock.bin.max()) + 1 if len(stock) else 1
-        self._sizes = np.bincount(stock.bin, minlength=bins).astype(np.int64)
-        raw = self._random(0, bins + len(stock))
+        self._sizes, blocks = stock.bin_sizes, stock.blocks(max(recipe.window_bytes // BLOCKS_PER_WINDOW, 1))
+        bins = len(self._sizes)
         self._phases: Floats = np.full(bins, 0.5)
+        order = np.arange(len(blocks.start))
         if recipe.shuffle:
+            raw = self._random(0, bins + len(blocks.start))
             self._phases = np.multiply(raw[:bins] >> np.uint64(11), 2.0**-53, dtype=np.float64)
-        rows = np.lexsort((stock.offset, stock.file, stock.bin))
-        if recipe.shuffle:
-            block = _blocks(stock, rows, max(recipe.window_bytes // BLOCKS_PER_WINDOW, 1))
-            # Sorted by (bin, random number of the block): blocks move, their samples stay together.
-            rows = rows[np.lexsort((raw[bins:][block], stock.bin[rows]))]
-        self._rows = rows.astype(np.int64)
+            order = np.lexsort((raw[bins:], blocks.bin))
+        # Blocks in their new order, each with its samples in storage order.
+        counts = blocks.end[order] - blocks.start[order]
+        shift = np.repeat(blocks.start[order] - (np.cumsum(counts) - counts), counts)
+        self._rows = stock.storage_order[np.arange(len(stock)) + shift]
         self._first = np.cumsum(self._sizes) - self._sizes
         windows = max(1, -(-int(stock.nbytes.sum()) // recipe.window_bytes))
         windows = max(1, min(windows, len(stock)))
@@ -144,17 +173,6 @@ class EpochPlan:
             np.random.SeedSequence(self._entropy, spawn_key=(stream,))
         ).random_raw(count)
         return words
-
-
-def _blocks(stock: Stock, rows: NDArray[np.intp], block_bytes: int) -> NDArray[np.intp]:
-    """The block number of each of ``rows``, which are sorted by (bin, file, offset).
-
-    A block is a run of a bin's samples in one file, about ``block_bytes`` long.
-    """
-    total = np.cumsum(stock.nbytes[rows]) // block_bytes
-    new = np.ones(len(rows), bool)
-    new[1:] = (np.diff(stock.bin[rows]) != 0) | (np.diff(stock.file[rows]) != 0) | (np.diff(total) != 0)
-    return np.cumsum(new) - 1
 
 
 def most_important(

@@ -33,7 +33,7 @@ Sample = dict[str, Any]
 
 OPEN_FILES = 64
 _COMMON = ("__key__", "__url__", "__index__", "__weight__", "__pad__")
-_AT_ONCE = 256  # samples sliced in one go: enough to pay for the NumPy calls, little beside a window
+_AT_ONCE = 256, 2**20  # samples and bytes cut in one go: enough to pay for the NumPy calls, and cache-warm
 
 
 class Files:
@@ -123,8 +123,10 @@ def read_samples(
     ):
         ranges.append(_opened(index, f, row, files, tier).pread(a, b - a))
     base = begin[starts][number]
-    for i in range(0, len(rows), _AT_ONCE):
-        part = slice(i, i + _AT_ONCE)
+    samples, nbytes = _AT_ONCE
+    step = max(1, min(samples, nbytes * len(rows) // max(1, int(index.nbytes[rows].sum()))))
+    for i in range(0, len(rows), step):
+        part = slice(i, i + step)
         buffers = [ranges[n] for n in number[part].tolist()]
         yield from _cut(index, rows[part], base[part], buffers, pad[part].tolist())
 

@@ -5,13 +5,14 @@ import json
 import os
 import pickle
 import threading
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from pyimportance import ArgumentError, ImportanceDataset, ShardSet
+from pyimportance import ArgumentError, ImportanceDataset, ShardSet, write_shards
 from pyimportance.io.meter import TIERS
 
 COUNTS = [
@@ -301,3 +302,34 @@ def test_the_report_is_of_this_rank(shard_set):
     assert report.ranks == (1,)
     assert (report.counts[0] == dataset.counts()).all()
     assert json.loads(report.to_json())
+
+
+@pytest.mark.parametrize(("equalize", "length"), [("pad", 33), ("drop", 31)])
+def test_ranks_are_made_equal(shard_set, equalize, length):
+    shards, _ = shard_set((31, 33))
+    for rank in range(2):
+        dataset = ImportanceDataset(shards, batch_size=4, rank=rank, world_size=2, equalize=equalize)
+        samples = list(dataset)
+        assert len(samples) == len(dataset) == length
+        assert sum(s["__pad__"] for s in samples) == (2 if (equalize, rank) == ("pad", 0) else 0)
+        if rank == 0:
+            assert ids(samples)[31:] == ids(samples)[: length - 31]
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_memory_is_bounded_by_windows(tmp_path, write_tar, divide, workers):
+    """16 MiB of data, a window of 512 KiB: two windows at most, and 1 MiB of samples cut from them."""
+    payload = os.urandom(4096)
+    write_tar(tmp_path / "source.tar", [(f"{i:05d}", {"bin": payload}) for i in range(3400)])
+    counts = [3400 // workers] * workers
+    shards = write_shards(tmp_path / "source.tar", divide(counts, 4), tmp_path / "set")
+    dataset = ImportanceDataset(shards, window_bytes=2**19)
+    for _ in dataset:
+        pass  # lookups are made once
+    tracemalloc.start()
+    for _ in dataset:
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 2**19 < peak < 2 * 2**19 + 2**20 + 2**20  # 1 MiB for the plan and the rest
+    assert dataset.counts()[DISK, 0] == 2 * sum(int(shards.index(w).nbytes.sum()) for w in range(workers))

@@ -1,0 +1,77 @@
+"""When a rank fails, its message is the demo's, and no process stays behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyimportance import DataError, PyimportanceError
+from pyimportance.demo.config import DemoConfig
+from pyimportance.demo.launch import run_ranks
+from pyimportance.demo.source import find_tars, open_source
+
+
+def write_images(path: Path, samples: int, broken: int | None = None) -> None:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for i in range(samples):
+            picture = io.BytesIO()
+            Image.fromarray(np.full((8, 8), i, np.uint8)).save(picture, "PNG")
+            png = picture.getvalue()[: 40 if i == broken else None]
+            for extension, data in (("cls", str(i % 2).encode()), ("png", png)):
+                member = tarfile.TarInfo(f"{i:03d}.{extension}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+
+
+def children() -> set[int]:
+    return {int(p) for p in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()}
+
+
+def test_a_broken_image_stops_every_rank(tmp_path: Path) -> None:
+    data, work = tmp_path / "data", tmp_path / "work"
+    data.mkdir()
+    work.mkdir()
+    write_images(data / "train-0.tar", 24, broken=17)
+    write_images(data / "test-0.tar", 4)
+    config = DemoConfig(workers=2, epochs=2, policies=("vanilla",), batch_size=4)
+    (work / "config.json").write_text(json.dumps(config.to_dict()))
+    open_source(data).save(work)
+    before = children()
+    with pytest.raises(PyimportanceError, match=r"rank \d of the demo failed: .*train-0.*'017\.png'"):
+        list(run_ranks(work, 2))
+    assert children() == before
+
+
+def test_splits(tmp_path: Path) -> None:
+    write_images(tmp_path / "a.tar", 15)
+    write_images(tmp_path / "b.tar", 5)
+    held_out = open_source(tmp_path)
+    assert (len(held_out.train.ids), len(held_out.test.ids)) == (18, 2)
+    assert sorted([*held_out.train.ids, *held_out.test.ids]) == list(range(20))
+    labels = np.concatenate([np.arange(15) % 2, np.arange(5) % 2])
+    np.testing.assert_array_equal(held_out.train.labels, labels[held_out.train.ids])
+    assert (held_out.shape, held_out.classes) == ((1, 8, 8), 2)
+
+    given = open_source(tmp_path, test=str(tmp_path / "b.tar"), samples=10)
+    assert (given.train.ids.tolist(), len(given.test.ids)) == (list(range(10)), 5)
+    given.save(tmp_path)
+    again = type(given).load(tmp_path)
+    assert again.train.index.digest == given.train.index.digest
+    np.testing.assert_array_equal(again.test.labels, given.test.labels)
+
+    for name in ("train-0.tar", "test-0.tar"):
+        write_images(tmp_path / name, 3)
+    trains, tests = find_tars(tmp_path, None)
+    assert [Path(t).name for t in trains + tests] == ["train-0.tar", "test-0.tar"]
+    (tmp_path / "train-0.tar").unlink()
+    (tmp_path / "a.tar").unlink()
+    (tmp_path / "b.tar").unlink()
+    with pytest.raises(DataError, match="nothing to train on"):
+        find_tars(tmp_path, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,8 +62,7 @@ def train(
     rank = dist.get_rank()
     torch.manual_seed(seed)
     model = small_net(images.shape, classes)
-    # Buffers stay each rank's own, or pooling them before the evaluation would be pointless.
-    parallel = DistributedDataParallel(model, broadcast_buffers=False)
+    parallel = _parallel(model)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=config.lr, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
@@ -111,6 +111,14 @@ def train(
         "observed_samples": control.samples,
         "repartition_seconds": control.repartition_seconds,
     }
+
+
+def _parallel(model: nn.Module) -> DistributedDataParallel:
+    """DDP that leaves each rank its own buffers, or pooling them before the evaluation would be pointless."""
+    known = inspect.signature(DistributedDataParallel).parameters
+    before_2_13 = "forward_sync_buffers" not in known
+    options: Any = {"broadcast_buffers" if before_2_13 else "forward_sync_buffers": False}
+    return DistributedDataParallel(model, **options)
 
 
 def accuracies(model: nn.Module, share: TestShare) -> dict[str, float]:

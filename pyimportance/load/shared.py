@@ -22,6 +22,7 @@ from pyimportance.io.meter import TIERS, Meter
 
 LOADER_PROCESSES = 256
 _ROOM = 2**17  # bytes for an assignment: a path and a number per worker
+_COUNTS = 2 * len(TIERS)
 
 
 @dataclass(frozen=True)
@@ -40,42 +41,40 @@ class Shared:
     """Shared memory of one dataset; it can be sent to processes as a torch tensor can."""
 
     def __init__(self) -> None:
-        self._text = _zeros(torch.uint8, _ROOM)
-        self._counts = _zeros(torch.int64, 1 + LOADER_PROCESSES, len(TIERS), 2)
-        self._started = _zeros(torch.int64, 1 + LOADER_PROCESSES)
+        numbers = np.zeros(_ROOM // 8 + (1 + LOADER_PROCESSES) * (1 + _COUNTS), np.int64)
+        memory = torch.from_numpy(numbers).share_memory_()  # type: ignore[no-untyped-call]
+        self._memory: torch.Tensor = memory
 
     def assign(self, assignment: Assignment) -> None:
-        text = json.dumps(asdict(assignment)).encode()
-        if len(text) >= _ROOM:
+        text = json.dumps(asdict(assignment)).encode() + b"\0"
+        if len(text) > _ROOM:
             raise ArgumentError(
                 f"shards: {len(assignment.consumed)} workers and the path {assignment.root!r} "
-                f"take {len(text)} bytes to tell loader processes; at most {_ROOM - 1} fit"
+                f"take {len(text)} bytes to tell loader processes; at most {_ROOM} fit"
             )
-        view = self._text.numpy()
-        view[: len(text)] = np.frombuffer(text, np.uint8)
-        view[len(text)] = 0
+        self._text[: len(text)] = np.frombuffer(text, np.uint8)
 
     def assignment(self) -> Assignment:
-        text = self._text.numpy().tobytes().split(b"\0", 1)[0]
+        text = self._text.tobytes().split(b"\0", 1)[0]
         fields: dict[str, Any] = json.loads(text)
         return Assignment(**{**fields, "consumed": tuple(fields["consumed"])})
 
     def meter(self, process: int | None) -> Meter:
         """The meter of a loader process, or of the training process (None)."""
-        return Meter(self._counts[self._row(process)].numpy())
+        return Meter(self._rows[self._row(process), 1:].reshape(len(TIERS), 2))
 
     def counts(self) -> NDArray[np.int64]:
         """int64 [4, 2]: bytes and requests by tier, of all processes."""
-        total: NDArray[np.int64] = self._counts.numpy().sum(axis=0)
+        total: NDArray[np.int64] = self._rows[:, 1:].sum(axis=0).reshape(len(TIERS), 2)
         return total
 
     def start(self, process: int, serial: int) -> None:
         """Loader process ``process`` starts to read assignment ``serial``."""
-        self._started[self._row(process)] = serial
+        self._rows[self._row(process), 0] = serial
 
     def started(self, serial: int) -> bool:
         """Whether any loader process has."""
-        return bool((self._started == serial).any())
+        return bool((self._rows[:, 0] == serial).any())
 
     def _row(self, process: int | None) -> int:
         row = 0 if process is None else process + 1
@@ -83,6 +82,14 @@ class Shared:
             raise ArgumentError(f"num_workers: at most {LOADER_PROCESSES} loader processes are supported")
         return row
 
+    # Views are made where they are used: pickled, they would be copies.
 
-def _zeros(dtype: torch.dtype, *shape: int) -> torch.Tensor:
-    return torch.zeros(shape, dtype=dtype).share_memory_()  # type: ignore[no-untyped-call, no-any-return]
+    @property
+    def _text(self) -> NDArray[np.uint8]:
+        return self._memory[: _ROOM // 8].numpy().view(np.uint8)
+
+    @property
+    def _rows(self) -> NDArray[np.int64]:
+        """int64 [1 + processes, 1 + counts]: the serial last started, then bytes and requests by tier."""
+        rows: NDArray[np.int64] = self._memory[_ROOM // 8 :].numpy().reshape(1 + LOADER_PROCESSES, -1)
+        return rows

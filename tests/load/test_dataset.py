@@ -65,7 +65,7 @@ def test_random_shapes(shard_set, seed, monkeypatch):
     r = np.random.default_rng(seed)
     counts = COUNTS[seed % len(COUNTS)]
     shards, samples = shard_set(counts, bins=int(r.integers(1, 4)))
-    world, B, processes = int(r.integers(1, 9)), int(r.integers(1, 20)), int(r.integers(0, 5))
+    world, B, processes = int(r.integers(1, 7)), int(r.integers(1, 20)), int(r.integers(0, 5))
     options = {
         "batch_size": B,
         "world_size": world,

@@ -115,3 +115,14 @@ def test_too_many_loader_processes(shard_set):
     dataset = ImportanceDataset(shard_set((2, 1, 2))[0])
     with pytest.raises(ArgumentError, match=f"num_workers: at most {LOADER_PROCESSES}"):
         dataset._shared.meter(LOADER_PROCESSES)
+
+
+def test_more_workers_than_can_be_told():
+    from pyimportance.load.shared import Assignment, Shared
+
+    shared = Shared()
+    kept = Assignment(1, "/data/größe", 3, "ab" * 32, 7, (5, 6))
+    shared.assign(kept)
+    with pytest.raises(ArgumentError, match="20000 workers and the path '/data'"):
+        shared.assign(Assignment(2, "/data", 3, "ab" * 32, 7, (10**12,) * 20_000))
+    assert shared.assignment() == kept

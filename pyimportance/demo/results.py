@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 BYTES = ("origin_bytes", "disk_bytes", "owned_bytes", "repartition_bytes", "index_bytes")
 CAPTION = (
     "Bytes are means per rank over a run. origin: read from where the data comes from (first fetch, misses, "
-    "moves);\nmoved: the part of it that repartitions caused; disk: own shards or cache; owned: held last."
+    "moves);\nmoved: the part of it that repartitions caused; disk: own shards or cache; owned: held last;\n"
+    "index: indexes and manifests, of all workers where samples move."
 )
 Runs = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
 """(policy, seed) -> one dict of figures per rank."""
@@ -122,6 +123,7 @@ def table(values: Mapping[str, Any]) -> RenderableType:
         "moved MB",
         "disk MB",
         "owned MB",
+        "index MB",
         "tracking %",
         "ns/sample",
     ):
@@ -138,6 +140,7 @@ def table(values: Mapping[str, Any]) -> RenderableType:
             _megabytes(row["repartition_bytes"]),
             _megabytes(row["disk_bytes"]),
             _megabytes(row["owned_bytes"]),
+            _megabytes(row["index_bytes"]),
             "-" if ns is None else f"{100 * row['tracking_share']:.2f}",
             "-" if ns is None else f"{ns:,.0f}",
         )

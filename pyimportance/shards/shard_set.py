@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -25,11 +25,13 @@ class ShardSet:
 
     root    absolute path of the directory
     digest  SHA-256 (hex) of the generation's manifest: equal digests, equal shards
+    meter   counts what is read of its indexes where a call names no other
     """
 
     root: str
     manifest: Manifest
     digest: str
+    meter: Meter | None = field(default=None, repr=False)
 
     @staticmethod
     def open(
@@ -53,7 +55,7 @@ class ShardSet:
                 f"has SHA-256 {digest}; manifest.json says {sha256}",
                 path=os.path.join(root, f"manifest-{wanted:06d}.json"),
             )
-        return ShardSet(root, manifest, digest)
+        return ShardSet(root, manifest, digest, meter)
 
     @property
     def generation(self) -> int:
@@ -111,7 +113,7 @@ class ShardSet:
 
         info = self.manifest.indexes[worker]
         path = self.path_of(info.path)
-        index = read_index(path, meter, crc32c=info.crc32c)
+        index = read_index(path, meter if meter is not None else self.meter, crc32c=info.crc32c)
         expected = [(s.path, s.nbytes, s.live) for s in self.shards if s.worker == worker]
         live = np.bincount(index.file, minlength=len(index.files)).tolist()
         if list(zip(index.files, index.file_bytes.tolist(), live, strict=True)) != expected:

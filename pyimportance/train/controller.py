@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
 
     from pyimportance.load.dataset import ImportanceDataset
     from pyimportance.score.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A generation's samples: ids int64 [N] ascending, their bytes int64 [N], their workers int32 [N]."""
+
+    digest: str
+    ids: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    workers: NDArray[np.int32]
 
 
 class Controller:
@@ -102,7 +113,7 @@ class Controller:
         self.observe_seconds = self.commit_seconds = self.repartition_seconds = 0.0
         self.repartitions = 0
         self.meter = Meter()
-        self._population: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._held: _Held | None = None
 
     @property
     def tracking_seconds(self) -> float:
@@ -152,6 +163,8 @@ class Controller:
         together(commit, "committing the generation", self.group)
         generation = ordered[0].generation
         new = together(lambda: self._switch(old, generation), "opening the generation", self.group)[rank]
+        held = self._holdings(old)  # the plan says who holds what now: no need to read it again
+        self._held = replace(held, digest=new.digest, workers=plan.worker_of(held.ids))
         self.repartitions += 1
         self.repartition_seconds += time.perf_counter() - start
         return new
@@ -174,24 +187,30 @@ class Controller:
 
     def _plan(self, old: ShardSet) -> Partition:
         """The next partition of the samples that the shards hold, and of no others."""
-        if self._population is None:
-            indexes = [old.index(worker, self.meter) for worker in range(old.workers)]
-            ids = np.concatenate([index.ids for index in indexes])
-            order = np.argsort(ids)
-            self._population = ids[order], np.concatenate([index.nbytes for index in indexes])[order]
-        ids, sizes = self._population
+        held = self._holdings(old)
         everyone = score(self.tracker.dynamics(reset=self.decay == 0, decay=self.decay or None), self.measure)
-        scores = Scores(everyone.values[ids], ids, self.measure, everyone.descending)
+        scores = Scores(everyone.values[held.ids], held.ids, self.measure, everyone.descending)
         return partition(
             scores,
             old.workers,
             policy=self.policy,
             bins=old.bins if self.bins is None else self.bins,
             seed=self.seed,
-            current=old,
-            sizes=sizes,
+            current=held.workers,
+            sizes=held.sizes,
             **self.options,
         )
+
+    def _holdings(self, old: ShardSet) -> _Held:
+        """Who holds what. All indexes are read once; later generations are the controller's own plans."""
+        if self._held is None or self._held.digest != old.digest:
+            indexes = [old.index(worker, self.meter) for worker in range(old.workers)]
+            ids = np.concatenate([index.ids for index in indexes])
+            order = np.argsort(ids)
+            sizes = np.concatenate([index.nbytes for index in indexes])
+            workers = np.repeat(np.arange(old.workers, dtype=np.int32), [len(i.ids) for i in indexes])
+            self._held = _Held(old.digest, ids[order], sizes[order], workers[order])
+        return self._held
 
     def _switch(self, old: ShardSet, generation: int) -> ShardSet:
         new = ShardSet.open(old.root, generation=generation, meter=self.meter)

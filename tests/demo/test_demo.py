@@ -128,8 +128,11 @@ def test_the_table_is_what_the_json_says(outcome: tuple[Path, str], rows: dict[s
         expected = [f"{100 * row['accuracy']:.2f}", f"{100 * row['accuracy_rank0']:.2f}"]
         expected.append(f"{row['origin_bytes'] / 1e6:.2f}")
         expected.append(f"{row['origin_bytes'] / rows['vanilla-lru']['origin_bytes']:.3f}")
-        expected += [f"{row[k] / 1e6:.2f}" for k in ("repartition_bytes", "disk_bytes", "owned_bytes")]
-        assert cells[1:8] == expected
+        others = ("repartition_bytes", "disk_bytes", "owned_bytes", "index_bytes")
+        expected += [f"{row[k] / 1e6:.2f}" for k in others]
+        ns = row["tracking_ns_per_sample"]
+        expected += ["-", "-"] if ns is None else [f"{100 * row['tracking_share']:.2f}", f"{ns:,.0f}"]
+        assert cells[1:-1] == expected
 
 
 def test_what_is_left_in_the_folder(outcome: tuple[Path, str]) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
 from queue import Empty, Queue
@@ -19,7 +19,7 @@ from pyimportance.errors import PyimportanceError
 LAST_WORDS = 5.0  # seconds: when a rank fails, the others soon fail for want of it; the cause is wanted
 
 
-def run_ranks(folder: Path, size: int) -> Iterator[dict[str, Any]]:
+def run_ranks(folder: Path, size: int) -> Generator[dict[str, Any], None, None]:
     """Runs ``pyimportance.demo.rank`` in ``size`` processes; yields the objects rank 0 prints.
 
     Raises PyimportanceError with the message of the rank that failed. No process is left behind, however the

@@ -8,7 +8,10 @@ exit status 2, as in the command line.
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +31,19 @@ from pyimportance.train.together import together
 def main() -> None:
     """Runs the rank that the command line names."""
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         _runs(folder, rank)
     except (PyimportanceError, OSError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process soon after its parent, which may be killed without a chance to say so."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _runs(folder: Path, rank: int) -> None:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,12 @@ def run_demo(
         write_bytes(work / "config.json", json.dumps(config.to_dict()).encode())
         source.save(work)
         runs: dict[tuple[str, int], list[dict[str, float]]] = {}
-        for said in run_ranks(work, config.workers):
-            if said["event"] == "run":
-                runs[said["policy"], said["seed"]] = said["ranks"]
-            if progress is not None:
-                progress(said)
+        with closing(run_ranks(work, config.workers)) as news:
+            for said in news:
+                if said["event"] == "run":
+                    runs[said["policy"], said["seed"]] = said["ranks"]
+                if progress is not None:
+                    progress(said)
         if (work / "dynamics.npz").exists():
             shutil.move(work / "dynamics.npz", out / "dynamics.npz")
     about = {

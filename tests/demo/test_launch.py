@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +51,44 @@ def test_a_broken_image_stops_every_rank(tmp_path: Path) -> None:
     with pytest.raises(PyimportanceError, match=r"rank \d of the demo failed: .*train-0.*'017\.png'"):
         list(run_ranks(work, 2))
     assert children() == before
+
+
+def test_ranks_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    data, work = tmp_path / "data", tmp_path / "work"
+    data.mkdir()
+    work.mkdir()
+    write_images(data / "train-0.tar", 24)
+    write_images(data / "test-0.tar", 4)
+    config = DemoConfig(workers=2, epochs=10_000, policies=("vanilla",), batch_size=4)
+    (work / "config.json").write_text(json.dumps(config.to_dict()))
+    open_source(data).save(work)
+    code = (
+        "import pathlib, sys; from pyimportance.demo.launch import run_ranks\n"
+        "for _ in run_ranks(pathlib.Path(sys.argv[1]), 2): print(flush=True)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(work)], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    parent.stdout.readline()  # they train
+    ranks = ranks_of(work)
+    assert len(ranks) == 2
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 30
+    while ranks_of(work) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ranks_of(work) == []
+
+
+def ranks_of(folder: Path) -> list[int]:
+    """The processes that run a rank of this folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if b"pyimportance.demo.rank" in words and str(folder).encode() in words:
+                found.append(int(process.name))
+    return found
 
 
 def test_splits(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from types import TracebackType
 
 import numpy as np
 
@@ -20,7 +22,37 @@ from pyimportance.shards.manifest import IndexInfo, ShardInfo
 from pyimportance.shards.plan import ShardPlan
 from pyimportance.shards.sample_index import SampleIndex
 
-_WINDOW = 32 << 20  # bytes of output in memory at a time
+_WINDOW = 16 << 20  # bytes of a shard in memory at a time
+_THREADS = 4  # shards at a time: while one waits for the disk to sync, others are copied
+
+
+class ShardPool:
+    """Writes planned shards, a few at a time; a context manager. See `write_shard` for the arguments.
+
+    Leaving the block by an error drops what is not begun, and waits for what is.
+    """
+
+    def __init__(self, root: str, sources: Sequence[File], *, canonical: bool) -> None:
+        self.root, self.sources, self.canonical = root, sources, canonical
+        self._pool = ThreadPoolExecutor(_THREADS)
+
+    def submit(self, plan: ShardPlan, meter: Meter | None) -> Future[ShardInfo]:
+        """The shard, kept from an interrupted run of the same job or written, in the future."""
+        return self._pool.submit(self._make, plan, meter)
+
+    def _make(self, plan: ShardPlan, meter: Meter | None) -> ShardInfo:
+        kept = reuse_shard(self.root, plan, meter)
+        if kept is not None:
+            return kept
+        return write_shard(self.root, plan, self.sources, canonical=self.canonical, meter=meter)
+
+    def __enter__(self) -> ShardPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
 
 
 def open_sources(index: SampleIndex) -> AbstractContextManager[list[File]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -206,20 +207,18 @@ def _write_incoming(
     meter: Meter | None,
 ) -> tuple[list[ShardInfo], list[SampleIndex]]:
     """Writes the delta shards, bin by bin in the order of importance."""
-    infos: list[ShardInfo] = []
+    writing: list[Future[ShardInfo]] = []
     indexes: list[SampleIndex] = []
-    with copy.open_sources(comes) as files:
+    with copy.open_sources(comes) as files, copy.ShardPool(shards.root, files, canonical=True) as pool:
         copy.check_sources(comes, files)
         for bin_ in range(partition.bins):
             ids = partition.group(worker, bin_)
             rows = comes.rows_of(ids[np.isin(ids, comes.ids)])
             samples = select(comes, rows, take_keys(comes, rows))
             for plan in plan_group(samples, worker, bin_, generation, shards.manifest.shard_bytes):
-                info = copy.reuse_shard(shards.root, plan, meter)
-                if info is None:
-                    info = copy.write_shard(shards.root, plan, files, canonical=True, meter=meter)
-                infos.append(info)
+                writing.append(pool.submit(plan, meter))
                 indexes.append(plan.index())
+        infos = [shard.result() for shard in writing]
     return infos, indexes
 
 

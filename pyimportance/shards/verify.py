@@ -119,26 +119,29 @@ def _verify_shard(
 
 def _compare(name: str, index: SampleIndex, found: SampleIndex) -> list[Problem]:
     """The samples of an index that a shard does not hold as the index says."""
-    placed = np.isin(index.offset, found.offset)
-    rows = np.searchsorted(found.offset, index.offset[placed])
-    same = found.nbytes[rows] == index.nbytes[placed]
-    same &= np.asarray(pc.equal(found.keys.take(pa.array(rows)), index.keys.filter(pa.array(placed))))
-    same &= _parts(found, rows) == _parts(index, np.flatnonzero(placed))
-    sound = placed.copy()
-    sound[placed] = same
+    own = np.flatnonzero(np.isin(index.offset, found.offset))
+    rows = np.searchsorted(found.offset, index.offset[own])
+    same = found.nbytes[rows] == index.nbytes[own]
+    same &= np.asarray(pc.equal(found.keys.take(pa.array(rows)), index.keys.take(pa.array(own))))
+    same &= np.diff(found.part_start)[rows] == np.diff(index.part_start)[own]
+    own, rows = own[same], rows[same]
+    sound = np.zeros(index.num_samples, bool)
+    sound[own] = _same_parts(index, own, found, rows)
     return [
         Problem(name, "the sample here is not as its index says", index.key(row), int(index.offset[row]))
         for row in np.flatnonzero(~sound)[:_PER_SHARD].tolist()
     ]
 
 
-def _parts(index: SampleIndex, rows: NDArray[np.int64]) -> NDArray[np.object_]:
-    """object [n]: the parts of each row as a set of (extension, offset, size)"""
-    start, parts = parts_of(index, rows)
-    offset, size = index.part_offset[parts].tolist(), index.part_size[parts].tolist()
-    every = list(zip(index.part_ext[parts].tolist(), offset, size, strict=True))
-    names = index.extensions
-    sets = np.empty(len(rows), object)
-    for i, (a, b) in enumerate(zip(start[:-1].tolist(), start[1:].tolist(), strict=True)):
-        sets[i] = frozenset((names[e], o, n) for e, o, n in every[a:b])
-    return sets
+def _same_parts(
+    a: SampleIndex, a_rows: NDArray[np.int64], b: SampleIndex, b_rows: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """bool [n]: whether samples with as many parts have the same ones (both list them in file order)."""
+    start, p = parts_of(a, a_rows)
+    _, q = parts_of(b, b_rows)
+    code = {extension: i for i, extension in enumerate(b.extensions)}
+    as_b = np.array([code.get(extension, -1) for extension in a.extensions], np.int32)
+    equal = (as_b[a.part_ext[p]] == b.part_ext[q]) & (a.part_size[p] == b.part_size[q])
+    equal &= a.part_offset[p] == b.part_offset[q]
+    wrong = np.concatenate([np.zeros(1, np.int64), np.cumsum(~equal)])
+    return np.equal(wrong[start[1:]], wrong[start[:-1]])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,6 @@ from pyimportance import _C
 from pyimportance.errors import ArgumentError
 from pyimportance.io import atomic
 from pyimportance.io.meter import Meter
-from pyimportance.io.storage import File
 from pyimportance.shards import copy, job
 from pyimportance.shards import keys as key_buffers
 from pyimportance.shards.combine import concatenate, keep, with_scores
@@ -39,6 +39,8 @@ from pyimportance.shards.sources import Source
 
 if TYPE_CHECKING:
     from pyimportance.order.values import Partition
+
+_Begun: TypeAlias = "list[tuple[ShardPlan, Future[ShardInfo]]]"
 
 
 def write_shards(
@@ -65,7 +67,7 @@ def write_shards(
     progress     called with (payload bytes done, payload bytes in all)
 
     The same source, partition and options give the same bytes, also after interruptions: files appear whole
-    or not at all, the manifest last. Memory: the index, and 32 MiB.
+    or not at all, the manifest last. Memory: the index, and 64 MiB.
     Raises ArgumentError (ids that the source lacks, shared keys, options), DataError (a source that is not
     what its index says), OutputError (no space; ``out`` holds something else; another process writes there).
     """
@@ -85,12 +87,9 @@ def write_shards(
         if finished:
             return ShardSet.open(root, generation=0)
         run = _Run(root, index, partition, rows, written_keys, shard_bytes, progress)
-        with copy.open_sources(index) as files:
+        with copy.open_sources(index) as files, copy.ShardPool(root, files, canonical=False) as pool:
             copy.check_sources(index, files)
-            done = [
-                run.worker(w, files, meters[w] if meters is not None else None)
-                for w in range(partition.workers)
-            ]
+            done = run.all_workers(pool, meters or [None] * partition.workers)
         manifest = Manifest(
             generation=0,
             parent=None,
@@ -126,33 +125,45 @@ class _Run:
     progress: Progress | None
     done: int = 0
 
-    def worker(
-        self, worker: int, files: Sequence[File], meter: Meter | None
-    ) -> tuple[IndexInfo, tuple[ShardInfo, ...]]:
+    def all_workers(
+        self, pool: copy.ShardPool, meters: Sequence[Meter | None]
+    ) -> list[tuple[IndexInfo, tuple[ShardInfo, ...]]]:
+        """Finishes a worker when the next one's shards are already being written."""
+        done = []
+        begun: _Begun | None = None
+        for worker, meter in enumerate(meters):
+            following = list(self.begin(worker, pool, meter))
+            if begun is not None:
+                done.append(self.finish(worker - 1, begun))
+            begun = following
+        if begun is not None:
+            done.append(self.finish(len(meters) - 1, begun))
+        return done
+
+    def begin(
+        self, worker: int, pool: copy.ShardPool, meter: Meter | None
+    ) -> Iterator[tuple[ShardPlan, Future[ShardInfo]]]:
         atomic.make_directory(os.path.join(self.root, worker_directory(worker)))
-        infos: list[ShardInfo] = []
-        indexes: list[SampleIndex] = []
         for bin_ in range(self.partition.bins):
             group = worker * self.partition.bins + bin_
             start, end = self.partition.offsets[group : group + 2].tolist()
             samples = select(self.index, self.rows[start:end], self.keys.slice(start, end - start))
             for plan in plan_group(samples, worker, bin_, 0, self.shard_bytes):
-                infos.append(self.shard(plan, files, meter))
-                indexes.append(plan.index())
+                yield plan, pool.submit(plan, meter)
+
+    def finish(self, worker: int, begun: _Begun) -> tuple[IndexInfo, tuple[ShardInfo, ...]]:
+        infos = []
+        for plan, shard in begun:
+            infos.append(shard.result())
+            self.done += int(plan.samples.part_size.sum())
+            if self.progress is not None:
+                self.progress(self.done, int(self.index.payload_bytes[self.rows].sum()))
+        indexes = [plan.index() for plan, _ in begun]
         if not indexes:  # a worker without samples has an index without rows
             indexes = [keep(self.index, np.zeros(self.index.num_samples, bool))]
         index = with_scores(concatenate(indexes), self.partition)
         info = copy.write_worker_index(self.root, index_name(worker, 0), index)
         return info, copy.describe(index, infos)
-
-    def shard(self, plan: ShardPlan, files: Sequence[File], meter: Meter | None) -> ShardInfo:
-        info = copy.reuse_shard(self.root, plan, meter)
-        if info is None:
-            info = copy.write_shard(self.root, plan, files, canonical=False, meter=meter)
-        self.done += int(plan.samples.part_size.sum())
-        if self.progress is not None:
-            self.progress(self.done, int(self.index.payload_bytes[self.rows].sum()))
-        return info
 
 
 def _rows(index: SampleIndex, partition: Partition) -> NDArray[np.int64]:

@@ -80,7 +80,7 @@ class StopHereError(Exception):
 def test_finished_shards_are_kept(source: Path, tmp_path: Path, divide: Divide, tree: Any) -> None:
     index = pyimportance.index(source)
     parts = divide(index, 2)
-    write_shards(index, parts, tmp_path / "whole", shard_bytes=60_000)
+    write_shards(index, parts, tmp_path / "whole", shard_bytes=30_000)
     count = 0
 
     def stop(done: int, total: int) -> None:
@@ -91,18 +91,19 @@ def test_finished_shards_are_kept(source: Path, tmp_path: Path, divide: Divide, 
 
     out = tmp_path / "out"
     with pytest.raises(StopHereError):
-        write_shards(index, parts, out, shard_bytes=60_000, progress=stop)
+        write_shards(index, parts, out, shard_bytes=30_000, progress=stop)
     kept = {p: p.stat().st_ino for p in out.rglob("*.tar")}
-    assert len(kept) == 4
+    assert len(kept) >= 4  # those that were being written meanwhile are finished too
     assert not (out / "manifest.json").exists()
     half = next(iter(kept))
     os.truncate(half, 1000)  # not what a rename leaves, but no reason to keep it
     meters = [Meter(), Meter()]
-    write_shards(index, parts, out, shard_bytes=60_000, meters=meters)
+    write_shards(index, parts, out, shard_bytes=30_000, meters=meters)
     assert tree(out) == tree(tmp_path / "whole")
-    assert sum(p.stat().st_ino == inode for p, inode in kept.items()) == 3
+    assert {p for p, inode in kept.items() if p.stat().st_ino == inode} >= kept.keys() - {half}
     reused = sum(p.stat().st_size for p in kept if p != half)
     assert sum(m.bytes("disk") for m in meters) == reused
+    assert 0 < sum(m.bytes("origin") for m in meters) < index.nbytes.sum()
 
 
 def test_a_finished_set_is_returned_as_it_is(source: Path, tmp_path: Path, divide: Divide, tree: Any) -> None:

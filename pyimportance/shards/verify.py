@@ -144,4 +144,5 @@ def _same_parts(
     equal = (as_b[a.part_ext[p]] == b.part_ext[q]) & (a.part_size[p] == b.part_size[q])
     equal &= a.part_offset[p] == b.part_offset[q]
     wrong = np.concatenate([np.zeros(1, np.int64), np.cumsum(~equal)])
-    return np.equal(wrong[start[1:]], wrong[start[:-1]])
+    same: NDArray[np.bool_] = wrong[start[1:]] == wrong[start[:-1]]
+    return same

@@ -6,6 +6,7 @@ E}, and one array per recorded field, named as in Dynamics.
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from dataclasses import fields
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.atomic import writing
+from pyimportance.io.storage import read_whole
 from pyimportance.score.dynamics import Dynamics
 
 _FORMAT, _VERSION = "pyimportance.dynamics", 1
@@ -38,16 +40,14 @@ def save_dynamics(dynamics: Dynamics, path: str | PathLike[str]) -> None:
 
 def load_dynamics(path: str | PathLike[str]) -> Dynamics:
     """Raises DataError, naming the file and the member."""
+    data = io.BytesIO(read_whole(path, None, "index"))
     try:
-        with open(path, "rb") as raw:
-            file = np.load(raw, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError("not dynamics: a single array", path=path)
-            epochs = _header(file, path)
-            names = (name for name in file.files if name != "header")
-            arrays: dict[str, Any] = {name: _member(file, name, path) for name in names}
-    except FileNotFoundError:
-        raise DataError("no such file", path=path) from None
+        file = np.load(data, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise DataError("not dynamics: a single array", path=path)
+        epochs = _header(file, path)
+        names = (name for name in file.files if name != "header")
+        arrays: dict[str, Any] = {name: _member(file, name, path) for name in names}
     except DataError:
         raise
     except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:

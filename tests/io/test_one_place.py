@@ -15,7 +15,7 @@ OPENERS = {
     "pa.OSFile", "pq.read_table", "pq.ParquetFile", "torch.load", "torch.save", "tarfile.open",
 }  # fmt: skip
 IN_MEMORY = ("BytesIO", "buffer", "BufferReader", "sink", "data")  # in the first argument's text
-EXEMPT = {"score/history.py", "score/archive.py"}  # maps the tracker's own state, which nobody reads as data
+EXEMPT = {"score/history.py"}  # maps the tracker's own state, which nobody reads as data
 METHODS = {"read_bytes", "read_text", "write_bytes", "write_text", "tofile"}  # of Path and arrays
 
 

@@ -123,7 +123,7 @@ def test_files_that_are_something_else(tmp_path: Path, change: dict[str, Any], t
 
 def test_broken_files(tmp_path: Path) -> None:
     whole = write(tmp_path / "d.npz").read_bytes()
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="does not exist"):
         Dynamics.load(tmp_path / "none.npz")
     for length in (0, 3, 100, len(whole) // 2, len(whole) - 1):
         (tmp_path / "cut.npz").write_bytes(whole[:length])

@@ -30,6 +30,13 @@ struct BitsOf<double> {
 template <class V>
 using Bits = typename BitsOf<V>::type;
 
+// The larger of two; b if one is NaN. Specialised where one instruction does it and the compiler does not see
+// so.
+template <class V>
+struct Larger {
+  PYI_HD V of(V a, V b) { return a > b ? a : b; }
+};
+
 template <class V>
 PYI_HD Bits<V> to_bits(V x) {
   Bits<V> b;
@@ -51,8 +58,7 @@ constexpr double kFloor = -300.0;
 // A NaN stays one.
 template <class V>
 PYI_HD V at_least_floor(V d) {
-  const V floor = V{} + kFloor;
-  return floor > d ? floor : d;
+  return Larger<V>::of(V{} + kFloor, d);
 }
 
 // 2^t = 2^n (1 + r) with n the integer next to t and r = 2^f - 1, f = t - n.
@@ -158,11 +164,6 @@ PYI_HD Statistics<V> finish(V target, V top, V second, Sums<V> sums, Mask right)
   const V others = right ? sums.q : (sums.q - e_y * e_y) + 1.0;  // sum_{k != y} p_k^2 total^2
   return {gap + log_total, target - (right ? second : top), (miss * miss + others) / (total * total),
           log_total + sums.a / total};
-}
-
-template <class V>
-PYI_HD auto finite(V x) {
-  return x - x == 0.0;
 }
 
 }  // namespace pyi

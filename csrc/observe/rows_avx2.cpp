@@ -1,5 +1,7 @@
 // The row kernel for x86-64 processors of about 2013 and later.
 #if defined(__x86_64__)
+#include <immintrin.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -11,5 +13,7 @@
 
 #define PYI_ISA avx2
 #define PYI_VECTOR_BYTES 32
+#define PYI_MAX(a, b) _mm256_max_pd(a, b)
+#define PYI_SQRT(x) _mm256_sqrt_pd(x)
 #include "observe/rows_kernel.h"
 #endif

@@ -13,5 +13,9 @@
 
 #define PYI_ISA avx512
 #define PYI_VECTOR_BYTES 64
+// With a mask of all ones: GCC 12 warns of uninitialised memory in the plain forms.
+#define PYI_MAX(a, b) _mm512_maskz_max_pd(0xff, a, b)
+#define PYI_SQRT(x) _mm512_maskz_sqrt_pd(0xff, x)
+#define PYI_WIDEN(x) _mm512_maskz_cvtps_pd(0xff, x)
 #include "observe/rows_kernel.h"
 #endif

@@ -1,5 +1,7 @@
 // The row kernel, compiled once per instruction set: the including file defines PYI_ISA (a namespace) and
-// PYI_VECTOR_BYTES, and has set the compiler's target before.
+// PYI_VECTOR_BYTES, and has set the compiler's target before. It may define PYI_MAX, PYI_SQRT and PYI_WIDEN,
+// the intrinsics for the larger of two vectors of doubles (the second if one is NaN), for the square root,
+// and for floats to doubles.
 //
 // Few classes: a block of rows is transposed and each lane of a vector works on a row of its own. Many: the
 // lanes share a row. The two round differently, so the number of classes alone chooses. There is no test for
@@ -26,10 +28,17 @@ struct BitsOf<PYI_ISA::Doubles> {
   using type = PYI_ISA::Words;
 };
 
+#ifdef PYI_MAX
+template <>
+struct Larger<PYI_ISA::Doubles> {
+  PYI_HD PYI_ISA::Doubles of(PYI_ISA::Doubles a, PYI_ISA::Doubles b) { return PYI_MAX(a, b); }
+};
+#endif
+
 namespace PYI_ISA {
 namespace {
 
-constexpr std::int64_t kMaxTransposed = 192;  // classes; more are better read along the row
+constexpr std::int64_t kMaxTransposed = 320;  // classes: two tiles of them fit the first-level cache
 constexpr float kNone = -__builtin_inff();
 
 template <class V>
@@ -40,22 +49,20 @@ PYI_HD V load(const void* from) {
 }
 
 PYI_HD Doubles widen(Floats x) {
-#if PYI_VECTOR_BYTES == 64  // GCC 12 makes four instructions of the general form
-  return reinterpret_cast<Doubles>(_mm512_maskz_cvtps_pd(0xff, reinterpret_cast<__m256>(x)));
+#ifdef PYI_WIDEN
+  return PYI_WIDEN(x);
 #else
   return __builtin_convertvector(x, Doubles);
 #endif
 }
 
-template <class T>
-PYI_HD bool is_finite(T x) {
-  return x - x == 0;
-}
-
-PYI_HD Row make_row(double loss, double margin, double el2n_squared, double entropy, float top, bool right) {
-  if (!is_finite(top) || !is_finite(loss) || !is_finite(entropy)) return {0, 0, 0, 0, kNonFinite};
-  return {loss, margin, static_cast<float>(__builtin_sqrt(el2n_squared)), static_cast<float>(entropy),
-          right ? kCorrect : kWrong};
+PYI_HD Doubles square_root(Doubles x) {
+#ifdef PYI_SQRT
+  return PYI_SQRT(x);
+#else
+  for (int lane = 0; lane < kLanes; ++lane) x[lane] = __builtin_sqrt(x[lane]);
+  return x;
+#endif
 }
 
 // The largest logit, its first place, and the largest of the others, per lane.
@@ -67,59 +74,73 @@ struct Top {
 
 template <class F, class I>
 PYI_HD void meet(Top<F, I>& top, F z, I place) {
-  const auto more = z > top.first;
-  const F rest = z > top.second ? z : top.second;
-  top.second = more ? top.first : rest;
-  top.place = more ? place : top.place;
-  top.first = more ? z : top.first;
+  const F lesser = z < top.first ? z : top.first;
+  top.second = lesser > top.second ? lesser : top.second;
+  top.place = z > top.first ? place : top.place;
+  top.first = z > top.first ? z : top.first;
 }
 
-// kLanes rows, transposed: tile[k * kLanes + lane].
-PYI_HD void across_rows(float* tile, std::int64_t classes, const std::int64_t* targets, const bool* live,
-                        int lanes, Row* out) {
-  Top<Floats, Ints> top{Floats{} + kNone, Floats{} + kNone, Ints{}};
-  for (std::int64_t k = 0; k < classes; ++k) {
-    meet(top, load<Floats>(tile + k * kLanes), Ints{} + static_cast<std::int32_t>(k));
-  }
+// kLanes rows side by side. Read in one step and settled in another, so that the next block can be read in
+// between: a logit that was overwritten in memory is slow to read back as part of a vector before it has got
+// there.
+struct Block {
+  alignas(64) float tile[kMaxTransposed * kLanes];  // class k of lane l at [k * kLanes + l]
+  Top<Floats, Ints> top;
   Floats target;
   Doubles is_right;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    target[lane] = tile[targets[lane] * kLanes + lane];
-    is_right[lane] = targets[lane] == top.place[lane];
-  }
-  for (int lane = 0; lane < kLanes; ++lane) tile[top.place[lane] * kLanes + lane] = kNone;
+};
 
-  const Doubles peak = widen(top.first);
-  Sums<Doubles> sums{};
-  for (std::int64_t k = 0; k < classes; ++k) {
-    add_class(sums, widen(load<Floats>(tile + k * kLanes)), peak);
+PYI_HD void read_block(Block& block, const Logits& logits, const std::int64_t* targets, const bool* mask,
+                       std::int64_t begin, std::int64_t end) {
+  const float* z[kLanes];
+  std::int64_t y[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const std::int64_t row =
+        begin + lane < end ? begin + lane : begin;  // lanes past the end repeat the first
+    z[lane] = logits.data + row * logits.stride;
+    y[lane] = mask == nullptr || mask[row] ? targets[row] : 0;
   }
-  const Statistics<Doubles> row = finish(widen(target), peak, widen(top.second), sums, is_right != 0.0);
-  for (int lane = 0; lane < lanes; ++lane) {
-    out[lane] = live[lane] ? make_row(row.loss[lane], row.margin[lane], row.el2n_squared[lane],
-                                      row.entropy[lane], top.first[lane], is_right[lane] != 0)
-                           : Row{};
+  Top<Floats, Ints> top{Floats{} + kNone, Floats{} + kNone, Ints{}};
+  for (std::int64_t k = 0; k < logits.classes; ++k) {
+    Floats column;
+    for (int lane = 0; lane < kLanes; ++lane) column[lane] = z[lane][k];
+    __builtin_memcpy(block.tile + k * kLanes, &column, sizeof column);
+    meet(top, column, Ints{} + static_cast<std::int32_t>(k));
+  }
+  for (int lane = 0; lane < kLanes; ++lane) {
+    block.target[lane] = z[lane][y[lane]];
+    block.is_right[lane] = y[lane] == top.place[lane];
+    block.tile[top.place[lane] * kLanes + lane] = kNone;
+  }
+  block.top = top;
+}
+
+PYI_HD void settle_block(const Block& block, std::int64_t classes, const bool* mask, std::int64_t begin,
+                         std::int64_t end, Row* out) {
+  const Doubles top = widen(block.top.first);
+  Sums<Doubles> sums{};
+  for (std::int64_t k = 0; k < classes; ++k)
+    add_class(sums, widen(load<Floats>(block.tile + k * kLanes)), top);
+  const auto right = block.is_right != 0.0;
+  const Statistics<Doubles> row = finish(widen(block.target), top, widen(block.top.second), sums, right);
+  const Doubles el2n = square_root(row.el2n_squared);
+  const Doubles unsure = (top - top) + (row.loss - row.loss) + (row.entropy - row.entropy);  // 0, or NaN
+  const auto all = [](std::uint64_t code) { return Words{} + code; };
+  const Words code = unsure == 0.0 ? (right ? all(kCorrect) : all(kWrong)) : all(kNonFinite);
+  for (int lane = 0; lane < kLanes && begin + lane < end; ++lane) {
+    out[begin + lane] = {row.loss[lane], row.margin[lane], static_cast<float>(el2n[lane]),
+                         static_cast<float>(row.entropy[lane]), static_cast<std::int64_t>(code[lane])};
+    if (mask != nullptr && !mask[begin + lane]) out[begin + lane] = Row{};
   }
 }
 
 void rows_across(const Logits& logits, const std::int64_t* targets, const bool* mask, std::int64_t begin,
                  std::int64_t end, Row* out) {
-  alignas(64) float tile[kMaxTransposed * kLanes];
-  for (std::int64_t i = begin; i < end; i += kLanes) {
-    const int lanes = static_cast<int>(end - i < kLanes ? end - i : kLanes);
-    std::int64_t target[kLanes];
-    bool live[kLanes];
-    const float* from[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const std::int64_t row = i + (lane < lanes ? lane : 0);  // lanes past the end repeat the first
-      live[lane] = mask == nullptr || mask[row];
-      target[lane] = live[lane] ? targets[row] : 0;
-      from[lane] = logits.data + row * logits.stride;
-    }
-    for (std::int64_t k = 0; k < logits.classes; ++k) {
-      for (int lane = 0; lane < kLanes; ++lane) tile[k * kLanes + lane] = from[lane][k];
-    }
-    across_rows(tile, logits.classes, target, live, lanes, out + i);
+  Block blocks[2];
+  if (begin < end) read_block(blocks[0], logits, targets, mask, begin, end);
+  for (int now = 0; begin < end; begin += kLanes, now ^= 1) {
+    if (begin + kLanes < end) read_block(blocks[now ^ 1], logits, targets, mask, begin + kLanes, end);
+    settle_block(blocks[now], logits.classes, mask, begin, end, out);
   }
 }
 
@@ -160,9 +181,7 @@ PYI_HD Row along_row(const float* z, std::int64_t classes, std::int64_t target) 
   const std::int64_t whole = classes / kLanes, hole = top.place / kLanes;
   Sums<Doubles> lanes{};
   const auto add = [&](std::int64_t from, std::int64_t to) __attribute__((always_inline)) {
-    for (std::int64_t b = from; b < to; ++b) {
-      add_class(lanes, widen(load<Floats>(z + b * kLanes)), peak);
-    }
+    for (std::int64_t b = from; b < to; ++b) add_class(lanes, widen(load<Floats>(z + b * kLanes)), peak);
   };
   const auto add_some = [&](std::int64_t b) __attribute__((always_inline)) {
     Floats some;
@@ -185,7 +204,11 @@ PYI_HD Row along_row(const float* z, std::int64_t classes, std::int64_t target) 
   }
   const bool right = target == top.place;
   const Statistics<double> row = finish<double>(z[target], top.first, top.second, sums, right);
-  return make_row(row.loss, row.margin, row.el2n_squared, row.entropy, top.first, right);
+  if ((top.first - top.first) + (row.loss - row.loss) + (row.entropy - row.entropy) != 0) {  // NaN is not 0
+    return {0, 0, 0, 0, kNonFinite};
+  }
+  return {row.loss, row.margin, static_cast<float>(__builtin_sqrt(row.el2n_squared)),
+          static_cast<float>(row.entropy), right ? kCorrect : kWrong};
 }
 
 }  // namespace

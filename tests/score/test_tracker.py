@@ -1,13 +1,10 @@
-"""Tracker: what counts once, what is refused, what an interval and a merge mean, how state travels."""
+"""Tracker: what an interval and a merge mean, how state and history travel."""
 
 from __future__ import annotations
 
 import io
 import pickle
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,152 +40,6 @@ def bits(dynamics: Dynamics) -> dict[str, bytes]:
         for name in state.DTYPES
         if getattr(dynamics, name, None) is not None
     }
-
-
-def test_the_first_observation_of_an_epoch_stands() -> None:
-    ids, z, y = batch([3, 1, 3, 0, 1])
-    once, twice = Tracker(4), Tracker(4)
-    once.observe([3, 1, 0], z[[0, 1, 3]], y[[0, 1, 3]])
-    twice.observe(ids, z, y)  # within a batch
-    twice.observe(*batch([0, 3], seed=1))  # and after it
-    for tracker in (once, twice):
-        tracker.end_epoch()
-        tracker.observe(*batch([3], seed=2))  # the next epoch is a new one
-        tracker.end_epoch()
-    assert bits(once.dynamics()) == bits(twice.dynamics())
-    assert once.dynamics().count.tolist() == [1, 1, 0, 2]
-
-
-def test_masked_entries_are_not_looked_at() -> None:
-    ids, z, y = batch([3, 1, 2, 0, 1])
-    mask = np.array([True, False, True, True, False])
-    plain, masked = Tracker(4), Tracker(4)
-    plain.observe(ids[mask], z[mask], y[mask])
-    ids[1], y[1], z[4] = -7, 99, np.nan
-    masked.observe(ids, z, y, mask=mask)
-    masked.observe(ids, z, y, mask=np.zeros(5, bool))
-    plain.end_epoch()
-    masked.end_epoch()
-    assert bits(plain.dynamics()) == bits(masked.dynamics())
-    assert masked.skipped == 0
-
-
-@pytest.mark.parametrize("rows", [0, 1, 31, 32, 33])
-def test_batch_sizes(rows: int) -> None:
-    tracker = Tracker(100)
-    tracker.observe(*batch(np.arange(rows)))
-    tracker.end_epoch()
-    assert tracker.dynamics().count.sum() == rows
-    assert tracker.epochs == 1
-
-
-@pytest.mark.parametrize(
-    "dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=lambda d: str(d).split(".")[1]
-)
-def test_tensors(dtype: torch.dtype) -> None:
-    ids, z, y = batch([5, 2, 8])
-    tensor = torch.from_numpy(z).to(dtype).requires_grad_()
-    by_torch, by_numpy = Tracker(10), Tracker(10)
-    by_torch.observe(torch.tensor(ids), tensor, torch.tensor(y, dtype=torch.int32), mask=torch.ones(3) > 0)
-    by_numpy.observe(ids.astype(np.uint16), tensor.detach().float().numpy(), y.astype(np.int8))
-    for tracker in (by_torch, by_numpy):
-        tracker.end_epoch()
-    assert bits(by_torch.dynamics()) == bits(by_numpy.dynamics())
-
-
-def test_a_transposed_tensor_is_understood() -> None:
-    ids, z, y = batch([5, 2, 8])
-    plain, transposed = Tracker(10), Tracker(10)
-    plain.observe(ids, z, y)
-    transposed.observe(ids, torch.from_numpy(z.T.copy()).T, y)
-    plain.end_epoch()
-    transposed.end_epoch()
-    assert bits(plain.dynamics()) == bits(transposed.dynamics())
-
-
-def test_large_ids() -> None:
-    n = 2**24 + 100  # beyond what a float32 counts
-    tracker = Tracker(n)
-    ids = np.array([0, 2**24, 2**24 + 1, n - 1])
-    tracker.observe_loss(ids, np.ones(4))  # a quarter of the memory that logits take
-    tracker.end_epoch()
-    assert np.flatnonzero(tracker.dynamics().count).tolist() == ids.tolist()
-
-
-def test_ids_beyond_32_bits_are_out_of_range_and_nothing_else() -> None:
-    with pytest.raises(
-        ArgumentError, match=f"ids: {2**32 + 1} at position 1; must be at least 0 and below 4"
-    ):
-        Tracker(4).observe(*batch([0, 2**32 + 1]))
-
-
-ONE = np.zeros((2, 3), np.float32)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (([0, 4], ONE, [0, 0]), "ids: 4 at position 1; must be at least 0 and below 4"),
-        (([-1, 0], ONE, [0, 0]), "ids: -1 at position 0; must be at least 0 and below 4"),
-        (([0, 1], ONE, [0, 3]), "targets: 3 at position 1; must be at least 0 and below 3"),
-        (([0, 1], ONE, [-100, 0]), "targets: -100 at position 0; must be at least 0 and below 3"),
-        (([0, 1, 2], ONE, [0, 0, 0]), r"logits: float32 of shape \[2, 3\]; must be floating point \[3, C\]"),
-        (([0, 1], ONE[0], [0, 0]), r"logits: float32 of shape \[3\]; must be floating point \[2, C\]"),
-        (
-            ([0, 1], ONE[:, :0], [0, 0]),
-            r"logits: float32 of shape \[2, 0\]; there must be at least one class",
-        ),
-        (([0, 1], ONE.astype(int), [0, 0]), r"logits: int64 of shape \[2, 3\]; must be floating point"),
-        (([0, 1], ONE, [0]), "targets: 1 of them; must be 2"),
-        (([0, 1], ONE, [0.0, 1.0]), r"targets: float64 of shape \[2\]; must be integers \[B\]"),
-        (([0.0, 1.0], ONE, [0, 0]), r"ids: float64 of shape \[2\]; must be integers \[B\]"),
-        (([[0, 1]], ONE, [0, 0]), r"ids: int64 of shape \[1, 2\]; must be integers \[B\]"),
-    ],
-)
-def test_what_observe_refuses(arguments: Any, text: str) -> None:
-    tracker = Tracker(4)
-    with pytest.raises(ArgumentError, match=text):
-        tracker.observe(*arguments)
-    tracker.end_epoch()
-    assert tracker.dynamics().count.sum() == 0  # not even the good entries
-
-
-def test_more_that_is_refused() -> None:
-    tracker = Tracker(4)
-    with pytest.raises(ArgumentError, match=r"mask: bool of shape \[1\]; must be booleans \[2\]"):
-        tracker.observe([0, 1], ONE, [0, 0], mask=[True])
-    with pytest.raises(ArgumentError, match=r"mask: int64 of shape \[2\]; must be booleans \[2\]"):
-        tracker.observe([0, 1], ONE, [0, 0], mask=[1, 0])
-    with pytest.raises(ArgumentError, match='nonfinite=\'drop\': must be "raise" or "skip"'):
-        tracker.observe([0, 1], ONE, [0, 0], nonfinite="drop")  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="num_samples=0: must be at least 1"):
-        Tracker(0)
-    with pytest.raises(ArgumentError, match=r"num_samples=2\.5: must be an integer"):
-        Tracker(2.5)  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="device='cuda': a tracker keeps its state on the \"cpu\""):
-        Tracker(4, device="cuda")
-    with pytest.raises(ArgumentError, match=r"group: torch\.distributed is not initialised"):
-        tracker.end_epoch(group=object())
-    tracker.observe([0, 1], ONE, [0, 0])
-    with pytest.raises(
-        ArgumentError, match="observe_loss: this tracker has been given observe; a tracker takes one"
-    ):
-        tracker.observe_loss([0], [1.0])
-
-
-def test_losses_alone() -> None:
-    tracker = Tracker(4)
-    tracker.observe_loss([2, 0], np.float32([-1.5, 3]))
-    tracker.observe_loss(
-        torch.tensor([2, 1, 3]), torch.tensor([9, 2, 7.0]), torch.tensor([True, True, False])
-    )
-    with pytest.raises(ArgumentError, match=r"loss: NaN or infinite of sample 3 \(position 0\)"):
-        tracker.observe_loss([3], [np.nan])
-    tracker.observe_loss([3], [np.inf], nonfinite="skip")
-    assert tracker.skipped == 1
-    tracker.end_epoch()
-    np.testing.assert_array_equal(score(tracker.dynamics()).values, np.float32([3, 2, -1.5, np.nan]))
-    assert tracker.dynamics().quantities == ("loss",)
 
 
 def test_the_epoch_in_progress_is_not_in_the_dynamics() -> None:
@@ -440,17 +291,3 @@ def test_an_epoch_whose_history_cannot_be_written_can_be_ended_again(tmp_path: P
     (tmp_path / "h").mkdir()
     tracker.end_epoch()
     assert tracker.dynamics().count.tolist() == [1] * 5
-
-
-def test_tracking_loads_no_torch() -> None:
-    code = """
-import sys, numpy as np
-from pyimportance import Tracker, score
-tracker = Tracker(3)
-tracker.observe([0, 1], np.zeros((2, 4), np.float32), [1, 2])
-tracker.end_epoch()
-score(tracker.dynamics())
-print(*[m for m in ("torch", "pyarrow", "scipy") if m in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []

@@ -25,11 +25,12 @@ from _harness import Report, Row, compare, options_parser, run_main
 from webdataset import TarWriter, tariterators
 
 from pyimportance import Partition, Scores, index, partition, repartition, write_shards
+from pyimportance.shards.sources import expand
 
 WORKERS = 4
 
 
-def make_source(folder: Path, samples: int, payload: int) -> Path:
+def make_source(folder: Path, samples: int, payload: int) -> list[str]:
     """Four tars of (label, image-like) samples; the images' sizes vary by a half around ``payload``."""
     rng = np.random.default_rng(0)
     folder.mkdir()
@@ -41,10 +42,10 @@ def make_source(folder: Path, samples: int, payload: int) -> Path:
                     info = tarfile.TarInfo(name)
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
-    return folder
+    return expand(folder)
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
+def read(path: str | Path) -> Iterator[dict[str, Any]]:
     """A tar as webdataset's pipeline reads it."""
     with open(path, "rb") as stream:
         yield from tariterators.group_by_keys(
@@ -52,13 +53,13 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         )
 
 
-def write_by_webdataset(source: Path, worker_of: np.ndarray, out: Path) -> None:
+def write_by_webdataset(source: list[str], worker_of: np.ndarray, out: Path) -> None:
     """Every sample to the tar of its worker, in the order in which they come."""
     out.mkdir()
     names = [str(out / f"worker-{w:03d}.tar") for w in range(WORKERS)]
     with ExitStack() as stack:
         writers = [stack.enter_context(TarWriter(name, encoder=False, mtime=0)) for name in names]
-        samples = (sample for tar in sorted(source.glob("*.tar")) for sample in read(tar))
+        samples = (sample for tar in source for sample in read(tar))
         for worker, sample in zip(worker_of.tolist(), samples, strict=True):
             writers[worker].write(sample)
     for name in names:
@@ -80,7 +81,7 @@ def check(ours: Path, theirs: Path) -> None:
             raise AssertionError(f"worker {w} got other samples from pyimportance than from webdataset")
 
 
-def bench_case(report: Report, name: str, source: Path, folder: Path, repeats: int) -> None:
+def bench_case(report: Report, name: str, source: list[str], folder: Path, repeats: int) -> None:
     found = index(source)
     parts = divide(found.num_samples, 0)
     following = divide(found.num_samples, 1)
@@ -137,19 +138,19 @@ def run(options: argparse.Namespace) -> Report:
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         folder = Path(scratch)
         if options.data is not None:
-            bench_case(report, options.data.name, options.data, folder, repeats)
+            bench_case(report, options.data, expand(options.data), folder, repeats)
             return report
         for samples, payload in cases:
             name = f"{samples} samples of {payload} bytes"
             source = make_source(folder / "source", samples, payload)
             bench_case(report, name, source, folder, repeats)
-            shutil.rmtree(source)
+            shutil.rmtree(folder / "source")
     return report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = options_parser("write_shards, repartition and verify, beside webdataset")
-    parser.add_argument("--data", type=Path, help="a directory of tars to use; no two samples share a key")
+    parser.add_argument("--data", help="tars to use: a directory or pattern; no two samples share a key")
     parser.add_argument("--scratch", help="where to write (default: the system's temporary directory)")
     return run_main(run, parser, argv)
 

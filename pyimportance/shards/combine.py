@@ -72,13 +72,18 @@ def keep(index: SampleIndex, wanted: NDArray[np.bool_]) -> SampleIndex:
     )
 
 
-def with_scores(index: SampleIndex, partition: Partition) -> SampleIndex:
-    """``index`` with the score and bin that ``partition`` gives each sample; all must be in it."""
-    score = None
-    if partition.values is not None:
-        by_id = np.argsort(partition.order)
-        score = partition.values[by_id[np.searchsorted(partition.order, index.ids, sorter=by_id)]]
-    return replace(index, score=score, bin=partition.bin_of(index.ids).astype(np.int32))
+def with_scores(index: SampleIndex, partition: Partition, worker: int) -> SampleIndex:
+    """``index``, all of whose samples are ``worker``'s, with the scores and bins ``partition`` gives them."""
+    start, end = partition.offsets[[worker * partition.bins, (worker + 1) * partition.bins]].tolist()
+    own = partition.order[start:end]
+    by_id = np.argsort(own)
+    place = by_id[np.searchsorted(own, index.ids, sorter=by_id)]
+    bin_of_place = np.repeat(np.arange(partition.bins, dtype=np.int32), partition.counts[worker])
+    return replace(
+        index,
+        score=None if partition.values is None else partition.values[start:end][place],
+        bin=bin_of_place[place],
+    )
 
 
 def parts_of(index: SampleIndex, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

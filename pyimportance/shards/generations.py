@@ -8,7 +8,7 @@ generation stays as it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -79,9 +79,11 @@ def repartition(
     """
     if meters is not None and len(meters) != partition.workers:
         raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({partition.workers})")
+    each: Sequence[Meter | None] = meters or [None] * partition.workers
+    indexes = [shards.index(h, each[min(h, partition.workers - 1)]) for h in range(shards.workers)]
     records = []
-    for w in range(partition.workers):
-        records.append(write_delta(shards, partition, w, meter=None if meters is None else meters[w]))
+    for w, meter in enumerate(each):
+        records.append(_write_delta(shards, partition, w, meter, indexes))
         if progress is not None:
             progress(w + 1, partition.workers)
     return commit_generation(shards, partition, records)
@@ -96,18 +98,30 @@ def write_delta(
     """
     if not 0 <= worker < partition.workers:
         raise ArgumentError(f"worker is {worker}; the partition has workers 0 to {partition.workers - 1}")
+    return _write_delta(shards, partition, worker, meter, None)
+
+
+def _write_delta(
+    shards: ShardSet,
+    partition: Partition,
+    worker: int,
+    meter: Meter | None,
+    indexes: Sequence[SampleIndex] | None,
+) -> DeltaRecord:
+    """``indexes`` are those of the shards' workers, if they are at hand; else they are read one by one."""
     digest = job.digest(partition, parent=shards.digest)
     generation, committed = _next_generation(shards, digest)
     if committed:
         return _record_of(shards, generation, worker)
-    stays, comes = _divide(shards, partition, worker, meter)
+    held = indexes or (shards.index(holder, meter) for holder in range(shards.workers))
+    stays, comes = _divide(shards, partition, worker, held)
     with job.claim_delta(shards.root, worker, generation, digest):
-        infos, indexes = _write_incoming(
+        infos, deltas = _write_incoming(
             shards, partition, comes, worker=worker, generation=generation, meter=meter
         )
         own = {s.path: s for s in shards.shards}
         names = tuple(os.path.relpath(f, shards.root) for f in stays.files)
-        index = with_scores(concatenate([replace(stays, files=names), *indexes]), partition)
+        index = with_scores(concatenate([replace(stays, files=names), *deltas]), partition, worker)
         described = copy.describe(index, [own[name] for name in names] + infos)
         # A shard of the old generation was written for a bin that the new one may not have.
         described = tuple(replace(s, bin=min(s.bin, partition.bins - 1)) for s in described)
@@ -176,14 +190,13 @@ def _record_of(shards: ShardSet, generation: int, worker: int) -> DeltaRecord:
 
 
 def _divide(
-    shards: ShardSet, partition: Partition, worker: int, meter: Meter | None
+    shards: ShardSet, partition: Partition, worker: int, held: Iterable[SampleIndex]
 ) -> tuple[SampleIndex, SampleIndex]:
     """(the samples of ``worker`` that it has, those that it lacks, as they lie in other workers' shards)"""
     stays: list[SampleIndex] = []
     comes: list[SampleIndex] = []
     found = 0
-    for holder in range(shards.workers):
-        index = shards.index(holder, meter)
+    for holder, index in enumerate(held):
         owner = partition.worker_of(index.ids)
         found += int((owner >= 0).sum())
         (stays if holder == worker else comes).append(keep(index, owner == worker))

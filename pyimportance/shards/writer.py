@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -124,6 +124,10 @@ class _Run:
     shard_bytes: int
     progress: Progress | None
     done: int = 0
+    total: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.total = int(self.index.payload_bytes[self.rows].sum())
 
     def all_workers(
         self, pool: copy.ShardPool, meters: Sequence[Meter | None]
@@ -157,11 +161,11 @@ class _Run:
             infos.append(shard.result())
             self.done += int(plan.samples.part_size.sum())
             if self.progress is not None:
-                self.progress(self.done, int(self.index.payload_bytes[self.rows].sum()))
+                self.progress(self.done, self.total)
         indexes = [plan.index() for plan, _ in begun]
         if not indexes:  # a worker without samples has an index without rows
             indexes = [keep(self.index, np.zeros(self.index.num_samples, bool))]
-        index = with_scores(concatenate(indexes), self.partition)
+        index = with_scores(concatenate(indexes), self.partition, worker)
         info = copy.write_worker_index(self.root, index_name(worker, 0), index)
         return info, copy.describe(index, infos)
 

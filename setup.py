@@ -37,6 +37,15 @@ def find_nvcc() -> str | None:
     return nvcc
 
 
+def cuda_home(nvcc: str) -> Path:
+    """The toolkit's folder, from the compiler itself: the one on PATH may be a link or a wrapper script."""
+    plan = subprocess.run(
+        [nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=True
+    )
+    top = next(line for line in plan.stderr.splitlines() if line.startswith("#$ TOP="))
+    return Path(top.removeprefix("#$ TOP=")).resolve()
+
+
 class build_ext(pybind11_build_ext):  # noqa: N801 (setuptools' name)
     """setuptools knows no .cu files: nvcc compiles them to objects, which the extension then links."""
 
@@ -58,26 +67,29 @@ class build_ext(pybind11_build_ext):  # noqa: N801 (setuptools' name)
         return obj
 
 
+# What a change of should rebuild everything, and what a source distribution needs besides the sources.
+NATIVE = sources(".h") + sources(".cu") + sources(".cuda.cc")
 CXX_FLAGS = ["-O3", "-std=c++17", "-pthread", "-Wall", "-Wextra", "-fvisibility=hidden"]
 extensions = [
     Pybind11Extension(
         "pyimportance._C",
         sources(".cpp"),
+        depends=NATIVE,
         include_dirs=["csrc"],
         extra_compile_args=CXX_FLAGS,
         extra_link_args=["-pthread"],
     )
 ]
-if (nvcc := find_nvcc()) and (kernels := sources(".cu")):
-    # nvcc links the CUDA runtime statically, so that the wheel needs nothing but the driver.
-    cuda_home = Path(os.path.realpath(nvcc)).parent.parent
+if nvcc := find_nvcc():
+    toolkit = cuda_home(nvcc)
     extensions.append(
         Pybind11Extension(
             "pyimportance._cuda",
-            [*kernels, *sources(".cuda.cc")],
-            include_dirs=["csrc", str(cuda_home / "include")],
-            library_dirs=[str(cuda_home / "lib64"), str(cuda_home / "lib")],
-            libraries=["cudart_static", "rt", "dl"],
+            sources(".cu") + sources(".cuda.cc"),
+            depends=NATIVE,
+            include_dirs=["csrc", str(toolkit / "include")],
+            library_dirs=[str(toolkit / "lib64")],
+            libraries=["cudart_static", "rt", "dl"],  # the wheel then needs nothing but the driver
             extra_compile_args=CXX_FLAGS,
             extra_link_args=["-pthread"],
         )

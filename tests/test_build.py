@@ -1,0 +1,61 @@
+"""The build: PYIMPORTANCE_CUDA and the compiler decide which extensions there are, and failures are loud."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def configure(mode: str, path: str) -> subprocess.CompletedProcess[str]:
+    """Runs setup.py far enough to decide what would be built."""
+    environment = {**os.environ, "PYIMPORTANCE_CUDA": mode, "PATH": path}
+    command = [sys.executable, "setup.py", "--version"]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_asking_for_cuda_without_a_compiler_fails_and_says_so(tmp_path: Path) -> None:
+    result = configure("1", str(tmp_path))
+    assert result.returncode != 0
+    assert "PYIMPORTANCE_CUDA=1, but there is no nvcc on PATH" in result.stderr
+
+
+@pytest.mark.parametrize("mode", ["auto", "0"])
+def test_no_compiler_is_no_error_otherwise(mode: str, tmp_path: Path) -> None:
+    assert configure(mode, str(tmp_path)).returncode == 0
+
+
+def test_an_unknown_mode_is_named(tmp_path: Path) -> None:
+    result = configure("yes", str(tmp_path))
+    assert result.returncode != 0
+    assert "PYIMPORTANCE_CUDA is 'yes'; allowed are auto, 0 and 1" in result.stderr
+
+
+def test_the_cuda_extension_takes_device_tensors_only() -> None:
+    if shutil.which("nvcc") is None:
+        pytest.skip("there is no nvcc, so _cuda is not built")
+    cuda = pytest.importorskip("pyimportance._cuda", reason="built with PYIMPORTANCE_CUDA=0")
+
+    class OnTheHost:
+        """A NumPy array that answers DLPack requests whatever the stream."""
+
+        def __init__(self, array: np.ndarray) -> None:
+            self.array = array
+
+        def __dlpack__(self, stream: int) -> object:
+            assert stream == 1  # the legacy default stream's number
+            return self.array.__dlpack__()
+
+    logits, targets = OnTheHost(np.zeros((2, 3), np.float32)), OnTheHost(np.zeros(2, np.int64))
+    out = OnTheHost(np.zeros((2, 32), np.uint8))
+    with pytest.raises(ValueError, match="logits: must be on a CUDA device"):
+        cuda.rows(logits, targets, out, 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,24 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     assert read_whole(tmp_path / "empty") == b""
     with open_file(tmp_path / "empty") as file, pytest.raises(DataError, match="empty: is empty"):
         file.map()
+
+
+@pytest.mark.parametrize(
+    ("hard", "error"), [(1000, None), (300, "100 files must be open at once, and this process")]
+)
+def test_many_files_at_once(tmp_path: Path, hard: int, error: str | None) -> None:
+    for i in range(100):
+        (tmp_path / f"{i}").write_bytes(b"x")
+    code = (
+        "import os, resource\n"
+        "from pyimportance.io.storage import open_files\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (90, {hard}))\n"
+        f"paths = [os.path.join({str(tmp_path)!r}, str(i)) for i in range(100)]\n"
+        "with open_files(paths) as files:\n"
+        "    print(sum(f.size for f in files))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if error is None:
+        assert result.stdout == "100\n"
+    else:
+        assert f"ArgumentError: {error} may open 300; raise the limit" in result.stderr

@@ -7,7 +7,9 @@ it where nvcc is on PATH, "0" never, "1" fails loudly without nvcc.
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
 from pybind11.setup_helpers import build_ext as pybind11_build_ext
@@ -27,43 +29,67 @@ def outdated(obj: str, src: str) -> bool:
     return not os.path.exists(obj) or os.stat(obj).st_mtime < max(os.stat(src).st_mtime, NEWEST_HEADER)
 
 
-def find_nvcc() -> str | None:
+class Toolkit(NamedTuple):
+    nvcc: str
+    home: Path
+    architectures: list[int]
+
+
+def find_toolkit() -> Toolkit | None:
+    """The CUDA compiler to build with. Under "auto" one that is not usable is as good as none."""
     mode = os.environ.get("PYIMPORTANCE_CUDA", "auto")
     if mode not in ("auto", "0", "1"):
         raise SystemExit(f"PYIMPORTANCE_CUDA is {mode!r}; allowed are auto, 0 and 1")
     nvcc = None if mode == "0" else shutil.which("nvcc")
-    if mode == "1" and nvcc is None:
-        raise SystemExit("PYIMPORTANCE_CUDA=1, but there is no nvcc on PATH")
-    return nvcc
+    if nvcc is None:
+        if mode == "1":
+            raise SystemExit("PYIMPORTANCE_CUDA=1, but there is no nvcc on PATH")
+        return None
+    try:
+        return ask(nvcc)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        problem = f"{nvcc} is not usable ({error}): pyimportance._cuda is not built"
+        if mode == "1":
+            raise SystemExit(f"PYIMPORTANCE_CUDA=1, but {problem}") from None
+        print(f"warning: {problem}", file=sys.stderr)
+        return None
 
 
-def cuda_home(nvcc: str) -> Path:
-    """The toolkit's folder, from the compiler itself: the one on PATH may be a link or a wrapper script."""
-    plan = subprocess.run(
-        [nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=True
-    )
-    top = next(line for line in plan.stderr.splitlines() if line.startswith("#$ TOP="))
-    return Path(top.removeprefix("#$ TOP=")).resolve()
+def ask(nvcc: str) -> Toolkit:
+    """Where its toolkit lies (the nvcc on PATH may be a wrapper), and what it compiles for, as it says."""
+
+    def output(*arguments: str) -> str:
+        result = subprocess.run([nvcc, *arguments], capture_output=True, text=True, check=True)
+        return result.stdout + result.stderr
+
+    plan = output("--dryrun", "-x", "cu", os.devnull).splitlines()
+    tops = [line.removeprefix("#$ TOP=") for line in plan if line.startswith("#$ TOP=")]
+    known = output("--list-gpu-arch").split()
+    usable = [a for a in ARCHITECTURES if f"compute_{a}" in known]
+    if not (tops and usable):
+        raise ValueError(f"it names no toolkit, or none of the architectures {ARCHITECTURES}")
+    return Toolkit(nvcc, Path(tops[0]).resolve(), usable)
 
 
 class build_ext(pybind11_build_ext):  # noqa: N801 (setuptools' name)
     """setuptools knows no .cu files: nvcc compiles them to objects, which the extension then links."""
 
     def build_extension(self, ext: Pybind11Extension) -> None:
-        if nvcc := find_nvcc():
-            names = [str(src) for src in ext.sources]
-            ext.sources = [name for name in names if not name.endswith(".cu")]
-            ext.extra_objects += [self.compile_kernel(nvcc, name) for name in names if name.endswith(".cu")]
+        names = [str(src) for src in ext.sources]
+        ext.sources = [name for name in names if not name.endswith(".cu")]
+        ext.extra_objects += [self.compile_kernel(name) for name in names if name.endswith(".cu")]
         super().build_extension(ext)
 
-    def compile_kernel(self, nvcc: str, src: str) -> str:
+    def compile_kernel(self, src: str) -> str:
+        assert toolkit is not None
         obj = str(Path(self.build_temp) / src) + ".o"
         if outdated(obj, src):
             Path(obj).parent.mkdir(parents=True, exist_ok=True)
-            gencode = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
-            gencode.append(f"-gencode=arch=compute_{ARCHITECTURES[-1]},code=compute_{ARCHITECTURES[-1]}")
+            newest = toolkit.architectures[-1]  # as PTX too, for devices that are newer still
+            gencode = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in toolkit.architectures]
+            gencode.append(f"-gencode=arch=compute_{newest},code=compute_{newest}")
             flags = ["-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden", "-Werror=all-warnings"]
-            subprocess.check_call([nvcc, *flags, *gencode, "-Icsrc", "-c", src, "-o", obj])
+            subprocess.check_call([toolkit.nvcc, *flags, *gencode, "-Icsrc", "-c", src, "-o", obj])
         return obj
 
 
@@ -80,15 +106,14 @@ extensions = [
         extra_link_args=["-pthread"],
     )
 ]
-if nvcc := find_nvcc():
-    toolkit = cuda_home(nvcc)
+if toolkit := find_toolkit():
     extensions.append(
         Pybind11Extension(
             "pyimportance._cuda",
             sources(".cu") + sources(".cuda.cc"),
             depends=NATIVE,
-            include_dirs=["csrc", str(toolkit / "include")],
-            library_dirs=[str(toolkit / "lib64")],
+            include_dirs=["csrc", str(toolkit.home / "include")],
+            library_dirs=[str(toolkit.home / "lib64")],
             libraries=["cudart_static", "rt", "dl"],  # the wheel then needs nothing but the driver
             extra_compile_args=CXX_FLAGS,
             extra_link_args=["-pthread"],

@@ -34,6 +34,17 @@ def test_no_compiler_is_no_error_otherwise(mode: str, tmp_path: Path) -> None:
     assert configure(mode, str(tmp_path)).returncode == 0
 
 
+@pytest.mark.parametrize(("mode", "fails"), [("auto", False), ("1", True)])
+def test_a_compiler_that_is_not_usable_is_named(mode: str, fails: bool, tmp_path: Path) -> None:
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text("#!/bin/sh\nexit 7\n")
+    nvcc.chmod(0o755)
+    result = configure(mode, f"{tmp_path}:/bin:/usr/bin")
+    assert (result.returncode != 0) == fails
+    assert f"{nvcc} is not usable" in result.stderr
+    assert "exit status 7" in result.stderr
+
+
 def test_an_unknown_mode_is_named(tmp_path: Path) -> None:
     result = configure("yes", str(tmp_path))
     assert result.returncode != 0

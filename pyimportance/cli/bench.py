@@ -15,7 +15,7 @@ from pyimportance.errors import ArgumentError
 def bench(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(help="observe, argsort, write_shards ...; without, the names there are.")
+        str | None, typer.Argument(help="observe, order, shards or load; without, the names there are.")
     ] = None,
 ) -> None:
     """Run a benchmark of this checkout's bench/ folder; what follows the name is passed on to it.
@@ -29,6 +29,8 @@ def bench(
         pyimportance bench
 
         pyimportance bench observe
+
+        pyimportance bench order --quick
     """
     folder = find_bench(Path.cwd())
     names = sorted(path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py"))

@@ -70,8 +70,8 @@ class Controller:
             allows.
         bins: per worker; None keeps the number the shards have.
         seed: of the partition.
-        decay: None scores by all epochs observed so far; a factor below 1 fades them at each repartition, 0
-            scores by the last interval alone, as published.
+        decay: None scores by all epochs observed so far; a factor below 1 fades them at each repartition that
+            succeeds, 0 scores by the last interval alone, as published.
         group: the process group; None is the default one.
         epoch: the epoch to begin with, where training resumes.
 
@@ -81,10 +81,12 @@ class Controller:
         observe_seconds, commit_seconds: spent in ``observe`` (on CUDA: launching it), in committing epochs.
         repartition_seconds: spent in scoring, partitioning and moving samples.
         repartitions: how many there were.
+        scores: what the last partition went by; None before the first. Their metadata says where the measure
+            had to fall back to another.
         meter: what repartitions read for this rank: tier "origin" for samples that moved here, "index".
 
     Raises:
-        ArgumentError: a policy, option or measure that does not exist.
+        ArgumentError: a policy, option or measure that does not exist, a decay outside 0..1.
     """
 
     def __init__(
@@ -105,6 +107,8 @@ class Controller:
         resolve(policy, options)  # now, not after the warm-up
         if measure not in measures():
             raise ArgumentError(f"measure {measure!r} is unknown; allowed are {', '.join(measures())}")
+        if decay is not None and not (isinstance(decay, int | float) and 0 <= decay <= 1):
+            raise ArgumentError(f"decay={decay!r}: must be None, or within 0..1")
         self.tracker, self.dataset, self.schedule, self.group = tracker, dataset, schedule, group
         self.measure, self.policy, self.options = measure, policy, options
         self.bins, self.seed, self.decay = bins, seed, decay
@@ -113,6 +117,7 @@ class Controller:
         self.observe_seconds = self.commit_seconds = self.repartition_seconds = 0.0
         self.repartitions = 0
         self.meter = Meter()
+        self.scores: Scores | None = None
         self._held: _Held | None = None
 
     @property
@@ -165,6 +170,8 @@ class Controller:
         new = together(lambda: self._switch(old, generation), "opening the generation", self.group)[rank]
         held = self._holdings(old)  # the plan says who holds what now: no need to read it again
         self._held = replace(held, digest=new.digest, workers=plan.worker_of(held.ids))
+        if self.decay is not None:  # only now: a repartition that failed can be tried again, with all it knew
+            self.tracker.dynamics(reset=self.decay == 0, decay=self.decay or None)
         self.repartitions += 1
         self.repartition_seconds += time.perf_counter() - start
         return new
@@ -188,10 +195,16 @@ class Controller:
     def _plan(self, old: ShardSet) -> Partition:
         """The next partition of the samples that the shards hold, and of no others."""
         held = self._holdings(old)
-        everyone = score(self.tracker.dynamics(reset=self.decay == 0, decay=self.decay or None), self.measure)
-        scores = Scores(everyone.values[held.ids], held.ids, self.measure, everyone.descending)
+        everyone = score(self.tracker.dynamics(), self.measure)
+        self.scores = Scores(
+            everyone.values[held.ids],
+            held.ids,
+            self.measure,
+            everyone.descending,
+            metadata=everyone.metadata,
+        )
         return partition(
-            scores,
+            self.scores,
             old.workers,
             policy=self.policy,
             bins=old.bins if self.bins is None else self.bins,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 
 from pyimportance import Dynamics, Partition, Scores, ShardSet, Tracker
+from pyimportance.cli.bench import bench
 from pyimportance.shards.sample_index import SampleIndex
 
 N = 24
@@ -137,3 +140,15 @@ def test_bench_lists_and_runs_scripts(cli: Callable, tmp_path: Path, monkeypatch
     assert cli("bench").out == "echo\n"
     assert cli("bench", "echo", "--size", 3).out == "--size 3\n"
     assert "bench 'nonsense' is unknown; there are echo" in cli("bench", "nonsense").err
+
+
+def test_every_bench_that_the_help_names_is_there(cli: Callable) -> None:
+    there = cli("bench").out.split()
+    about = get_type_hints(bench, include_extras=True)["name"].__metadata__[0].help
+    named = re.findall(r"\w+", about.partition(";")[0].replace(" or ", ", "))
+    assert sorted(named) == there  # all of them, and no others
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for text in (cli("bench", "--help").out, readme):
+        examples = re.findall(r"pyimportance bench (\w+)", text)
+        assert examples
+        assert set(examples) <= set(there)

@@ -21,8 +21,10 @@ from pyimportance import (
     Tracker,
     index,
     partition,
+    score,
     write_shards,
 )
+from pyimportance.train import controller as module
 
 N = 45
 
@@ -139,3 +141,46 @@ def test_bad_settings_are_refused_before_training(shards: ShardSet) -> None:
         alone(shards, Schedule(warmup=1, interval=1), policy="magic")
     with pytest.raises(ArgumentError, match="measure 'luck' is unknown"):
         alone(shards, Schedule(warmup=1, interval=1), measure="luck")
+    for decay in (-0.1, 1.5, float("nan"), "half"):
+        with pytest.raises(ArgumentError, match=r"decay=.*: must be None, or within 0\.\.1"):
+            alone(shards, Schedule(warmup=1, interval=1), decay=decay)
+
+
+@pytest.mark.parametrize("step", ["write_delta", "commit_generation"])
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_a_repartition_that_failed_can_be_tried_again(
+    shards: ShardSet, monkeypatch: pytest.MonkeyPatch, decay: float, step: str
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", shards.root)
+
+    controller = alone(shards, Schedule(warmup=1, interval=1), policy="blocks", decay=decay)
+    observe_all(controller)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, step, broken)
+        with pytest.raises(OSError, match="No space left"):
+            controller.end_epoch()
+    before = controller.tracker.dynamics()
+    assert before.epochs == 1
+    assert before.observations.tolist() == [1] * N  # nothing was forgotten, nothing faded
+    new = controller.repartition()
+    hardest = set(np.argsort(-hardness(), kind="stable")[: N // 2].tolist())
+    assert hardest in [set(new.index(w).ids.tolist()) for w in (0, 1)]
+    after = controller.tracker.dynamics()
+    if decay == 0:
+        assert after.epochs == 0
+    else:
+        np.testing.assert_allclose(after.mean("loss"), before.mean("loss"))
+        observe_all(controller)
+        controller.tracker.end_epoch()
+        assert 1 < controller.tracker.dynamics().observations.max() < 2
+
+
+def test_a_measure_that_fell_back_to_another_says_so(shards: ShardSet) -> None:
+    controller = alone(shards, Schedule(warmup=1, interval=1), measure="loss_variance")
+    observe_all(controller)
+    assert controller.scores is None
+    controller.end_epoch()
+    assert controller.scores is not None
+    expected = score(controller.tracker.dynamics(), "loss_variance").metadata
+    assert dict(controller.scores.metadata) == dict(expected) != {}

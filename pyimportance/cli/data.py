@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from pyimportance.cli.output import JsonOption, progress_bar, show
+from pyimportance.cli.output import JsonOption, check_output, progress_bar, show
 from pyimportance.cli.scoring import (
     BinsOption,
     KOption,
@@ -45,6 +45,7 @@ def index(
         pyimportance index 'data/train-{000..009}.tar' -o index.arrow --json
     """
     result = read_source(source)
+    check_output(output, source, *result.files)
     result.save(output)
     show(about_index(result) | {"written": str(output)}, as_json)
 
@@ -61,7 +62,7 @@ def shard(
     ] = None,
     workers: WorkersOption = None,
     policy: PolicyOption = "stripes",
-    bins: BinsOption = 1,
+    bins: BinsOption = None,
     seed: SeedOption = 0,
     k: KOption = None,
     shard_bytes: Annotated[int, typer.Option(help="Size at which a shard is full.")] = 256 * 2**20,
@@ -92,7 +93,7 @@ def shard(
     else:
         assert scores is not None
         values, samples = Scores.load(scores), read_source(source)
-        check_match(values, samples, scores, source)
+        check_match(values, samples.ids, samples.keys, scores, source)
         plan = divide(values, workers=workers, policy=policy, bins=bins, seed=seed, k=k)
     with progress_bar("writing shards") as progress:
         shards = write_shards(
@@ -132,7 +133,8 @@ def repartition(
         new = move(old, plan, progress=progress)
     ids = np.concatenate([new.index(worker).ids for worker in range(new.workers)])
     moved = int((new.worker_of(ids) != old.worker_of(ids)).sum())
-    show(about_shards(new) | {"moved": moved}, as_json)
+    pruned = old.num_samples - new.num_samples
+    show(about_shards(new) | {"moved": moved, "pruned": pruned}, as_json)
 
 
 def verify(

@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from pyimportance.errors import ArgumentError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def check_output(output: Path, *inputs: Path | str | None) -> None:
+    """ArgumentError where a command is about to replace one of the files it reads."""
+    for name in inputs:
+        if name is not None and output.exists() and Path(name).exists() and output.samefile(name):
+            raise ArgumentError(f"--output {output}: is also what is read")
 
 
 def stdout() -> Console:

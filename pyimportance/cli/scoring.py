@@ -7,17 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyimportance.cli.output import JsonOption, show
+from pyimportance.cli.output import JsonOption, check_output, show
 from pyimportance.errors import ArgumentError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pyimportance.order.values import Partition
     from pyimportance.score.values import Scores
-    from pyimportance.shards.sample_index import SampleIndex
 
 WorkersOption = Annotated[int | None, typer.Option(help="Workers to divide the samples over.")]
 PolicyOption = Annotated[str, typer.Option(help="random, stripes, blocks, snake or sticky.")]
-BinsOption = Annotated[int, typer.Option(help="Runs of importance per worker, each in shards of its own.")]
+BinsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Runs of importance per worker, each in own shards; without it those of --current, or 1."
+    ),
+]
 SeedOption = Annotated[int, typer.Option(help="Of the random policy.")]
 KOption = Annotated[
     int | None, typer.Option("--k", help="Of sticky: samples per worker and stratum; more move fewer.")
@@ -55,10 +62,11 @@ def score(
     from pyimportance.score.values import Scores
     from pyimportance.shards.sample_index import SampleIndex
 
+    check_output(output, dynamics, index)
     known = None if index is None else SampleIndex.load(index)
     scores = compute(Dynamics.load(dynamics), measure)
     if known is not None:
-        check_match(scores, known, dynamics, index)
+        check_match(scores, known.ids, known.keys, dynamics, index)
         order = np.argsort(known.ids)
         scores = Scores(
             scores.values, known.ids[order], scores.measure, scores.descending,
@@ -74,7 +82,7 @@ def partition(
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     workers: WorkersOption = None,
     policy: PolicyOption = "stripes",
-    bins: BinsOption = 1,
+    bins: BinsOption = None,
     seed: SeedOption = 0,
     k: KOption = None,
     current: Annotated[
@@ -83,6 +91,9 @@ def partition(
             help="Who holds the samples now: a folder of shards, or a partition; few samples then move."
         ),
     ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Leave out samples of --current that have no row in the scores.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Divide the samples over workers by their scores.
@@ -95,9 +106,12 @@ def partition(
     """
     from pyimportance.score.values import Scores
 
-    result = divide(
-        Scores.load(scores), workers=workers, policy=policy, bins=bins, seed=seed, k=k, current=current
-    )
+    check_output(output, scores, current)
+    values = Scores.load(scores)
+    if prune and current is None:
+        raise ArgumentError("--prune: samples can only be left out of a --current")
+    held = None if current is None else holders(current, values, scores, prune)
+    result = divide(values, workers=workers, policy=policy, bins=bins, seed=seed, k=k, held=held)
     result.save(output)
     show(about_partition(result) | {"written": str(output)}, as_json)
 
@@ -107,61 +121,89 @@ def divide(
     *,
     workers: int | None,
     policy: str,
-    bins: int,
+    bins: int | None,
     seed: int,
     k: int | None,
-    current: Path | None = None,
+    held: tuple[Any, Any] | None = None,
 ) -> Partition:
-    """The partition that the options of ``partition`` and ``shard`` ask for."""
+    """The partition that the options of ``partition`` and ``shard`` ask for; ``held``: see `holders`."""
     from pyimportance.order.partition import partition as compute
 
-    held, sizes = (None, None) if current is None else holders(current, scores)
+    current, sizes = held or (None, None)
     if workers is None:
-        if held is None:
+        if current is None:
             raise ArgumentError("--workers: say how many, or give --current to keep their number")
-        workers = held.workers
+        workers = current.workers
+    if bins is None:
+        bins = 1 if current is None else current.bins
     options = {} if k is None else {"k": k}
-    return compute(scores, workers, policy=policy, bins=bins, seed=seed, current=held, sizes=sizes, **options)
+    return compute(
+        scores, workers, policy=policy, bins=bins, seed=seed, current=current, sizes=sizes, **options
+    )
 
 
-def holders(current: Path, scores: Scores) -> tuple[Any, Any]:
-    """(a ShardSet or a Partition, bytes of each scored sample or None where they are not known)."""
+def holders(current: Path, scores: Scores, scored: Path, prune: bool) -> tuple[Any, Any]:
+    """(a ShardSet or a Partition, bytes of each scored sample or None where they are not known).
+
+    ArgumentError unless the scores are of exactly its samples; of some of them, with ``prune``.
+    """
     import numpy as np
+    import pyarrow as pa
 
     from pyimportance.order.values import Partition
     from pyimportance.shards.shard_set import ShardSet
 
     if not current.is_dir():
-        return Partition.load(current), None
+        partition = Partition.load(current)
+        check_match(scores, partition.order, None, scored, current, prune=prune)
+        return partition, None
     shards = ShardSet.open(current)
     indexes = [shards.index(worker) for worker in range(shards.workers)]
     ids = np.concatenate([index.ids for index in indexes])
-    order = np.argsort(ids)
-    if not np.array_equal(ids[order], scores.sample_ids()):
-        return shards, None
-    return shards, np.concatenate([index.nbytes for index in indexes])[order]
+    keys = pa.concat_arrays([index.keys for index in indexes])
+    check_match(scores, ids, keys, scored, current, prune=prune)
+    rows = np.argsort(ids)
+    rows = rows[np.isin(ids[rows], scores.sample_ids())]
+    return shards, np.concatenate([index.nbytes for index in indexes])[rows]
 
 
-def check_match(scores: Scores, index: SampleIndex, scored: Path, indexed: Path | str | None) -> None:
-    """ArgumentError unless the scores are of exactly the samples (and, if known, the keys) of the index."""
+def check_match(
+    scores: Scores,
+    ids: NDArray[np.int64],
+    keys: Any,
+    scored: Path,
+    indexed: Path | str | None,
+    *,
+    prune: bool | None = None,
+) -> None:
+    """ArgumentError unless the scores are of exactly the samples of ``indexed``: these ids and, where both
+    sides know them, these keys (Arrow strings; in shards, the name of a tar may come before). With
+    ``prune``, ids without a score are left out; None where a command cannot do that.
+    """
     import numpy as np
-    import pyarrow.compute as pc
+    import pyarrow as pa
 
-    ids = np.sort(index.ids)
-    if not np.array_equal(scores.sample_ids(), ids):
+    wanted, rows = scores.sample_ids(), np.argsort(ids)
+    missing = np.setdiff1d(ids, wanted, assume_unique=True).size
+    fewer = missing > 0 and len(wanted) + missing == len(ids)  # and no others
+    if len(wanted) != len(ids) - missing or (missing and not prune):
         raise ArgumentError(
-            f"{scored} and {indexed} do not match: {scores.num_samples} samples there, "
-            f"{index.num_samples} here" + ("" if len(ids) != scores.num_samples else ", with other ids")
+            f"{scored} and {indexed} do not match: {len(wanted)} samples there, {len(ids)} here"
+            + (", with other ids" if len(wanted) == len(ids) else "")
+            + ("; --prune leaves the others out" if fewer and prune is False else "")
         )
-    if scores.keys is None:
+    if scores.keys is None or keys is None:
         return
-    keys = index.keys.take(np.argsort(index.ids))
-    different = pc.index(pc.not_equal(keys, scores.keys), True).as_py()
-    if different >= 0:
-        raise ArgumentError(
-            f"{scored} and {indexed} do not match: sample {int(ids[different])} has key "
-            f"{scores.keys[different].as_py()!r} there, {keys[different].as_py()!r} here"
-        )
+    here = keys.take(rows[np.isin(ids[rows], wanted)])
+    if here.equals(scores.keys):
+        return
+    pairs = zip(wanted.tolist(), pa.array(scores.keys).to_pylist(), here.to_pylist(), strict=True)
+    for sample, there, found in pairs:
+        if found != there and not found.endswith(f"/{there}"):
+            raise ArgumentError(
+                f"{scored} and {indexed} do not match: sample {sample} has key {there!r} there, "
+                f"{found!r} here"
+            )
 
 
 def about_scores(scores: Scores) -> dict[str, Any]:

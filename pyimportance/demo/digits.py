@@ -11,8 +11,15 @@ import numpy as np
 from pyimportance.errors import PyimportanceError
 from pyimportance.io.atomic import make_directory, write_bytes
 
+TOTAL = 1797
 TRAIN = 1437  # four fifths; the others test
 SHARD = 240
+
+
+def digits_files() -> list[str]:
+    """The names of the tars that :func:`write_digits` writes. Each appears whole or not at all."""
+    sizes = {"train": TRAIN, "test": TOTAL - TRAIN}
+    return [f"{split}-{i:03d}.tar" for split, size in sizes.items() for i in range(-(-size // SHARD))]
 
 
 def write_digits(folder: Path) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,15 @@ from pyimportance import __version__
 from pyimportance.demo.config import DemoConfig
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.table import Table
 
 BYTES = ("origin_bytes", "disk_bytes", "owned_bytes", "repartition_bytes", "index_bytes")
 CAPTION = (
     "Bytes are means per rank over a run. origin: read from where the data comes from (first fetch, misses, "
-    "moves);\nmoved: the part of it that repartitions caused; disk: own shards or cache; owned: held last;\n"
-    "index: indexes and manifests, of all workers where samples move."
+    "moves); with index: the same ratio when indexes and manifests count too; moved: the part of origin that "
+    "repartitions caused; disk: own shards or cache; owned: held last; index: indexes and manifests, of all "
+    "workers where samples move."
 )
 Runs = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
 """(policy, seed) -> one dict of figures per rank."""
@@ -104,47 +106,75 @@ def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> dic
 
 
 def table(values: Mapping[str, Any]) -> RenderableType:
-    """The report as a rich table."""
+    """The report as a rich table; as several below each other where the console is too narrow for one."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    rows = values["policies"]
-    paired = any("difference_to_vanilla" in row for row in rows)
-    lru = next((row["origin_bytes"] for row in rows if row["policy"] == "vanilla-lru"), None)
-    grid = Table(title=_title(values), title_justify="left", caption_justify="left", caption=CAPTION)
-    grid.add_column("policy", no_wrap=True)
-    for heading in (
-        "accuracy %",
-        "rank 0's BN",
-        *(["vs vanilla, 95 %"] if paired else []),
-        "origin MB",
-        *(["of LRU's"] if lru else []),
-        "moved MB",
-        "disk MB",
-        "owned MB",
-        "index MB",
-        "tracking %",
-        "ns/sample",
-    ):
-        grid.add_column(heading, justify="right")
-    for row in rows:
-        ns = row["tracking_ns_per_sample"]
-        grid.add_row(
-            Text(row["policy"]),
-            f"{100 * row['accuracy']:.2f}",
-            f"{100 * row['accuracy_rank0']:.2f}",
-            *([_interval(row.get("difference_to_vanilla"))] if paired else []),
-            _megabytes(row["origin_bytes"]),
-            *([f"{row['origin_bytes'] / lru:.3f}"] if lru else []),
-            _megabytes(row["repartition_bytes"]),
-            _megabytes(row["disk_bytes"]),
-            _megabytes(row["owned_bytes"]),
-            _megabytes(row["index_bytes"]),
-            "-" if ns is None else f"{100 * row['tracking_share']:.2f}",
-            "-" if ns is None else f"{ns:,.0f}",
-        )
-    return Group(grid)
+    title = Text(_title(values), style="italic")
+    return Group(title, _Columns(_columns(values["policies"])), Text(CAPTION, style="dim"))
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """(heading, a cell per row) of every column; the first names the rows."""
+    lru = next((row for row in rows if row["policy"] == "vanilla-lru"), None)
+    columns = [
+        ("policy", [row["policy"] for row in rows]),
+        ("accuracy\n%", [f"{100 * row['accuracy']:.2f}" for row in rows]),
+        ("rank 0's\nBN", [f"{100 * row['accuracy_rank0']:.2f}" for row in rows]),
+    ]
+    if any("difference_to_vanilla" in row for row in rows):
+        columns.append(("vs vanilla,\n95 %", [_interval(row.get("difference_to_vanilla")) for row in rows]))
+    columns.append(("origin\nMB", [_megabytes(row["origin_bytes"]) for row in rows]))
+    if lru is not None and lru["origin_bytes"]:
+        indexed = lru["origin_bytes"] + lru["index_bytes"]
+        columns += [
+            ("of\nLRU's", [f"{row['origin_bytes'] / lru['origin_bytes']:.3f}" for row in rows]),
+            ("with\nindex", [f"{(row['origin_bytes'] + row['index_bytes']) / indexed:.3f}" for row in rows]),
+        ]
+    for name in ("repartition", "disk", "owned", "index"):
+        heading = "moved" if name == "repartition" else name
+        columns.append((f"{heading}\nMB", [_megabytes(row[f"{name}_bytes"]) for row in rows]))
+    ns = [row["tracking_ns_per_sample"] for row in rows]
+    shares = [f"{100 * row['tracking_share']:.2f}" for row in rows]
+    columns += [
+        ("tracking\n%", ["-" if n is None else share for n, share in zip(ns, shares, strict=True)]),
+        ("ns per\nsample", ["-" if n is None else f"{n:,.0f}" for n in ns]),
+    ]
+    return columns
+
+
+class _Columns:
+    """Columns in as many tables as the width of the console asks for, each led by the first column."""
+
+    def __init__(self, columns: list[tuple[str, list[str]]]) -> None:
+        self._first, *self._others = columns
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        room = options.max_width - 1 - _width(self._first)
+        chosen: list[tuple[str, list[str]]] = []
+        for column in self._others:
+            if chosen and sum(map(_width, chosen)) + _width(column) > room:
+                yield self._table(chosen)
+                chosen = []
+            chosen.append(column)
+        yield self._table(chosen)
+
+    def _table(self, columns: list[tuple[str, list[str]]]) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table()
+        grid.add_column(self._first[0], no_wrap=True)
+        for heading, _ in columns:
+            grid.add_column(heading, justify="right", no_wrap=True)
+        for cells in zip(self._first[1], *(cells for _, cells in columns), strict=True):
+            grid.add_row(*map(Text, cells))
+        return grid
+
+
+def _width(column: tuple[str, list[str]]) -> int:
+    heading, cells = column
+    return max(map(len, [*heading.split("\n"), *cells])) + 3  # padding and a line
 
 
 def _title(values: Mapping[str, Any]) -> str:

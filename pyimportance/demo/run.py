@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyimportance.demo.config import VANILLA, DemoConfig
-from pyimportance.demo.digits import write_digits
+from pyimportance.demo.digits import digits_files, write_digits
 from pyimportance.demo.launch import run_ranks
 from pyimportance.demo.plots import bytes_per_policy, check_matplotlib, data_map, save
 from pyimportance.demo.results import report
@@ -60,7 +60,7 @@ def run_demo(
     claim(out)
     if data is None:
         data = out / "data"
-        if not list(data.glob("*.tar")):
+        if not all((data / name).exists() for name in digits_files()):
             write_digits(data)
     source = open_source(data, test=test, samples=samples)
     if len(source.train.ids) < config.workers:

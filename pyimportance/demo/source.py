@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,12 @@ from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.storage import File, open_file
 from pyimportance.shards.index import index
 from pyimportance.shards.sample_index import SampleIndex
+from pyimportance.shards.sources import expand
 
 HELD_OUT = 0.1
 HELD_OUT_SEED = 0
+MAX_CLASSES = 1 << 15
+"""Room for ImageNet-21k. The network has an output per class, so a stray number would not fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +67,27 @@ class ImageSource:
 
 
 def find_tars(data: Path, test: str | None) -> tuple[list[str], list[str]]:
-    """The training and test tars of a folder: ``test`` if given, else ``train-*`` and ``test-*``, else all
-    and none. Raises DataError where there is nothing to train on."""
+    """The training and test tars of a folder: ``train-*`` and ``test-*``; without those, all and none.
+
+    ``test`` (path, glob or brace spec) names the test tars instead; they are not trained on, however they
+    are written. Raises DataError where there is nothing to train on, ArgumentError where ``test`` names a
+    ``train-*``, or no file.
+    """
     if not data.is_dir():
         raise DataError("is no folder of WebDataset tars", path=data)
     tars = sorted(str(path) for path in data.glob("*.tar"))
     if not tars:
         raise DataError("holds no *.tar", path=data)
     named = {kind: [t for t in tars if Path(t).name.startswith(f"{kind}-")] for kind in ("train", "test")}
-    tests = [test] if test is not None else named["test"]
-    trains = named["train"] or [tar for tar in tars if tar not in tests]
+    tests = named["test"] if test is None else expand(test)
+    tested = {os.path.realpath(tar) for tar in tests}
+    for tar in named["train"]:
+        if os.path.realpath(tar) in tested:
+            raise ArgumentError(f"test={test!r}: names {tar}, which is trained on")
+    others = [tar for tar in tars if tar not in named["test"] and os.path.realpath(tar) not in tested]
+    trains = named["train"] or others
     if not trains:
-        raise DataError("holds test-*.tar, but nothing to train on", path=data)
+        raise DataError("holds tars to test on, but none to train on", path=data)
     return trains, tests
 
 
@@ -130,6 +143,8 @@ def parse_label(data: bytes, where: str, member: str) -> int:
     text = data.strip()
     if not (text.isdigit() and len(text) <= 6):
         raise DataError(f"a label must be a class number, got {data[:20]!r}", path=where, member=member)
+    if int(text) >= MAX_CLASSES:
+        raise DataError(f"label {int(text)}: must be below {MAX_CLASSES}", path=where, member=member)
     return int(text)
 
 

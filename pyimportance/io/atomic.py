@@ -19,9 +19,12 @@ def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A binary file that becomes ``path`` when the block ends, and vanishes if the block raises.
 
     Readers see the old file or the whole new one, also after a crash. Raises OutputError naming ``path``
-    where something cannot be written (no space left, no such directory, not allowed).
+    where something cannot be written (no space left, no such directory, not allowed, or ``path`` is a
+    device, a pipe or a directory, which a rename would replace).
     """
     target = os.fspath(path)
+    if os.path.lexists(target) and not os.path.isfile(target):
+        raise OutputError(f"{target}: exists and is no regular file")
     temporary = f"{target}.{secrets.token_hex(4)}.tmp"
     done = False
     try:

@@ -29,6 +29,16 @@ class Outcome:
     def json(self) -> Any:
         return json.loads(self.out)
 
+    def refused(self, *words: object) -> None:
+        """Asserts that bad input was refused: exit status 2 and one line on standard error with ``words``."""
+        assert self.status == 2, self
+        assert self.out == ""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("pyimportance: error: ")
+        for word in words:
+            assert str(word) in lines[0]
+
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:

@@ -128,6 +128,9 @@ def test_the_table_is_what_the_json_says(outcome: tuple[Path, str], rows: dict[s
         expected = [f"{100 * row['accuracy']:.2f}", f"{100 * row['accuracy_rank0']:.2f}"]
         expected.append(f"{row['origin_bytes'] / 1e6:.2f}")
         expected.append(f"{row['origin_bytes'] / rows['vanilla-lru']['origin_bytes']:.3f}")
+        lru = rows["vanilla-lru"]
+        indexed = [r["origin_bytes"] + r["index_bytes"] for r in (row, lru)]
+        expected.append(f"{indexed[0] / indexed[1]:.3f}")
         others = ("repartition_bytes", "disk_bytes", "owned_bytes", "index_bytes")
         expected += [f"{row[k] / 1e6:.2f}" for k in others]
         ns = row["tracking_ns_per_sample"]

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pyimportance import PyimportanceError
-from pyimportance.demo.digits import TRAIN, write_digits
+from pyimportance import ArgumentError, PyimportanceError
+from pyimportance.demo.config import DemoConfig
+from pyimportance.demo.digits import TRAIN, digits_files, write_digits
+from pyimportance.demo.run import MARK, run_demo
 
 
 def read(tars: list[Path]) -> tuple[list[str], list[bytes], list[int]]:
@@ -61,3 +63,16 @@ def test_without_scikit_learn_the_message_says_what_to_install(
     with pytest.raises(PyimportanceError, match=r'pip install "pyimportance\[demo\]"'):
         write_digits(tmp_path / "digits")
     assert not (tmp_path / "digits").exists()
+
+
+def test_the_demo_completes_digits_that_were_half_written(tmp_path: Path) -> None:
+    write_digits(tmp_path / "whole")
+    assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == sorted(digits_files())
+    data = tmp_path / "out" / "data"
+    (tmp_path / "out" / MARK).parent.mkdir()
+    (tmp_path / "out" / MARK).touch()
+    write_digits(data)
+    (data / "test-001.tar").unlink()  # the last that is written
+    with pytest.raises(ArgumentError, match="workers=5000"):
+        run_demo(DemoConfig(workers=5000), tmp_path / "out")
+    assert (data / "test-001.tar").read_bytes() == (tmp_path / "whole" / "test-001.tar").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -96,10 +97,26 @@ def test_the_table_is_what_the_json_says() -> None:
         f"{100 * sticky['accuracy']:.2f}",
         f"{100 * sticky['accuracy_rank0']:.2f}",
         "{mean:+.2f} ({low:+.2f} to {high:+.2f})".format(**{k: 100 * v for k, v in difference.items()}),
-        "20.00", "0.250", "2.00", "0.00", "0.00", "1.23", "5.00", "500,000",
+        "20.00", "0.250", "0.261", "2.00", "0.00", "0.00", "1.23", "5.00", "500,000",
     ]  # fmt: skip
     assert cells["vanilla"][2:5] == ["-", "100.00", "1.250"]
     assert cells["vanilla"][-2:] == ["-", "-"]
+
+
+@pytest.mark.parametrize("width", [50, 80, 100])
+def test_a_narrow_console_gets_more_tables_and_whole_cells(width: int) -> None:
+    def tokens(width: int) -> list[str]:
+        console = Console(width=width, color_system=None)
+        with console.capture() as capture:
+            console.print(table(VALUES))
+        lines = capture.get().splitlines()
+        assert max(map(len, lines)) <= width
+        assert "\N{HORIZONTAL ELLIPSIS}" not in capture.get()
+        return [cell.strip() for line in lines if line[0] in "│┃" for cell in re.split("[│┃]", line) if cell]
+
+    narrow, wide = tokens(width), tokens(200)
+    assert len(narrow) > len(wide)  # the policies are named again
+    assert set(narrow) == set(wide)
 
 
 def test_config_goes_to_the_ranks_and_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -35,6 +36,17 @@ def test_a_failing_block_leaves_the_old_file(tmp_path: Path, error: BaseExceptio
         write_half(path, error)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "nowhere").symlink_to("missing")
+    for name in ("pipe", "folder", "nowhere"):
+        with pytest.raises(OutputError, match=rf"{name}: exists and is no regular file"):
+            atomic.write_bytes(tmp_path / name, b"x")
+    assert (tmp_path / "pipe").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_missing_directory_is_an_output_error(tmp_path: Path) -> None:

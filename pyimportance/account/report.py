@@ -90,7 +90,14 @@ class IOReport:
         return self.ranks
 
     def merge(self, *others: IOReport) -> IOReport:
-        """One report of all the ranks; counts of a rank that several reports hold are added."""
+        """One report of all the ranks; counts of a rank that several reports hold are added.
+
+        Baselines of a name are one: the same report, of the whole job say, on every rank is taken once; those
+        of different ranks are put together.
+
+        Raises:
+            ArgumentError: baselines of one name that hold the same rank with other counts.
+        """
         reports = (self, *others)
         ranks = sorted({rank for report in reports for rank in report._ranks})
         counts = np.zeros((len(ranks), len(TIERS), 2), np.int64)
@@ -98,7 +105,9 @@ class IOReport:
         for report in reports:
             counts[np.searchsorted(ranks, report._ranks)] += report.counts
             for name, baseline in report.baselines.items():
-                baselines[name] = baselines[name].merge(baseline) if name in baselines else baseline
+                baselines[name] = (
+                    _one_baseline(name, baselines[name], baseline) if name in baselines else baseline
+                )
         return IOReport(counts, tuple(ranks), baselines)
 
     def gather(self, group: Any = None) -> IOReport:
@@ -134,7 +143,7 @@ class IOReport:
         """A report from :meth:`to_json`; PyimportanceError where the text is none."""
         try:
             return cls._from_dict(json.loads(text))
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
             raise PyimportanceError(f"not a {FORMAT}: {error!r}") from None
 
     @classmethod
@@ -142,10 +151,12 @@ class IOReport:
         if values["format"] != FORMAT:
             raise PyimportanceError(f"not a {FORMAT}: its format is {values['format']!r}")
         rows: Sequence[Mapping[str, Any]] = values["ranks"]
-        counts = [[[row[tier][unit] for unit in ("bytes", "requests")] for tier in TIERS] for row in rows]
+        counts = [
+            [[_whole(row[tier][unit]) for unit in ("bytes", "requests")] for tier in TIERS] for row in rows
+        ]
         array = np.array(counts, np.int64).reshape(len(rows), len(TIERS), 2)
         baselines = {name: cls._from_dict(report) for name, report in values["baselines"].items()}
-        return cls(array, tuple(row["rank"] for row in rows), baselines)
+        return cls(array, tuple(_whole(row["rank"]) for row in rows), baselines)
 
     def table(self) -> Table:
         """A rich table: one row per rank, their total, then the total of each baseline."""
@@ -173,6 +184,24 @@ class IOReport:
         with console.capture() as capture:
             console.print(self.table())
         return capture.get()
+
+
+def _one_baseline(name: str, one: IOReport, two: IOReport) -> IOReport:
+    both = [(one._ranks.index(rank), two._ranks.index(rank)) for rank in one._ranks if rank in two._ranks]
+    for a, b in both:
+        if (one.counts[a] != two.counts[b]).any():
+            raise ArgumentError(
+                f"baselines[{name!r}]: rank {one._ranks[a]} is in two reports with different counts; "
+                "give each rank its own part, or all the same report"
+            )
+    rest = np.setdiff1d(np.arange(len(two._ranks)), [b for _, b in both])
+    return one.merge(IOReport(two.counts[rest], tuple(two._ranks[i] for i in rest), two.baselines))
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not an integer")
+    return value
 
 
 def _cells(counts: NDArray[np.int64]) -> Iterable[str]:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch.utils.data
 from numpy.typing import NDArray
 
-from pyimportance.errors import ArgumentError, DataError
+from pyimportance.errors import ArgumentError, DataError, PyimportanceError
 from pyimportance.io.meter import Meter
 from pyimportance.load.batch import batches
+from pyimportance.load.checks import flag, integer
 from pyimportance.load.deal import Deal, Share
 from pyimportance.load.plan import Recipe, kept
 from pyimportance.load.reader import Files, Holding, Sample
-from pyimportance.load.shared import Assignment, Shared
+from pyimportance.load.shared import Assignment, Pass, Shared
 from pyimportance.load.state import from_state, to_state
 from pyimportance.shards.shard_set import ShardSet
 
@@ -79,6 +79,8 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         window_bytes: int = 32 * 2**20,
     ) -> None:
         super().__init__()
+        batched = flag("batched", batched)
+        batch_size = None if batch_size is None else integer("batch_size", batch_size)
         if batched and batch_size is None:
             raise ArgumentError("batched=True: give batch_size, the number of samples per batch")
         self.rank, self.world_size = _placement(rank, world_size)
@@ -89,8 +91,9 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         self._yielded = [0]
         self._holdings: dict[int, Holding] = {}
         self._shards: ShardSet | None = None
-        self._serial = 0
-        self._take_up(_opened(shards, self._shared.meter(None)), 0, None)
+        self._told = Assignment(0, "", -1, "", 0, ())
+        self._passes = 0  # iterations of this copy, if it is a loader process's
+        self._take_up(_opened(shards, self._shared.meter()), 0, None)
 
     # -- what to read -------------------------------------------------------------------------------------
 
@@ -98,9 +101,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
     def shards(self) -> ShardSet:
         """The generation being read."""
         if self._shards is None:  # a copy was sent elsewhere without it
-            told = self._shared.assignment()
-            meter = self._shared.meter(None)
-            self._shards = ShardSet.open(told.root, generation=told.generation, meter=meter)
+            self._shards = self._open(self._told)
         return self._shards
 
     @property
@@ -112,29 +113,30 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
 
         A position from `load_state_dict` stays while the epoch is the one it was saved in.
         """
-        if (epoch := index(epoch)) < 0:
+        if (epoch := integer("epoch", epoch)) < 0:
             raise ArgumentError(f"epoch: got {epoch}; it must not be negative")
         if epoch != self._epoch:
             self._take_up(self.shards, epoch, None)
 
     def set_shards(self, shards: ShardSet | str | os.PathLike[str]) -> None:
         """Reads another generation (what `repartition` returned) from the next iteration on; same epoch."""
-        self._take_up(_opened(shards, self._shared.meter(None)), self._epoch, None)
+        self._take_up(_opened(shards, self._shared.meter()), self._epoch, None)
 
     def _take_up(self, shards: ShardSet, epoch: int, consumed: list[int] | None) -> None:
         """Checks everything first, so that an error leaves the dataset as it was."""
         deal = self._deal_of(shards, consumed)
         holdings = self._holdings
         if self._shards is None or shards.digest != self._shards.digest:
-            meter = self._shared.meter(None)
+            meter = self._shared.meter()
             # Opened here as well as in spawned loader processes: errors show at once, forked ones inherit.
             holdings = {w: self._hold(shards, w, meter) for w in deal.home(self.rank)}
-        self._serial += 1
         position = tuple(deal.consumed.tolist())
-        self._shared.assign(
-            Assignment(self._serial, shards.root, shards.generation, shards.digest, epoch, position)
+        told = Assignment(
+            self._told.serial + 1, shards.root, shards.generation, shards.digest, epoch, position
         )
-        self._shards, self._holdings, self._deal, self._epoch = shards, holdings, deal, epoch
+        self._shared.assign(told)
+        self._told, self._epoch = told, epoch
+        self._shards, self._holdings, self._deal = shards, holdings, deal
         self._yielded = [0]
 
     def _hold(self, shards: ShardSet, worker: int, meter: Meter) -> Holding:
@@ -157,30 +159,39 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = torch.utils.data.get_worker_info()
+        meter = self._shared.meter()
         if info is None:
-            meter, share = self._shared.meter(None), self._deal.share(self.rank)
             self._yielded = [0]
-            return self._iterate(self._samples(share, meter), self._yielded)
-        meter = self._shared.meter(info.id)
-        self._follow(meter)
-        self._shared.start(info.id, self._serial)
-        share = self._deal.share(self.rank).process(info.id, info.num_workers, self._deal.batch_size)
-        return self._iterate(self._samples(share, meter), [0])
+            return self._iterate(self._samples(self._deal.share(self.rank), meter), self._yielded)
+        self._passes += 1
+        # The seeds of a DataLoader's processes are a random number of its own and their number in it.
+        this = Pass(info.seed - info.id, info.id, self._passes)
+        try:
+            if self._passes == 1:  # what this copy was made with is what the iteration began with
+                self._shared.note(this, self._told.serial)
+            else:
+                self._follow(self._shared.follow(this))
+            share = self._deal.share(self.rank).process(info.id, info.num_workers, self._deal.batch_size)
+            return self._iterate(self._samples(share, meter), [0])
+        except PyimportanceError as error:  # a DataLoader passes on what `next` raises, not what `iter` does
+            return _raising(error)
 
-    def _follow(self, meter: Meter) -> None:
-        """In a loader process: takes up what the training process assigned since."""
-        told = self._shared.assignment()
-        if self._shards is None or told.digest != self._shards.digest:
-            self._shards = ShardSet.open(told.root, generation=told.generation, meter=meter)
-            self._holdings = {}
-            if self._shards.digest != told.digest:
-                raise DataError(
-                    f"generation {told.generation} has digest {self._shards.digest}; "
-                    f"the training process reads {told.digest}",
-                    path=told.root,
-                )
-        self._serial, self._epoch = told.serial, told.epoch
-        self._deal = self._deal_of(self._shards, told.consumed)
+    def _follow(self, told: Assignment) -> None:
+        """In a persistent loader process: takes up what the training process assigned since."""
+        if told.digest != self._told.digest:
+            self._shards, self._holdings = self._open(told), {}
+        self._told, self._epoch = told, told.epoch
+        self._deal = self._deal_of(self.shards, told.consumed)
+
+    def _open(self, told: Assignment) -> ShardSet:
+        shards = ShardSet.open(told.root, generation=told.generation, meter=self._shared.meter())
+        if shards.digest != told.digest:
+            raise DataError(
+                f"generation {told.generation} has digest {shards.digest}; "
+                f"the training process reads {told.digest}",
+                path=told.root,
+            )
+        return shards
 
     def _samples(self, share: Share, meter: Meter) -> Iterator[Sample]:
         """Opens what ``share`` is read from, now, and reads it as the samples are taken."""
@@ -217,12 +228,13 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             raise ArgumentError("state_dict: loader processes read ahead; call it in the training process")
         yielded = self._yielded[0]
         if batches is not None:
+            batches = integer("batches", batches)
             if self.batch_size is None:
                 raise ArgumentError("state_dict: batches= needs the batch_size argument of ImportanceDataset")
             if not 0 <= batches <= self._deal.batches:
                 raise ArgumentError(f"batches: got {batches}; an iteration has {self._deal.batches}")
             yielded = batches * self.batch_size
-        elif self._shared.started(self._serial):
+        elif self._shared.noted(self._told.serial):
             raise ArgumentError(
                 "state_dict: loader processes read ahead of the training loop; say how many batches it "
                 "consumed, state_dict(batches=n)"
@@ -267,6 +279,11 @@ def _interleaved(share: Share, streams: dict[int, Iterator[Sample]], files: File
         files.close()
 
 
+def _raising(error: PyimportanceError) -> Iterator[dict[str, Any]]:
+    raise error
+    yield {}
+
+
 def _opened(shards: ShardSet | str | os.PathLike[str], meter: Meter) -> ShardSet:
     return shards if isinstance(shards, ShardSet) else ShardSet.open(shards, meter=meter)
 
@@ -281,6 +298,7 @@ def _placement(rank: int | None, world_size: int | None) -> tuple[int, int]:
         found = _environment("RANK", 0), _environment("WORLD_SIZE", 1)
     rank = found[0] if rank is None else rank
     world_size = found[1] if world_size is None else world_size
+    rank, world_size = integer("rank", rank), integer("world_size", world_size)
     if world_size < 1 or not 0 <= rank < world_size:
         raise ArgumentError(f"rank {rank} of world_size {world_size}: allowed are 0 to world_size - 1")
     return rank, world_size

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyimportance.errors import ArgumentError
+from pyimportance.load.checks import flag, integer
 from pyimportance.load.merge import Ints, merge, taken
 
 EQUALIZE = ("pad", "drop", "error")
@@ -84,6 +85,9 @@ class Deal:
     consumed: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "world_size", integer("world_size", self.world_size))
+        object.__setattr__(self, "batch_size", integer("batch_size", self.batch_size))
+        object.__setattr__(self, "elastic", flag("elastic", self.elastic))
         if not len(self.consumed):
             object.__setattr__(self, "consumed", np.zeros(len(self.sizes), np.int64))
         workers, ranks = len(self.sizes), self.world_size

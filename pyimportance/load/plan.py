@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyimportance.errors import ArgumentError
+from pyimportance.load.checks import flag, integer, real
 from pyimportance.load.merge import Floats, Ints, merge, taken
 
 MIXES = ("stratified", "sequential")
@@ -88,6 +89,10 @@ class Recipe:
     window_bytes: int = 32 * 2**20
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", integer("seed", self.seed))
+        object.__setattr__(self, "window_bytes", integer("window_bytes", self.window_bytes))
+        object.__setattr__(self, "keep", real("keep", self.keep))
+        object.__setattr__(self, "shuffle", flag("shuffle", self.shuffle))
         if self.seed < 0:
             raise ArgumentError(f"seed: got {self.seed}; it must not be negative")
         if self.mix not in MIXES:

@@ -150,7 +150,9 @@ def _cut(index: SampleIndex, rows: Ints, base: Ints, buffers: list[bytes], pad: 
     at = (index.offset[rows] - base).tolist()
     for key, buffer, a, row in zip(keys, buffers, at, rows.tolist(), strict=True):
         if not (buffer.startswith(key.encode() + b".", a) and buffer.startswith(b"ustar", a + 257)):
-            _check_header(index, row, key, buffer[a : a + 1536])
+            part = slice(index.part_start[row], index.part_start[row + 1])
+            headers = int(index.part_offset[part].min() - index.offset[row])
+            _check_header(index, row, key, buffer[a : a + headers])
     urls = [index.files[f] for f in index.file[rows].tolist()]
     common = [keys, urls, index.ids[rows].tolist(), [1.0] * len(rows), pad]
     first = index.part_start[rows]
@@ -181,7 +183,7 @@ def _cut(index: SampleIndex, rows: Ints, base: Ints, buffers: list[bytes], pad: 
 def _check_header(index: SampleIndex, row: int, key: str, header: bytes) -> None:
     """The slow road for names that do not start a USTAR header: a prefix field, or a pax record.
 
-    ``header``: the sample's first blocks.
+    ``header``: the sample up to its first payload, as a pax record is as long as the name in it.
     """
     problem = "no tar header is here"
     if header[257:262] == b"ustar":

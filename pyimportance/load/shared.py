@@ -1,28 +1,42 @@
-"""What a training process and its loader processes share, through memory that both map.
+"""What a training process and its loader processes share, through memory that all of them map.
 
-DataLoader copies a dataset into its loader processes once, and persistent ones never see a later change to
-the original. Torch tensors in shared memory stay one object for both, whether the processes were
-forked or spawned; so the training process writes what to read next, and loader processes write what they
-have read. Nobody waits: a loader process looks when an iteration starts, which is always after
-the training process asked for it, and every process counts into a row of its own.
+DataLoader copies a dataset into its loader processes once. What such a copy reads first is what it was sent
+or forked with. Persistent processes iterate again and never see a later change to the original: so the
+training process leaves word here of what to read next, and they look when they start again.
+
+DataLoader does not wait for that start: an epoch that is set while an iteration begins could reach some
+processes and not others. So each notes what it took up, and the one that finds that its siblings took up
+something else raises.
+
+Every process counts into a row of its own, claimed under a lock that the kernel releases when a process
+dies. A row keeps what was counted when its process is gone, and the next one counts on from there.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import mmap
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing.context import get_spawning_popen
+from multiprocessing.reduction import DupFd
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pyimportance.errors import ArgumentError
 from pyimportance.io.meter import TIERS, Meter
 
-LOADER_PROCESSES = 256
+PROCESSES = 256
 _ROOM = 2**17  # bytes for an assignment: a path and a number per worker
-_COUNTS = 2 * len(TIERS)
+_PID, _POOL, _MEMBER, _PASS, _SERIAL, _COUNTS = range(6)  # columns of a row; counts are the rest
+_COLUMNS = _COUNTS + 2 * len(TIERS)
+_SIZE = _ROOM + 8 * PROCESSES * _COLUMNS
 
 
 @dataclass(frozen=True)
@@ -37,13 +51,28 @@ class Assignment:
     consumed: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Pass:
+    """The ``number``-th iteration (from 1) of process ``member`` of the loader processes ``pool``."""
+
+    pool: int
+    member: int
+    number: int
+
+
 class Shared:
-    """Shared memory of one dataset; it can be sent to processes as a torch tensor can."""
+    """Shared memory of one dataset, and of its copies in forked and spawned processes.
+
+    Copied or pickled otherwise, it becomes memory of its own with the same contents.
+    """
+
+    _meter: Meter | None
+    _row: int
+    _pid: int
 
     def __init__(self) -> None:
-        numbers = np.zeros(_ROOM // 8 + (1 + LOADER_PROCESSES) * (1 + _COUNTS), np.int64)
-        memory = torch.from_numpy(numbers).share_memory_()  # type: ignore[no-untyped-call]
-        self._memory: torch.Tensor = memory
+        self._map(os.memfd_create("pyimportance"))
+        self.meter()
 
     def assign(self, assignment: Assignment) -> None:
         text = json.dumps(asdict(assignment)).encode() + b"\0"
@@ -52,44 +81,117 @@ class Shared:
                 f"shards: {len(assignment.consumed)} workers and the path {assignment.root!r} "
                 f"take {len(text)} bytes to tell loader processes; at most {_ROOM} fit"
             )
-        self._text[: len(text)] = np.frombuffer(text, np.uint8)
+        with self._locked():
+            self._memory[: len(text)] = text
 
     def assignment(self) -> Assignment:
-        text = self._text.tobytes().split(b"\0", 1)[0]
-        fields: dict[str, Any] = json.loads(text)
-        return Assignment(**{**fields, "consumed": tuple(fields["consumed"])})
+        """The latest."""
+        with self._locked():
+            return self._assignment()
 
-    def meter(self, process: int | None) -> Meter:
-        """The meter of a loader process, or of the training process (None)."""
-        return Meter(self._rows[self._row(process), 1:].reshape(len(TIERS), 2))
+    def follow(self, this: Pass) -> Assignment:
+        """The latest assignment, which a later pass of a loader process takes up.
+
+        Raises ArgumentError if another process of its pool took up another one for the same pass.
+        """
+        with self._locked():
+            told = self._assignment()
+            self._note(this, told.serial)
+            same = (self._rows[:, _POOL] == this.pool) & (self._rows[:, _PASS] == this.number)
+            siblings = [row for row in self._rows[same].tolist() if _alive(row[_PID])]
+            # Loaders whose random generators are alike cannot be told apart; there is no saying then.
+            if sum(row[_MEMBER] == this.member for row in siblings) > 1:
+                return told
+        if any(row[_SERIAL] != told.serial for row in siblings):
+            raise ArgumentError(
+                "the epoch, the generation or the position was changed while loader processes began to "
+                "read it; change it before iter(loader), or when that iteration is over"
+            )
+        return told
+
+    def note(self, this: Pass, serial: int) -> None:
+        """This process starts to read assignment ``serial``."""
+        with self._locked():
+            self._note(this, serial)
+
+    def noted(self, serial: int) -> bool:
+        """Whether any loader process has started to read assignment ``serial``."""
+        return bool((self._rows[:, _SERIAL] == serial).any())
+
+    def meter(self) -> Meter:
+        """The meter of this process, the same one at every call.
+
+        Raises ArgumentError if more processes use the dataset than there is room for.
+        """
+        pid = os.getpid()
+        if self._meter is None or self._pid != pid:
+            with self._locked():
+                owners = self._rows[:, _PID].tolist()
+                row = next((n for n, owner in enumerate(owners) if owner == pid or not _alive(owner)), None)
+                if row is None:
+                    raise ArgumentError(
+                        f"num_workers: at most {PROCESSES - 1} loader processes are supported"
+                    )
+                self._rows[row, :_COUNTS] = 0
+                self._rows[row, _PID] = pid
+            self._row, self._pid = row, pid
+            self._meter = Meter(self._rows[row, _COUNTS:].reshape(len(TIERS), 2))
+        return self._meter
 
     def counts(self) -> NDArray[np.int64]:
         """int64 [4, 2]: bytes and requests by tier, of all processes."""
-        total: NDArray[np.int64] = self._rows[:, 1:].sum(axis=0).reshape(len(TIERS), 2)
+        total: NDArray[np.int64] = self._rows[:, _COUNTS:].sum(axis=0).reshape(len(TIERS), 2)
         return total
 
-    def start(self, process: int, serial: int) -> None:
-        """Loader process ``process`` starts to read assignment ``serial``."""
-        self._rows[self._row(process), 0] = serial
+    def _assignment(self) -> Assignment:
+        text = self._memory[:_ROOM].split(b"\0", 1)[0]
+        fields: dict[str, Any] = json.loads(text)
+        return Assignment(**{**fields, "consumed": tuple(fields["consumed"])})
 
-    def started(self, serial: int) -> bool:
-        """Whether any loader process has."""
-        return bool((self._rows[:, 0] == serial).any())
+    def _note(self, this: Pass, serial: int) -> None:
+        self._rows[self._row, _POOL:_COUNTS] = this.pool, this.member, this.number, serial
 
-    def _row(self, process: int | None) -> int:
-        row = 0 if process is None else process + 1
-        if row > LOADER_PROCESSES:
-            raise ArgumentError(f"num_workers: at most {LOADER_PROCESSES} loader processes are supported")
-        return row
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        # lockf, not flock: a forked process has the same open file, which flock would take for one holder.
+        fcntl.lockf(self._fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
-    # Views are made where they are used: pickled, they would be copies.
+    def _map(self, fd: int) -> None:
+        os.ftruncate(fd, _SIZE)
+        self._fd, self._memory = fd, mmap.mmap(fd, _SIZE)
+        self._meter = None
+        self._row = self._pid = -1
+        self._rows: NDArray[np.int64] = np.frombuffer(self._memory, np.int64, offset=_ROOM).reshape(
+            PROCESSES, _COLUMNS
+        )
+        weakref.finalize(self, os.close, fd)
 
-    @property
-    def _text(self) -> NDArray[np.uint8]:
-        return self._memory[: _ROOM // 8].numpy().view(np.uint8)
+    def __getstate__(self) -> dict[str, Any]:
+        if get_spawning_popen() is not None:
+            return {"fd": DupFd(self._fd)}
+        with self._locked():
+            return {"contents": self._memory[:]}
 
-    @property
-    def _rows(self) -> NDArray[np.int64]:
-        """int64 [1 + processes, 1 + counts]: the serial last started, then bytes and requests by tier."""
-        rows: NDArray[np.int64] = self._memory[_ROOM // 8 :].numpy().reshape(1 + LOADER_PROCESSES, -1)
-        return rows
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "fd" in state:
+            self._map(state["fd"].detach())
+        else:
+            self._map(os.memfd_create("pyimportance"))
+            self._memory[:] = state["contents"]
+
+
+def _alive(pid: int) -> bool:
+    """Whether ``pid`` is that of a process, 0 being none."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

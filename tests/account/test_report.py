@@ -40,6 +40,19 @@ def test_a_rank_in_both_is_added_and_baselines_merge() -> None:
     assert list(merged.baselines) == ["lru", "full"]
 
 
+def test_the_same_baseline_on_every_rank_is_taken_once() -> None:
+    job = report(0, origin=(10, 1)).merge(report(1, origin=(30, 2)))
+    merged = report(0).beside(vanilla=job).merge(report(1).beside(vanilla=IOReport.from_json(job.to_json())))
+    assert merged.ranks == (0, 1)
+    assert merged.baselines["vanilla"].to_json() == job.to_json()
+
+
+def test_baselines_that_contradict_one_another() -> None:
+    one, two = report(0).beside(lru=report(3, disk=(1, 1))), report(1).beside(lru=report(3, disk=(2, 1)))
+    with pytest.raises(ArgumentError, match=r"baselines\['lru'\]: rank 3 is in two reports"):
+        one.merge(two)
+
+
 def test_several_meters_of_a_rank_add_up() -> None:
     one, two = Meter(), Meter()
     one.add("disk", 2**40)
@@ -65,6 +78,38 @@ def test_json_there_and_back() -> None:
     again = IOReport.from_json(text)
     assert again.to_json() == text
     assert again.ranks == (2,)
+
+
+def changed(*where: str | int, to: object) -> str:
+    """The JSON of a report with one value of it replaced."""
+    values = json.loads(report(0, origin=(5, 1)).beside(lru=report(0)).to_json())
+    *path, last = where
+    inner = values
+    for step in path:
+        inner = inner[step]
+    inner[last] = to
+    return json.dumps(values)
+
+
+@pytest.mark.parametrize("wrong", [1.7, 1.0, True, "1", None, -1, 2**63, 10**400, [], {}])
+@pytest.mark.parametrize(
+    "where", [("ranks", 0, "origin", "bytes"), ("baselines", "lru", "ranks", 0, "disk", "requests")]
+)
+def test_counts_that_are_none(where: tuple[str | int, ...], wrong: object) -> None:
+    with pytest.raises(PyimportanceError):
+        IOReport.from_json(changed(*where, to=wrong))
+
+
+@pytest.mark.parametrize(
+    ("where", "wrong"),
+    [(("ranks",), w) for w in (None, 3, {"a": 1}, "ab", [1])]
+    + [(("baselines",), w) for w in (None, [], 5, {"lru": None}, {"lru": "text"})]
+    + [(("ranks", 0, "rank"), w) for w in (1.5, "0", None, float("inf"))]
+    + [(("ranks", 0, "disk"), w) for w in (None, 3, [1, 2], {"bytes": 1})],
+)
+def test_values_of_another_kind(where: tuple[str | int, ...], wrong: object) -> None:
+    with pytest.raises(PyimportanceError, match="not a pyimportance-io-report-v1"):
+        IOReport.from_json(changed(*where, to=wrong))
 
 
 @pytest.mark.parametrize("text", ["nonsense", "{}", '{"format": "other", "ranks": []}', "[]"])

@@ -50,7 +50,7 @@ def through_processes(dataset, processes, batch_size, monkeypatch):
         return [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
     per_process = []
     for p in range(processes):
-        info = SimpleNamespace(id=p, num_workers=processes)
+        info = SimpleNamespace(id=p, num_workers=processes, seed=p)
         monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda info=info: info)
         samples = list(dataset)
         per_process.append([samples[i : i + batch_size] for i in range(0, len(samples), batch_size)])
@@ -290,8 +290,33 @@ def test_wrong_epochs(shard_set):
     dataset = ImportanceDataset(shard_set((40,))[0])
     with pytest.raises(ArgumentError, match="epoch: got -1"):
         dataset.set_epoch(-1)
-    with pytest.raises(TypeError):
-        dataset.set_epoch(1.5)
+    for wrong in (1.5, 1.0, "1", True, None):
+        with pytest.raises(ArgumentError, match=r"epoch: got .*; it must be an integer"):
+            dataset.set_epoch(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [(name, wrong) for name in ("batch_size", "seed", "window_bytes", "rank") for wrong in (1.0, "1", True)]
+    + [("world_size", 2.0), ("world_size", "2"), ("keep", "all"), ("keep", True), ("keep", None)]
+    + [("shuffle", 1), ("shuffle", "no"), ("elastic", 0), ("batched", 1), ("mix", None), ("mix", ["x"])]
+    + [("equalize", None), ("equalize", ["pad"])],
+)
+def test_options_of_another_type(shard_set, name, wrong):
+    with pytest.raises(ArgumentError, match=f"{name}: got"):
+        ImportanceDataset(shard_set((31, 33))[0], **{"rank": 0, "world_size": 2, name: wrong})
+
+
+def test_numbers_of_numpy_are_numbers(shard_set):
+    shards, _ = shard_set((31, 33))
+    plain = {"batch_size": 8, "seed": 3, "keep": 0.5, "window_bytes": 4096, "rank": 1, "world_size": 2}
+    ours = {name: (np.float64 if name == "keep" else np.int32)(value) for name, value in plain.items()}
+    one = ImportanceDataset(shards, **plain)
+    two = ImportanceDataset(shards, **ours, shuffle=np.True_)
+    for dataset, epoch in ((one, 4), (two, np.int64(4))):
+        dataset.set_epoch(epoch)
+    assert ids(one) == ids(two)
+    assert json.dumps(two.state_dict(batches=np.int8(2))) == json.dumps(one.state_dict(batches=2))
 
 
 def test_the_report_is_of_this_rank(shard_set):

@@ -1,12 +1,16 @@
 """Real DataLoaders: any number of loader processes, forked or spawned, persistent or not."""
 
 import os
+import pickle
+import time
 
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
 from pyimportance import ArgumentError, DataError, ImportanceDataset
 from pyimportance.io.meter import TIERS
+from pyimportance.load.shared import Assignment, Shared
 
 # Two cores are enough for these tests, whatever the DataLoader thinks of four processes on them.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -109,17 +113,110 @@ def test_a_generation_that_is_not_the_one_that_was_opened(shard_set, tmp_path):
         list(loader(dataset, 8, 1, multiprocessing_context="spawn"))
 
 
-def test_too_many_loader_processes(shard_set):
-    from pyimportance.load.shared import LOADER_PROCESSES
+@pytest.mark.parametrize("method", METHODS)
+def test_an_epoch_that_is_set_meanwhile_waits_for_the_next_iteration(shard_set, method):
+    dataset = ImportanceDataset(shard_set((31, 33))[0], batch_size=8)
+    expected = {}
+    for epoch in (0, 1):
+        dataset.set_epoch(epoch)
+        expected[epoch] = ids(loader(dataset, 8, 0))
+    dataset.set_epoch(0)
+    for persistent in (False, True):  # persistent processes in their first iteration
+        dataset.set_epoch(0)
+        begun = iter(loader(dataset, 8, 2, multiprocessing_context=method, persistent_workers=persistent))
+        dataset.set_epoch(1)
+        assert ids(begun) == expected[0]
 
-    dataset = ImportanceDataset(shard_set((2, 1, 2))[0])
-    with pytest.raises(ArgumentError, match=f"num_workers: at most {LOADER_PROCESSES}"):
-        dataset._shared.meter(LOADER_PROCESSES)
+
+class Late(ImportanceDataset):
+    """Its second loader process takes its time to begin another iteration."""
+
+    def __iter__(self):
+        info = torch.utils.data.get_worker_info()
+        if info is not None and info.id == 1 and self._passes == 1:
+            time.sleep(0.5)
+        return super().__iter__()
+
+
+def test_two_epochs_in_one_iteration_of_persistent_processes_are_refused(shard_set):
+    dataset = Late(shard_set((31, 33))[0], batch_size=8)
+    persistent = loader(dataset, 8, 2, persistent_workers=True)
+    assert sum(map(len, persistent)) == 64
+    begun = iter(persistent)
+    next(begun)  # the first process has begun, the second one has not
+    dataset.set_epoch(1)
+    with pytest.raises(ArgumentError, match=r"change it before iter\(loader\)"):
+        list(begun)
+
+
+def test_loaders_that_cannot_be_told_apart(shard_set):
+    """Their generators are alike, so their processes' seeds are: nothing is refused without reason."""
+    dataset = ImportanceDataset(shard_set((31, 33))[0], batch_size=8)
+    one, two = (
+        loader(dataset, 8, 2, persistent_workers=True, generator=torch.Generator().manual_seed(0))
+        for _ in range(2)
+    )
+    for epoch in range(6):
+        dataset.set_epoch(epoch)
+        assert ids((one, two)[epoch % 2]) == ids(loader(dataset, 8, 0))
+
+
+def test_two_loaders_at_a_time_lose_no_count(shard_set):
+    """Processes with the same numbers in different loaders count at the same time."""
+    dataset = ImportanceDataset(shard_set((31, 33))[0], batch_size=8, window_bytes=1)
+    list(dataset)
+    once = dataset.counts()[TIERS.index("disk")]
+    for _ in range(3):
+        list(zip(loader(dataset, 8, 2), loader(dataset, 8, 2), strict=True))
+    assert dataset.counts()[TIERS.index("disk")].tolist() == (7 * once).tolist()
+
+
+def hold(shared, rows, go):
+    """A process that counts a byte at a time."""
+    meter = shared.meter()
+    rows.put(shared._row)
+    go.wait()
+    for _ in range(2000):
+        meter.add("disk", 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_process_counts_in_a_row_of_its_own(method):
+    context = torch.multiprocessing.get_context(method)
+    shared, rows, go = Shared(), context.Queue(), context.Event()
+    for generation in (1, 2):
+        processes = [context.Process(target=hold, args=(shared, rows, go)) for _ in range(2)]
+        for process in processes:
+            process.start()
+        # Those of the second generation take over the rows of the first, and what was counted stays.
+        assert sorted(rows.get() for _ in processes) == [1, 2]
+        go.set()
+        shared.meter().add("disk", 5)
+        for process in processes:
+            process.join()
+            assert process.exitcode == 0
+        go.clear()
+        assert shared.counts()[TIERS.index("disk")].tolist() == [generation * 4005, generation * 4001]
+
+
+def test_one_meter_per_process():
+    shared = Shared()
+    assert shared.meter() is shared.meter()
+    twin = pickle.loads(pickle.dumps(shared))
+    shared.meter().add("disk", 7)
+    twin.meter().add("disk", 1)
+    assert (shared.counts()[TIERS.index("disk"), 0], twin.counts()[TIERS.index("disk"), 0]) == (7, 1)
+
+
+def test_too_many_processes():
+    shared = Shared()
+    shared._rows[:, 0] = os.getppid()
+    shared._meter = None
+    with pytest.raises(ArgumentError, match="num_workers: at most 255 loader processes"):
+        shared.meter()
 
 
 def test_more_workers_than_can_be_told():
-    from pyimportance.load.shared import Assignment, Shared
-
     shared = Shared()
     kept = Assignment(1, "/data/größe", 3, "ab" * 32, 7, (5, 6))
     shared.assign(kept)

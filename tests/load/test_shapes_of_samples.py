@@ -43,6 +43,17 @@ def test_odd_samples(odd, batched):
     assert [samples[row["__index__"]][0] for row in rows] == [row["__key__"] for row in rows]
 
 
+def test_keys_of_any_length_that_can_be_written(tmp_path, write_tar, divide):
+    """Ends of the name and prefix fields of USTAR, then pax records of one block, of several, of many."""
+    lengths = [95, 96, 99, 100, 255, 256, 900, 1000, 1100, 1536, 4096, 60_000]
+    samples = [("k" * n, {"cls": b"%d" % n, "jpg": bytes(n)}) for n in lengths]
+    write_tar(tmp_path / "long.tar", samples)
+    shards = write_shards(tmp_path / "long.tar", divide([len(lengths)], 2), tmp_path / "set")
+    assert shards.verify().ok
+    got = {s["__key__"]: {"cls": s["cls"], "jpg": s["jpg"]} for s in ImportanceDataset(shards)}
+    assert got == dict(samples)
+
+
 # webdataset leaves its files to the garbage collector.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_webdataset_reads_the_same_samples_from_our_shards(odd):

@@ -26,6 +26,7 @@ COUNTS = [
     (9, 0, 30, 2),
     (5,) * 6,
     (3,) * 8,
+    (150, 151),
 ]
 DISK, ORIGIN, INDEX = (TIERS.index(tier) for tier in ("disk", "origin", "index"))
 
@@ -44,19 +45,16 @@ def bytes_of(shards, which):
 
 
 def through_processes(dataset, processes, batch_size, monkeypatch):
-    """The batches a DataLoader would make of it, with loader processes played by this one."""
-    if not processes:
-        samples = list(dataset)
-        return [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
+    """(batches as a DataLoader makes them, samples of each process), loader processes played by this one."""
     per_process = []
-    for p in range(processes):
-        info = SimpleNamespace(id=p, num_workers=processes, seed=p)
+    for p in range(max(1, processes)):
+        info = SimpleNamespace(id=p, num_workers=processes, seed=p) if processes else None
         monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda info=info: info)
-        samples = list(dataset)
-        per_process.append([samples[i : i + batch_size] for i in range(0, len(samples), batch_size)])
+        per_process.append(list(dataset))
     monkeypatch.undo()
-    total = sum(map(len, per_process))
-    return [per_process[k % processes][k // processes] for k in range(total)]
+    queues = [[mine[i : i + batch_size] for i in range(0, len(mine), batch_size)] for mine in per_process]
+    total = sum(map(len, queues))
+    return [queues[k % len(queues)][k // len(queues)] for k in range(total)], per_process
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -69,16 +67,26 @@ def test_random_shapes(shard_set, seed, monkeypatch):
     options = {
         "batch_size": B,
         "world_size": world,
-        "elastic": True,
+        "elastic": bool(r.integers(0, 2)),
+        "equalize": str(r.choice(["pad", "pad", "drop", "error"])),
+        "keep": float(r.choice([1.0, 1.0, 0.5, 0.07])),
         "mix": str(r.choice(["stratified", "sequential"])),
         "window_bytes": int(r.choice([2000, 20_000, 2**25])),
         "seed": seed,
     }
+    problem = None
+    try:
+        datasets = [ImportanceDataset(shards, rank=rank, **options) for rank in range(world)]
+    except ArgumentError as error:
+        problem = str(error)
+    if problem is not None:
+        assert refused(problem, shards.workers, world, options)
+        return
     seen, shapes = [], set()
-    for rank in range(world):
-        dataset = ImportanceDataset(shards, rank=rank, **options)
+    for dataset in datasets:
         dataset.set_epoch(seed)
-        batches = through_processes(dataset, processes, B, monkeypatch)
+        before = dataset.counts()
+        batches, by_process = through_processes(dataset, processes, B, monkeypatch)
         shapes.add(tuple(map(len, batches)))
         assert sum(map(len, batches)) == len(dataset)
         assert all(len(batch) == B for batch in batches[:-1])
@@ -87,11 +95,29 @@ def test_random_shapes(shard_set, seed, monkeypatch):
             assert {name: sample[name] for name in want} == want
             if not sample["__pad__"]:
                 seen.append(sample["__index__"])
-        read = dataset.counts()[[DISK, ORIGIN], 0].sum()
-        if processes <= 1 and options["window_bytes"] > 2**20:
-            assert read == bytes_of(shards, {s["__index__"] for batch in batches for s in batch})
-    assert len(shapes) == 1
-    assert sorted(seen) == list(range(sum(counts)))
+        read = (dataset.counts() - before)[[DISK, ORIGIN], 0].sum()
+        if options["window_bytes"] > 2**20:
+            # One window: a process reads each of its samples once, however often it yields it.
+            assert read == sum(bytes_of(shards, set(ids(mine))) for mine in by_process)
+    (shape,) = shapes
+    kept = sorted(
+        i
+        for w in range(shards.workers)
+        for i in best(shards.index(w), options["keep"], shards.manifest.descending)
+    )
+    if options["equalize"] == "drop":
+        assert len(seen) == len(set(seen)) == world * sum(shape)
+        assert set(seen) <= set(kept)
+    else:
+        assert sorted(seen) == kept
+        assert options["equalize"] == "pad" or len(kept) == world * sum(shape)
+
+
+def refused(text, workers, world, options):
+    """Whether a shape was refused for a reason that holds."""
+    if "neither divides the other" in text:
+        return not options["elastic"] and workers % world and world % workers
+    return options["equalize"] in ("error", "drop") and f"equalize='{options['equalize']}'" in text
 
 
 def test_a_sample(shard_set):
@@ -118,7 +144,7 @@ def test_order_of_a_worker_is_the_same_for_any_world_size_and_process(shard_set,
                 assert [i for i in got if i in set(alone[w])] == alone[w]
     for processes in (1, 2, 3, 4):
         dataset = ImportanceDataset(shards, rank=0, world_size=4, **options)
-        batches = through_processes(dataset, processes, 4, monkeypatch)
+        batches, _ = through_processes(dataset, processes, 4, monkeypatch)
         assert [i for batch in batches for i in ids(batch)] == alone[0]
 
 

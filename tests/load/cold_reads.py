@@ -18,6 +18,7 @@ from pyimportance import ImportanceDataset, index, write_shards
 from pyimportance.io.meter import TIERS, Meter
 
 SAMPLE = 110_000  # the mean of ImageNet; writing copies payloads alone, and a kernel reads whole pages
+SMALL = 2_000  # CIFAR-10 or so: half a page. Loading reads long ranges, and so agrees with the kernel still
 
 
 def kernel_bytes():
@@ -34,14 +35,14 @@ def make_cold(folder):
             os.close(fd)
 
 
-def make_source(folder, mebibytes):
-    """Tars of 16 MiB or so, of samples of 110 kB give or take half."""
+def make_source(folder, mebibytes, mean=SAMPLE):
+    """Tars of 16 MiB or so, of samples of ``mean`` bytes give or take half."""
     r = np.random.default_rng(0)
     folder.mkdir()
-    samples, per_tar = max(2, mebibytes * 2**20 // SAMPLE), 150
+    samples, per_tar = max(2, mebibytes * 2**20 // mean), 2**24 // mean
     for t in range(-(-samples // per_tar)):
         numbers = range(t * per_tar, min(samples, (t + 1) * per_tar))
-        payloads = [r.bytes(int(r.integers(SAMPLE // 2, SAMPLE * 3 // 2))) for _ in numbers]
+        payloads = [r.bytes(int(r.integers(mean // 2, mean * 3 // 2))) for _ in numbers]
         write_tar(
             folder / f"{t:03d}.tar",
             [(f"{i:07d}", {"bin": p, "cls": b"1"}) for i, p in zip(numbers, payloads, strict=True)],
@@ -75,6 +76,13 @@ def run(folder, mebibytes):
     dataset = ImportanceDataset(shards.root, batch_size=64, window_bytes=2**24)
     assert sum(1 for _ in dataset) == samples
     result["load"] = [int(dataset.counts()[:, 0].sum()), kernel_bytes() - before]
+    small = make_source(folder / "small", max(1, mebibytes // 8), SMALL)
+    shards = write_shards(folder / "small", divide([small], 4), folder / "small set", shard_bytes=2**23)
+    make_cold(folder)
+    before = kernel_bytes()
+    few = ImportanceDataset(shards.root, batch_size=64, window_bytes=2**22)
+    assert sum(1 for _ in few) == small
+    result["load small samples"] = [int(few.counts()[:, 0].sum()), kernel_bytes() - before]
     result["tiers"] = dict(zip(TIERS, dataset.counts()[:, 0].tolist(), strict=True))
     return result
 

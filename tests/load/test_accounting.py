@@ -37,9 +37,15 @@ def counted(tmp_path_factory):
 
 
 @pytest.mark.parametrize("phase", ["write_shards", "load"])
-def test_counted_bytes_are_the_bytes_read_from_disk(counted, phase):
+def test_bytes_counted_for_large_samples_are_the_bytes_read_from_disk(counted, phase):
     meters, kernel = counted[phase]
     assert kernel >= 256 * 2**20
+    assert meters == pytest.approx(kernel, rel=0.02)
+
+
+def test_samples_smaller_than_a_page_are_loaded_in_long_reads(counted):
+    meters, kernel = counted["load small samples"]
+    assert kernel >= 2**25
     assert meters == pytest.approx(kernel, rel=0.02)
 
 

@@ -35,7 +35,9 @@ struct Observation {
 inline void welford(double x, double weight, double* mean, double* m2) {
   const double off = x - *mean;
   *mean += off / weight;
-  *m2 += off * (x - *mean);
+  // Where the past weighs nothing against x, rounding can take the mean past it.
+  const double step = off * (x - *mean);
+  *m2 += step > 0 ? step : 0;
 }
 
 inline void fold(const Columns& c, std::int64_t i, const Observation& seen, std::int32_t epoch) {

@@ -8,7 +8,11 @@
 #include <vector>
 
 // Only what follows may use these instructions: the standard headers above must not.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
 #pragma GCC target("avx2,fma")
+#endif
 #pragma GCC diagnostic ignored "-Wpsabi"  // no vector is passed to a function that is not inlined
 
 #define PYI_ISA avx2
@@ -16,4 +20,8 @@
 #define PYI_MAX(a, b) _mm256_max_pd(a, b)
 #define PYI_SQRT(x) _mm256_sqrt_pd(x)
 #include "observe/rows_kernel.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #endif

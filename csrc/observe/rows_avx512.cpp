@@ -8,7 +8,12 @@
 #include <vector>
 
 // Only what follows may use these instructions: the standard headers above must not.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma"))), \
+                             apply_to = function)
+#else
 #pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,prefer-vector-width=512")
+#endif
 #pragma GCC diagnostic ignored "-Wpsabi"  // no vector is passed to a function that is not inlined
 
 #define PYI_ISA avx512
@@ -18,4 +23,8 @@
 #define PYI_SQRT(x) _mm512_maskz_sqrt_pd(0xff, x)
 #define PYI_WIDEN(x) _mm512_maskz_cvtps_pd(0xff, x)
 #include "observe/rows_kernel.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #endif

@@ -3,6 +3,7 @@
 values.py       Scores: one score per sample, which end of it is important (frozen)
 parquet.py      a Scores on disk
 dynamics.py     Dynamics: what training showed about every sample (frozen); from_history: arrays -> Dynamics
+ranges.py       what the columns of a Dynamics can hold
 archive.py      a Dynamics on disk
 measures.py     the registry: measures(), and score: Dynamics -> Scores, one short expression per measure
 tracker.py      Tracker: observes batches, folds epochs into running state, yields Dynamics

@@ -1,13 +1,16 @@
-"""A Dynamics as .npz, and back. What is read is untrusted: every member is checked, and nothing is unpickled.
+"""A Dynamics as .npz, and back. What is read is untrusted: nothing in it is unpickled, inflated or evaluated.
 
-Members: ``header``, the bytes of a JSON object {"format": "pyimportance.dynamics", "version": 1, "epochs":
-E}, and one array per recorded field, named as in Dynamics.
+Members: ``header.npy``, the bytes of a JSON object {"format": "pyimportance.dynamics", "version": 1,
+"epochs": E}, and one array [N] per recorded field, named as in Dynamics. They are stored, not compressed, so
+that no member is larger than the file.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
+import struct
 import zipfile
 from dataclasses import fields
 from os import PathLike
@@ -24,77 +27,99 @@ from pyimportance.score.dynamics import Dynamics
 _FORMAT, _VERSION = "pyimportance.dynamics", 1
 _ARRAYS = tuple(f.name for f in fields(Dynamics) if f.name not in ("epochs", "history"))
 
+# The header of a .npy file (NEP 1), version 1.0, of numbers [N].
+_NPY = re.compile(
+    rb"\x93NUMPY\x01\x00(..)"
+    rb"\{'descr': '([<>|][biuf]\d)', 'fortran_order': False, 'shape': \((\d{1,15}),\), \} *\n",
+    re.DOTALL,
+)
+# What zipfile raises for files made to break it.
+_BROKEN = (
+    zipfile.BadZipFile,
+    ValueError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+    OverflowError,
+)
+
 
 def save_dynamics(dynamics: Dynamics, path: str | PathLike[str]) -> None:
     """The file appears whole or not at all (OutputError)."""
     header = json.dumps({"format": _FORMAT, "version": _VERSION, "epochs": dynamics.epochs})
-    arrays = {name: getattr(dynamics, name) for name in _ARRAYS}
-    with writing(path) as file:
-        np.savez(
-            file,
-            allow_pickle=False,
-            header=np.frombuffer(header.encode(), dtype=np.uint8),
-            **{name: array for name, array in arrays.items() if array is not None},
-        )
+    arrays: dict[str, Any] = {"header": np.frombuffer(header.encode(), dtype=np.uint8)}
+    arrays |= {name: getattr(dynamics, name) for name in _ARRAYS}
+    # Not np.savez: some of its versions take allow_pickle for the name of one more array.
+    with writing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            if array is not None:
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
 
 
 def load_dynamics(path: str | PathLike[str]) -> Dynamics:
     """Raises DataError, naming the file and the member."""
-    data = io.BytesIO(read_whole(path, None, "index"))
+    data = read_whole(path, None, "index")
     try:
-        file = np.load(data, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise DataError("not dynamics: a single array", path=path)
-        epochs = _header(file, path)
-        names = (name for name in file.files if name != "header")
-        arrays: dict[str, Any] = {name: _member(file, name, path) for name in names}
-    except DataError:
-        raise
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except _BROKEN as error:
         raise DataError(f"not an .npz file: {error}", path=path) from error
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if name not in (*_ARRAYS, "header"):
+            raise DataError(f"unknown; there may be {', '.join(_ARRAYS)}", path=path, member=name)
+        if name in arrays:
+            raise DataError("is there twice", path=path, member=name)
+        arrays[name] = _member(archive, info, len(data), name, path)
+    epochs = _epochs(arrays.pop("header", None), path)
     if "count" not in arrays:
         raise DataError("there is no member 'count'", path=path)
     try:
-        dynamics = Dynamics(epochs, **arrays)
+        return Dynamics(epochs, **arrays)  # type: ignore[arg-type]
     except ArgumentError as error:
         raise DataError(str(error), path=path) from None
-    _check_counts(dynamics, path)
-    return dynamics
 
 
-def _header(file: Any, path: str | PathLike[str]) -> int:
+def _member(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int, name: str, path: str | PathLike[str]
+) -> npt.NDArray[Any]:
+    plain = info.compress_type == zipfile.ZIP_STORED and info.flag_bits == 0
+    if not plain or not info.compress_size == info.file_size <= most:
+        raise DataError("must be stored: neither compressed nor encrypted", path=path, member=name)
     try:
-        header = json.loads(file["header"].tobytes())
-    except (KeyError, ValueError) as error:
-        raise DataError(f"not dynamics: no header ({error})", path=path, member="header") from None
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise DataError("not dynamics: the header says otherwise", path=path, member="header")
-    if header.get("version") != _VERSION:
-        problem = f"dynamics format version {header.get('version')!r}; this release reads {_VERSION}"
-        raise DataError(problem, path=path, member="header")
-    epochs = header.get("epochs")
-    if type(epochs) is not int or epochs < 0:
-        raise DataError(f"epochs is {epochs!r}; must be an integer from 0", path=path, member="header")
-    return epochs
-
-
-def _member(file: Any, name: str, path: str | PathLike[str]) -> npt.NDArray[Any]:
-    if name not in _ARRAYS:
-        raise DataError(f"unknown; there may be {', '.join(_ARRAYS)}", path=path, member=name)
-    try:
-        array: npt.NDArray[Any] = file[name]
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        data = archive.read(info)
+    except _BROKEN as error:
         raise DataError(f"cannot be read: {error}", path=path, member=name) from error
-    return array
+    header = _NPY.match(data)
+    if header is None or header.end() != 10 + int.from_bytes(header[1], "little"):
+        raise DataError("not an array of numbers [N] in .npy format 1.0", path=path, member=name)
+    try:
+        dtype = np.dtype(header[2].decode())
+    except TypeError:
+        raise DataError(f"no dtype: {header[2].decode()}", path=path, member=name) from None
+    size, there = int(header[3]), len(data) - header.end()
+    if size * dtype.itemsize != there:
+        raise DataError(f"{there} bytes for {size} numbers of {dtype.itemsize} bytes", path=path, member=name)
+    return np.frombuffer(data, dtype, offset=header.end())
 
 
-def _check_counts(dynamics: Dynamics, path: str | PathLike[str]) -> None:
-    """Counts are what the measures divide by and compare with."""
-    limits: dict[str, npt.NDArray[np.int32] | int] = {"count": dynamics.epochs}
-    limits |= {"correct": dynamics.count, "forgotten": dynamics.count}
-    for name, limit in limits.items():
-        values = getattr(dynamics, name)
-        if values is not None and (wrong := (values < 0) | (values > limit)).any():
-            at = int(wrong.argmax())
-            most = limit if isinstance(limit, int) else limit[at]
-            raise DataError(f"{values[at]} for sample {at}; allowed are 0 to {most}", path=path, member=name)
+def _epochs(array: npt.NDArray[Any] | None, path: str | PathLike[str]) -> int:
+    def wrong(problem: str) -> DataError:
+        return DataError(problem, path=path, member="header")
+
+    if array is None:
+        raise wrong("not dynamics: no header")
+    try:
+        header = json.loads(array.tobytes())
+    except (ValueError, RecursionError) as error:
+        raise wrong(f"not dynamics: no header ({error})") from None
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise wrong("not dynamics: the header says otherwise")
+    version, epochs = header.get("version"), header.get("epochs")
+    if type(version) is not int or version != _VERSION:
+        raise wrong(f"dynamics format version {version!r}; this release reads {_VERSION}")
+    if type(epochs) is not int:
+        raise wrong(f"epochs is {epochs!r}; must be an integer")
+    return epochs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from pyimportance import _C
 from pyimportance.errors import ArgumentError
-from pyimportance.score import state
+from pyimportance.score import inputs, ranges, state
 from pyimportance.score.engine import default_threads
 from pyimportance.score.history import NAMES, ArrayHistory, History
 
@@ -39,7 +40,7 @@ class Dynamics:
     first_learned        int32: the first epoch in which it had, counted from 0; valid where correct > 0
     history              every epoch's numbers, where they were kept
 
-    Raises ArgumentError where an array is not as described.
+    Raises ArgumentError where an array is not as described, or holds what no training leaves behind.
     """
 
     epochs: int
@@ -60,11 +61,13 @@ class Dynamics:
     history: History | None = None
 
     def __post_init__(self) -> None:
-        shape = np.shape(self.count)
+        shape = inputs.as_array("count", self.count).shape
+        columns: dict[str, npt.NDArray[Any]] = {}
         for field in fields(self):
             if field.name in ("epochs", "history") or getattr(self, field.name) is None:
                 continue
-            array, wanted = np.asarray(getattr(self, field.name)), state.DTYPES[field.name]
+            array = inputs.as_array(field.name, getattr(self, field.name))
+            wanted = state.DTYPES[field.name]
             if array.dtype != wanted or array.ndim != 1 or array.shape != shape:
                 raise ArgumentError(
                     f"{field.name}: {array.dtype} of shape {list(array.shape)}; "
@@ -73,12 +76,18 @@ class Dynamics:
             view = array.view()
             view.flags.writeable = False
             object.__setattr__(self, field.name, view)
+            columns[field.name] = view
         if (self.weight is None) != (self.weight_sq is None):
             raise ArgumentError("weight and weight_sq: one is missing")
         for names in state.QUANTITIES.values():
             there = [getattr(self, name) is not None for name in names if name != "ends"]
             if any(there) != all(there):
                 raise ArgumentError(f"{', '.join(n for n in names if n != 'ends')}: some are missing")
+        ranges.check(self.epochs, columns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies are made anew, so that they are as read-only and as checked as this is."""
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
     @property
     def num_samples(self) -> int:
@@ -105,15 +114,16 @@ class Dynamics:
         """float64 [N]: the mean over the observations of "loss", "p_true", "p_false" (1 - p_true, without the
         cancellation), "margin", "el2n", "entropy"; NaN where there are none.
         """
-        if quantity in ("loss", "p_true"):
-            mean = self._column("loss_mean" if quantity == "loss" else "p_mean")
-            return np.where(self.count > 0, mean, np.nan)
-        total = self._column("q_sum" if quantity == "p_false" else f"{quantity}_sum")
-        return total / self._weights()[0]
+        name = _one_of("quantity", quantity, _MEANS)
+        column = self._column(name)
+        if name.endswith("_mean"):
+            return np.where(self.count > 0, column, np.nan)
+        return column / self._weights()[0]
 
     def variance(self, quantity: str, ddof: int) -> npt.NDArray[np.float64]:
         """float64 [N]: the variance of "loss" or "p_true", divisor E - ddof (0 or 1); NaN where E <= ddof."""
-        m2 = self._column("loss_m2" if quantity == "loss" else "p_m2")
+        m2 = self._column(_one_of("quantity", quantity, _VARIANCES))
+        _one_of("ddof", ddof, {0: "", 1: ""})
         weight, weight_sq = self._weights()
         divisor = weight - weight_sq / weight if ddof else weight
         return m2 / np.where(self.count > ddof, divisor, np.nan)
@@ -149,7 +159,7 @@ class Dynamics:
         be.
         """
         given = (loss, p_true, correct, margin, el2n, entropy)
-        arrays = {n: np.asarray(a) for n, a in zip(NAMES, given, strict=True) if a is not None}
+        arrays = {n: inputs.as_array(n, a) for n, a in zip(NAMES, given, strict=True) if a is not None}
         seen = _observed(arrays)
         epochs, num_samples = seen.shape
         columns = state.zeros(num_samples, tuple(q for q in state.QUANTITIES if q in arrays))
@@ -188,6 +198,24 @@ class Dynamics:
         )
 
 
+# Which column a mean, and which a variance, is made of.
+_MEANS = {
+    "loss": "loss_mean",
+    "p_true": "p_mean",
+    "p_false": "q_sum",
+    "margin": "margin_sum",
+    "el2n": "el2n_sum",
+    "entropy": "entropy_sum",
+}
+_VARIANCES = {"loss": "loss_m2", "p_true": "p_m2"}
+
+
+def _one_of(name: str, value: Any, table: Mapping[Any, str]) -> str:
+    if not isinstance(value, (str, int)) or isinstance(value, bool) or value not in table:
+        raise ArgumentError(f"{name}={value!r}: must be one of {', '.join(map(repr, table))}")
+    return table[value]
+
+
 def _observed(arrays: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
     """bool [E, N]; raises ArgumentError where the arrays disagree about it, or hold what they must not."""
     if not arrays:
@@ -213,9 +241,7 @@ def _observed(arrays: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
             first, seen = name, here
     seen = np.ones(shape, dtype=np.bool_) if seen is None else seen
     for name, array in arrays.items():
-        low, high = {"p_true": (0, 1), "correct": (0, 1), "el2n": (0, 1.5), "entropy": (0, np.inf)}.get(
-            name, (-np.inf, np.inf)
-        )
+        low, high = _RANGES.get(name, (-np.inf, np.inf))
         wrong = seen & ~((array >= low) & (array <= high))
         if name == "correct":
             wrong |= seen & (array != 0) & (array != 1)
@@ -229,6 +255,7 @@ def _observed(arrays: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
     return seen
 
 
+_RANGES = {"p_true": (0, 1), "correct": (0, 1), "el2n": (0, ranges.EL2N_MAX), "entropy": (0, np.inf)}
 _ALLOWED = {
     "loss": "finite numbers",
     "p_true": "0 to 1",

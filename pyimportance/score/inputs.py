@@ -14,9 +14,23 @@ import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
 
+_INT64_MAX = 2**63 - 1
 
-def to_numpy(value: Any) -> npt.NDArray[Any]:
-    """``value`` as NumPy sees it; a tensor without its gradient, copied to the host if it is elsewhere."""
+
+def as_array(name: str, value: Any) -> npt.NDArray[Any]:
+    """``value`` as NumPy sees it; a tensor without its gradient, copied to the host if it is elsewhere.
+
+    ArgumentError where NumPy has no such array: a ragged list, a sparse or meta tensor, an exotic dtype.
+    """
+    try:
+        return _converted(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(
+            f"{name}: no array can be made of this {type(value).__name__} ({error})"
+        ) from None
+
+
+def _converted(value: Any) -> npt.NDArray[Any]:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         tensor = value.detach().cpu()
@@ -27,17 +41,23 @@ def to_numpy(value: Any) -> npt.NDArray[Any]:
     return np.asarray(value)
 
 
-def integers(name: str, value: Any) -> npt.NDArray[np.int64]:
-    """int64 [B]; an empty list has no dtype to speak of and passes."""
-    array = to_numpy(value)
+def integers(name: str, value: Any, mask: Any = None) -> npt.NDArray[np.int64]:
+    """int64 [B]; an empty list has no dtype to speak of and passes. What is masked may be anything."""
+    array = as_array(name, value)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
         raise ArgumentError(f"{name}: {_described(array)}; must be integers [B]")
+    if array.dtype == np.uint64 and (beyond := array > np.uint64(_INT64_MAX)).any():
+        if mask is not None:
+            beyond &= booleans("mask", mask, array.size)
+        if beyond.any():
+            at = int(beyond.argmax())
+            raise ArgumentError(f"{name}: {array[at]} at position {at}; must be at most {_INT64_MAX}")
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
 def booleans(name: str, value: Any, rows: int) -> npt.NDArray[np.bool_]:
     """bool [rows]."""
-    array = to_numpy(value)
+    array = as_array(name, value)
     if array.shape != (rows,) or (array.dtype != np.bool_ and array.size):
         raise ArgumentError(f"{name}: {_described(array)}; must be booleans [{rows}], one for each id")
     return np.ascontiguousarray(array, dtype=np.bool_)
@@ -45,7 +65,7 @@ def booleans(name: str, value: Any, rows: int) -> npt.NDArray[np.bool_]:
 
 def floats(name: str, value: Any, shape: tuple[int | str, ...]) -> npt.NDArray[Any]:
     """Floating-point numbers of a shape in which a string stands for any length."""
-    array = to_numpy(value)
+    array = as_array(name, value)
     fits = array.ndim == len(shape) and all(
         isinstance(wanted, str) or got == wanted for got, wanted in zip(array.shape, shape, strict=True)
     )
@@ -57,7 +77,10 @@ def floats(name: str, value: Any, shape: tuple[int | str, ...]) -> npt.NDArray[A
 
 def logits_array(value: Any, rows: int) -> npt.NDArray[np.float32]:
     """float32 [rows, C] with the classes of a row adjacent; the rows may lie apart."""
-    array = floats("logits", value, (rows, "C"))
+    array = as_array("logits", value)
+    if rows == 0 and array.size == 0:  # of an empty batch an empty list says enough
+        return np.zeros((0, 1), dtype=np.float32)
+    array = floats("logits", array, (rows, "C"))
     if array.shape[1] == 0:
         raise ArgumentError(f"logits: {_described(array)}; there must be at least one class")
     if array.dtype != np.float32:

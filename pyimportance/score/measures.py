@@ -77,7 +77,11 @@ def score(
 
     Raises ArgumentError for an unknown measure or option, and where the measure needs what was not recorded.
     """
-    chosen = _REGISTRY.get(measure)
+    if not isinstance(dynamics, Dynamics):
+        raise ArgumentError(
+            f"dynamics: {type(dynamics).__name__}; must be Dynamics (Tracker.dynamics, Dynamics.from_history)"
+        )
+    chosen = _REGISTRY.get(str(measure))
     if chosen is None:
         raise ArgumentError(f"measure={measure!r}: must be one of {', '.join(_REGISTRY)}")
     if unknown := [name for name in options if name not in chosen.options]:

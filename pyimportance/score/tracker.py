@@ -52,6 +52,8 @@ class Tracker:
     An epoch's observations wait in a buffer, in which the first one of a sample stands, until `end_epoch`
     folds them into running statistics. A tracker is given logits or losses, not both.
 
+    One thread at a time: calls from several threads need a lock of the caller's.
+
     Memory: 32 bytes a sample for the epoch in progress, 81 (losses only: 20) for the statistics.
     """
 
@@ -78,8 +80,10 @@ class Tracker:
         self._store: RowStore | None = None
         if history == "memory":
             self._store = MemoryStore()
-        elif history is not None:
+        elif isinstance(history, (str, PathLike)):
             self._store = DirectoryStore(history, self._num_samples)
+        elif history is not None:
+            raise ArgumentError(f'history={history!r}: must be None, "memory" or the path of a directory')
 
     @property
     def num_samples(self) -> int:
@@ -120,9 +124,9 @@ class Tracker:
         ArgumentError naming the entry or the sample; then nothing of the batch has been recorded.
         """
         skip = self._begin("logits", nonfinite)
-        sample = inputs.integers("ids", ids)
+        sample = inputs.integers("ids", ids, mask)
         rows = inputs.logits_array(logits, sample.size)
-        target = inputs.integers("targets", targets)
+        target = inputs.integers("targets", targets, mask)
         live = None if mask is None else inputs.booleans("mask", mask, sample.size)
         skipped = self._native.observe_logits(
             sample, rows, target, live, skip, self._scratch_for(sample), self._rows, default_threads()
@@ -132,7 +136,7 @@ class Tracker:
     def observe_loss(self, ids: Any, loss: Any, mask: Any = None, *, nonfinite: NonFinite = "raise") -> None:
         """Record losses [B] alone (regression, language models); the rest as in `observe`."""
         skip = self._begin("loss", nonfinite)
-        sample = inputs.integers("ids", ids)
+        sample = inputs.integers("ids", ids, mask)
         losses = inputs.floats("loss", loss, (sample.size,))
         live = None if mask is None else inputs.booleans("mask", mask, sample.size)
         wide = np.ascontiguousarray(losses, dtype=np.float64)
@@ -164,9 +168,10 @@ class Tracker:
         """Commit the epoch: fold its observations into the statistics.
 
         Where torch.distributed is initialised this is collective over ``group`` (default: all ranks): the
-        ranks exchange the epoch's rows, 40 bytes a sample, so that all hold the same state, bit for bit what
-        one process that saw everything would hold. Samples may change rank from epoch to epoch; of one seen
-        by several ranks in an epoch, the lowest rank's observation stands.
+        ranks exchange the epoch's rows, 40 bytes a sample, so that all hold the same state, bit for bit. It
+        is also that of one process that saw everything, bit for bit where all processors have the same
+        instruction set, else but for rounding. Samples may change rank from epoch to epoch; of one seen by
+        several ranks in an epoch, the lowest rank's observation stands.
 
         Raises ArgumentError, on every rank, where ranks differ in num_samples, epoch or kind of observation,
         and OutputError where the history cannot be written.
@@ -186,7 +191,7 @@ class Tracker:
         self._skipped += self._skipping
         self._skipping, self._open = 0, False
 
-    def dynamics(self, *, reset: bool = False, decay: float | None = None) -> Dynamics:
+    def dynamics(self, reset: bool = False, decay: float | None = None) -> Dynamics:
         """The statistics of the committed epochs (a copy; the epoch in progress is not in it).
 
         reset  begin a new interval after it: later dynamics cover the epochs from here on only
@@ -202,6 +207,8 @@ class Tracker:
         if self._store is not None:
             history = RowHistory(self._store, [e for e in self._store.epochs() if self._start <= e < end])
         columns = {name: column.copy() for name, column in self._columns.items() if name != "ends"}
+        if "correct" in columns:  # the fold numbers epochs from the run's first; an interval, from its own
+            columns["first_learned"] -= np.where(columns["correct"] > 0, self._start, 0).astype(np.int32)
         snapshot = Dynamics(epochs=end - self._start, history=history, **columns)
         if reset:
             quantities = state.KINDS[self._kind] if self._kind else ()
@@ -242,9 +249,11 @@ class Tracker:
                 self._columns = state.zeros(self._num_samples, state.KINDS[other._kind])
             self._columns = state.merged(self._columns, other._columns)
         self._kind = self._kind or other._kind
-        self._start = min(self._start, other._start)
-        self._first_epoch = min(self._first_epoch, other._first_epoch)
-        self._epochs = max(end, other_end) - self._first_epoch
+        if other._epochs:
+            first = min(self._first_epoch, other._first_epoch) if self._epochs else other._first_epoch
+            self._start = min(self._start, other._start) if self._epochs else other._start
+            self._epochs = (max(end, other_end) if self._epochs else other_end) - first
+            self._first_epoch = first
         self._skipped += other._skipped
 
     def _merge_history(self, other: Tracker) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
+from pyimportance.score import inputs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,10 +51,17 @@ class Scores:
             raise ArgumentError(
                 f"measure={self.measure!r}, descending={self.descending!r}: must be a string and a bool"
             )
+        if not isinstance(self.metadata, Mapping):
+            raise ArgumentError(f"metadata={self.metadata!r}: must be a mapping of strings to strings")
         for key, value in self.metadata.items():
             if type(key) is not str or type(value) is not str:
                 raise ArgumentError(f"metadata: {key!r} is {value!r}; keys and values must be strings")
         set_field(self, "metadata", MappingProxyType(dict(self.metadata)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies are made anew, as read-only as this is (and a mappingproxy cannot be copied)."""
+        fields = (self.values, self.ids, self.measure, self.descending, self.keys, dict(self.metadata))
+        return type(self), fields
 
     def _check_ids(self, ids: npt.NDArray[np.int64]) -> None:
         if ids.shape != self.values.shape:
@@ -112,7 +120,7 @@ class Scores:
 
 def _frozen(name: str, value: npt.ArrayLike, dtype: type[np.generic], kinds: str) -> npt.NDArray[np.generic]:
     """A read-only C-contiguous view (a copy where the dtype differs)."""
-    array = np.asarray(value)
+    array = inputs.as_array(name, value)
     if array.dtype.kind not in kinds or array.ndim != 1:
         allowed = "integers" if dtype is np.int64 else "real numbers"
         raise ArgumentError(f"{name}: {array.dtype} of shape {list(array.shape)}; must be {allowed} [N]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pyimportance
-from pyimportance import ArgumentError, Dynamics, Tracker, measures, score
+from pyimportance import _C, ArgumentError, Dynamics, Tracker, measures, score
 from pyimportance.score.reference import measure, row_statistics
 
 Logits = Callable[[str, int, int, np.random.Generator], npt.NDArray[np.float32]]
@@ -74,12 +75,25 @@ def agree(name: str, got: npt.NDArray[np.float32], history: dict[str, npt.NDArra
     classes=st.sampled_from([1, 2, 3, 10, 100, 320, 321]),
     seed=st.integers(0, 2**32 - 1),
     missing=st.sampled_from([0.0, 0.3, 0.9]),
+    isa=st.sampled_from(_C.instruction_sets()),
 )
 def test_every_measure_agrees_with_the_oracle(  # noqa: PLR0917 (hypothesis passes them by name)
-    make_logits: Logits, kinds: list[str], repeat: bool, samples: int, classes: int, seed: int, missing: float
+    make_logits: Logits,
+    kinds: list[str],
+    repeat: bool,
+    samples: int,
+    classes: int,
+    seed: int,
+    missing: float,
+    isa: str,
 ) -> None:
     kinds = kinds[:1] * len(kinds) if repeat else kinds
-    dynamics, history = recorded(make_logits, kinds, samples, classes, seed, missing)
+    before = _C.instruction_set()
+    _C.use_instruction_set(isa)
+    try:
+        dynamics, history = recorded(make_logits, kinds, samples, classes, seed, missing)
+    finally:
+        _C.use_instruction_set(before)
     for name in measures():
         agree(name, score(dynamics, name).values, history)
 
@@ -186,6 +200,12 @@ def test_nothing_observed() -> None:
     tracker = Tracker(4)
     with pytest.raises(ArgumentError, match="nothing was recorded"):
         score(tracker.dynamics())
+
+
+@pytest.mark.parametrize("wrong", [None, [1.0], "dynamics.npz"])
+def test_a_score_of_something_else(wrong: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"dynamics: (NoneType|list|str); must be Dynamics"):
+        score(wrong)
 
 
 def test_the_folder_is_the_verb() -> None:

@@ -109,6 +109,45 @@ def test_ids_beyond_32_bits_are_out_of_range_and_nothing_else() -> None:
         Tracker(4).observe(*batch([0, 2**32 + 1]))
 
 
+def test_an_empty_batch_is_legal() -> None:
+    tracker = Tracker(4)
+    tracker.observe([], [], [])
+    tracker.observe([], [], [], mask=[])
+    tracker.observe(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0), [])
+    other = Tracker(4)
+    other.observe_loss([], [])
+    for each in (tracker, other):
+        each.end_epoch()
+        assert each.dynamics().count.sum() == 0
+
+
+def test_unsigned_numbers_are_named_as_they_are() -> None:
+    ids = np.array([0, 2**63 + 5], np.uint64)
+    with pytest.raises(ArgumentError, match="ids: 9223372036854775813 at position 1; must be at most 922337"):
+        Tracker(4).observe(ids, ONE, [0, 0])
+    with pytest.raises(ArgumentError, match="targets: 9223372036854775813 at position 1; must be at most"):
+        Tracker(4).observe([0, 1], ONE, ids)
+    tracker = Tracker(4)
+    tracker.observe(ids, ONE, ids, mask=[True, False])  # what is masked may be anything
+    tracker.end_epoch()
+    assert tracker.dynamics().count.tolist() == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        [[1.0], [1.0, 2.0]],
+        torch.zeros(2, 3).to(torch.float8_e4m3fn),
+        torch.zeros(2, 3).to_sparse(),
+        torch.zeros(2, 3, device="meta"),
+    ],
+    ids=["ragged", "float8", "sparse", "meta"],
+)
+def test_what_no_array_can_be_made_of(logits: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"logits: no array can be made of this (list|Tensor)"):
+        Tracker(4).observe([0, 1], logits, [0, 0])
+
+
 ONE = np.zeros((2, 3), np.float32)
 
 
@@ -150,6 +189,8 @@ def test_more_that_is_refused() -> None:
         tracker.observe([0, 1], ONE, [0, 0], nonfinite="drop")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="num_samples=0: must be at least 1"):
         Tracker(0)
+    with pytest.raises(ArgumentError, match='history=3: must be None, "memory" or the path'):
+        Tracker(4, history=3)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match=r"num_samples=2\.5: must be an integer"):
         Tracker(2.5)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="device='cuda': a tracker keeps its state on the \"cpu\""):

@@ -61,6 +61,19 @@ def test_reset_begins_a_new_interval() -> None:
     assert tracker.epochs == 5
 
 
+def test_epochs_of_an_interval_count_from_its_own_first() -> None:
+    tracker = run(Tracker(30, history="memory"), range(3), range(30))
+    tracker.dynamics(True)
+    dynamics = run(tracker, range(3, 6), range(30)).dynamics(False, None)
+    history = dynamics.history
+    assert history is not None
+    again = Dynamics.from_history(**{name: history.array(name) for name in NAMES})
+    np.testing.assert_array_equal(dynamics.first_learned, again.first_learned)
+    np.testing.assert_array_equal(
+        score(dynamics, "first_learned").values, score(again, "first_learned").values
+    )
+
+
 def test_decay_weighs_the_past_less() -> None:
     tracker, kept = Tracker(10), Tracker(10, history="memory")
     weights = []

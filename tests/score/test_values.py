@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +34,27 @@ def test_arrays_are_read_only_and_the_callers_stay_writable() -> None:
     values[0] = ids[0] = 3
 
 
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+def test_copies_are_as_read_only(how: Callable[[Scores], Scores]) -> None:
+    scores = Scores(
+        values=[1, 2], ids=[3, 5], measure="m", descending=False, keys=["a", "b"], metadata={"k": "v"}
+    )
+    back = how(scores)
+    assert (back.measure, back.descending, back.metadata) == ("m", False, {"k": "v"})
+    assert back.keys == scores.keys
+    assert back.values.tolist() == [1, 2]
+    assert back.sample_ids().tolist() == [3, 5]
+    with pytest.raises(ValueError, match="read-only"):
+        back.values[0] = 9
+    with pytest.raises(TypeError):
+        back.metadata["k"] = "w"  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
+        ({"values": [[1.0], [1.0, 2.0]]}, "values: no array can be made of this list"),
+        ({"values": [1], "metadata": None}, "metadata=None: must be a mapping of strings to strings"),
         ({"values": [[1.0]]}, r"values: float64 of shape \[1, 1\]; must be real numbers \[N\]"),
         ({"values": ["a"]}, r"values: <U1"),
         ({"values": [1, 2], "ids": [1]}, "ids: 1 of them for 2 values"),

@@ -8,6 +8,7 @@ archive.py      a Dynamics on disk
 measures.py     the registry: measures(), and score: Dynamics -> Scores, one short expression per measure
 tracker.py      Tracker: observes batches, folds epochs into running state, yields Dynamics
 state.py        the columns of that state: which there are, how two of them merge and fade
+checkpoint.py   a tracker's state dict: plain values, checked before they are used
 history.py      every epoch's rows, kept in memory or in a directory
 exchange.py     the rows of an epoch handed round between the ranks of torch.distributed
 inputs.py       NumPy or torch arguments as the arrays the native code takes

@@ -1,20 +1,23 @@
 """The rows of an epoch, handed round between the ranks of torch.distributed.
 
 Every rank ends with every rank's rows, committed from the lowest rank to the highest, so that of a sample
-seen on several ranks the lowest rank's row stands. Two collectives: a header that all ranks compare, so that
+seen on several ranks the lowest rank's row stands. Between flags by which all ranks
+fail where one does (agree), two collectives: a header that all ranks compare, so that
 a mismatch is the same error everywhere and nobody waits for somebody who left, and the rows.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pyimportance import _C
-from pyimportance.errors import ArgumentError
+from pyimportance.errors import ArgumentError, OutputError
 from pyimportance.score.history import ROW, UNSEEN, Rows
 
 if TYPE_CHECKING:
@@ -38,27 +41,59 @@ def distributed(group: Any) -> bool:
     return bool(torch.distributed.get_world_size(group) > 1)
 
 
-def exchange(rows: Rows, epoch: int, kind: int, skipped: int, group: Any) -> tuple[int, int]:
-    """Completes this rank's ``rows`` [N], in place. Returns the kind and the number skipped that all agree
-    on.
+@dataclass(frozen=True)
+class Exchanged:
+    """What all ranks agree on, and what this one had: kind and number skipped, and its own rows."""
+
+    kind: int
+    skipped: int
+    own_ids: npt.NDArray[np.int64]
+    own_rows: Rows
+
+    def undo(self, rows: Rows) -> None:
+        """``rows`` as they were before the exchange."""
+        rows[:] = np.zeros((), dtype=ROW)
+        rows[self.own_ids] = self.own_rows
+
+
+def exchange(rows: Rows, epoch: int, kind: int, skipped: int, group: Any) -> Exchanged:
+    """Completes this rank's ``rows`` [N], in place.
 
     kind: 0 where this rank has observed nothing yet; ranks that have must agree. Raises ArgumentError, on all
     ranks, where the ranks differ in their number of samples, epoch or kind; then nothing has changed.
     """
     ids = np.flatnonzero(rows["code"] != UNSEEN)
+    own = rows[ids]
     header = np.array([rows.size, epoch, kind, ids.size, skipped], dtype=np.int64)
     headers = np.stack(_all_gather(header, group))
     _compare(headers)
     counts = headers[:, 3]
     if counts.max() > 0:
         sent = np.zeros(counts.max(), dtype=_WIRE)  # ranks send equally much, the shorter ones zeros
-        sent["id"][: ids.size], sent["row"][: ids.size] = ids, rows[ids]
+        sent["id"][: ids.size], sent["row"][: ids.size] = ids, own
         received = _all_gather(sent.view(np.uint8), group)
         rows[ids] = np.zeros((), dtype=ROW)
         for count, wire in zip(counts, received, strict=True):
             items = wire.view(_WIRE)[:count]
             _C.commit_rows(np.ascontiguousarray(items["id"]), np.ascontiguousarray(items["row"]), rows)
-    return int(headers[:, 2].max()), int(headers[:, 4].sum())
+    return Exchanged(int(headers[:, 2].max()), int(headers[:, 4].sum()), ids, own)
+
+
+def agree(step: Callable[[], None], what: str, group: Any) -> None:
+    """Runs ``step`` on every rank (collective). Where it raises on any, all raise: those their own exception,
+    the others an OutputError that names the first of those.
+    """
+    failure: Exception | None = None
+    try:
+        step()
+    except Exception as error:
+        failure = error
+    flag = np.array([failure is not None], dtype=np.int64)
+    failed = np.flatnonzero(np.concatenate(_all_gather(flag, group)))
+    if failure is not None:
+        raise failure
+    if failed.size:
+        raise OutputError(f"end_epoch: {what} failed on rank {failed[0]} (its error says why)")
 
 
 def _compare(headers: npt.NDArray[np.int64]) -> None:

@@ -52,8 +52,10 @@ class RowHistory:
         return len(self._epochs)
 
     def rows(self, index: int) -> Rows:
-        """The rows [N] of one epoch, as recorded: fields loss, margin, el2n, entropy, code."""
-        return self._store.read(self._epochs[index])
+        """The rows [N] of one epoch, as recorded (read-only): fields loss, margin, el2n, entropy, code."""
+        rows = self._store.read(self._epochs[index]).view()
+        rows.flags.writeable = False
+        return rows
 
     @property
     def seen(self) -> npt.NDArray[np.bool_]:
@@ -82,7 +84,8 @@ class ArrayHistory:
     """A history of plain arrays [E, N]."""
 
     def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], seen: npt.NDArray[np.bool_]) -> None:
-        self._arrays, self._seen = dict(arrays), seen
+        self._arrays, self._seen = dict(arrays), seen.view()
+        self._seen.flags.writeable = False
 
     @property
     def epochs(self) -> int:

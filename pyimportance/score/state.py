@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
+from pyimportance.score import ranges
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -41,14 +42,18 @@ def zeros(num_samples: int, quantities: tuple[str, ...]) -> Columns:
     return {name: np.zeros(num_samples, DTYPES[name]) for name in names}
 
 
-def check(columns: Columns, num_samples: int, kind: str) -> None:
-    """ArgumentError where these are not the columns of ``num_samples`` samples observed as ``kind`` says."""
-    for name, column in columns.items():
-        if column.shape != (num_samples,) or column.dtype != DTYPES.get(name, column.dtype):
-            raise ArgumentError(f"state: column {name} is {column.dtype} of shape {list(column.shape)}")
+def check(columns: Columns, kind: str, epochs: int) -> None:
+    """ArgumentError where these are not what observations of a kind leave behind in so many epochs."""
     wanted = {"count", *(name for quantity in KINDS.get(kind, ()) for name in QUANTITIES[quantity])}
-    if not wanted <= columns.keys() or not columns.keys() <= wanted | WEIGHTS.keys():
+    weighted = WEIGHTS.keys() & columns.keys()
+    if columns.keys() - weighted not in (wanted, {"count"}) or len(weighted) not in (0, len(WEIGHTS)):
         raise ArgumentError(f"state: columns {sorted(columns)} for {kind or 'nothing'} observed")
+    numbered = dict(columns)
+    # Epochs are numbered from the run's first here, and by the checks from the interval's.
+    numbered.pop("first_learned", None)
+    ranges.check(epochs, numbered)
+    if "ends" in columns and (columns["ends"] > 3).any():
+        raise ArgumentError(f"state: column ends: {columns['ends'].max()}; allowed are 0 to 3")
 
 
 def weights(columns: Columns) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

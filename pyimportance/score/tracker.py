@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
-from pyimportance.score import inputs, state
+from pyimportance.score import checkpoint, inputs, state
 from pyimportance.score.dynamics import Dynamics
 from pyimportance.score.engine import default_threads, engine
-from pyimportance.score.exchange import distributed, exchange
+from pyimportance.score.exchange import agree, distributed, exchange
 from pyimportance.score.history import (
     ROW,
     UNSEEN,
@@ -27,7 +27,6 @@ from pyimportance.score.history import (
 
 NonFinite = Literal["raise", "skip"]
 _KINDS = ("", "loss", "logits")  # by number, as ranks exchange it
-_STATE_VERSION = 1
 
 
 class Tracker:
@@ -45,7 +44,7 @@ class Tracker:
     num_samples  N; sample ids are 0..N-1
     device       "cpu": where the state lives
     history      "memory", or the path of a directory: keeps every epoch's rows as well, 32 bytes a sample and
-                 epoch
+                 epoch. The directory must be empty, unless load_state_dict continues the run that filled it
     first_epoch  the number of the first epoch that this tracker will commit. A tracker that continues another
                  one's run says so here, so that the two can be merged
 
@@ -77,6 +76,7 @@ class Tracker:
         self._rows: Rows = np.zeros(self._num_samples, ROW)
         self._scratch: Rows = np.zeros(0, ROW)
         self._open = False
+        self._claimed = False  # whether what the history's directory holds is known to be ours
         self._store: RowStore | None = None
         if history == "memory":
             self._store = MemoryStore()
@@ -147,6 +147,7 @@ class Tracker:
     def _begin(self, kind: str, nonfinite: str) -> bool:
         if nonfinite not in ("raise", "skip"):
             raise ArgumentError(f'nonfinite={nonfinite!r}: must be "raise" or "skip"')
+        self._claim_history()
         if self._kind not in ("", kind):
             before, now = ("observe", "observe_loss") if kind == "loss" else ("observe_loss", "observe")
             raise ArgumentError(
@@ -174,22 +175,50 @@ class Tracker:
         several ranks in an epoch, the lowest rank's observation stands.
 
         Raises ArgumentError, on every rank, where ranks differ in num_samples, epoch or kind of observation,
-        and OutputError where the history cannot be written.
+        and OutputError where the history cannot be written on any of them; then nothing has changed on any,
+        and end_epoch can be called again.
         """
         epoch = self._first_epoch + self._epochs
         if distributed(group):
-            kind = _KINDS.index(self._kind)
-            kind, self._skipping = exchange(self._rows, epoch, kind, self._skipping, group)
-            self._kind = _KINDS[kind]
-        if self._store is not None:
-            self._store.write(epoch, self._rows)
-        if self._kind and len(self._columns) == 1:
-            self._columns = state.zeros(self._num_samples, state.KINDS[self._kind])
+            agree(self._claim_history, "finding the history's directory empty", group)
+            self._exchange(epoch, group)
+        else:
+            self._claim_history()
+            self._write_history(epoch)
+        if self._kind and "loss_mean" not in self._columns:
+            self._columns = state.zeros(self._num_samples, state.KINDS[self._kind]) | self._columns
         self._native.fold(self._columns, self._rows, epoch, default_threads())
         self._rows.view(np.uint8).fill(0)
         self._epochs += 1
         self._skipped += self._skipping
         self._skipping, self._open = 0, False
+
+    def _exchange(self, epoch: int, group: Any) -> None:
+        """All ranks' rows here, and in the history; or everything as before, on all ranks."""
+        before = self._kind, self._skipping
+        done = exchange(self._rows, epoch, _KINDS.index(self._kind), self._skipping, group)
+        self._kind, self._skipping = _KINDS[done.kind], done.skipped
+        try:
+            agree(lambda: self._write_history(epoch), "writing the history", group)
+        except BaseException:
+            done.undo(self._rows)
+            self._kind, self._skipping = before
+            raise
+
+    def _write_history(self, epoch: int) -> None:
+        if self._store is not None:
+            self._store.write(epoch, self._rows)
+
+    def _claim_history(self) -> None:
+        """A new run must not mix its epochs with another's; one that goes on (load_state_dict) finds its
+        own.
+        """
+        if not self._claimed and self._store is not None and (there := self._store.epochs()):
+            raise ArgumentError(
+                f"history: the directory holds epochs {there[0]} to {there[-1]} of another run; must be "
+                "empty, or load_state_dict be called before anything is observed"
+            )
+        self._claimed = True
 
     def dynamics(self, reset: bool = False, decay: float | None = None) -> Dynamics:
         """The statistics of the committed epochs (a copy; the epoch in progress is not in it).
@@ -257,66 +286,63 @@ class Tracker:
         self._skipped += other._skipped
 
     def _merge_history(self, other: Tracker) -> None:
+        """Committed epochs alone: a directory may hold others, of a run that went on and was taken back."""
         if self._store is None or other._store is None:
             return
-        mine = set(self._store.epochs())
-        for epoch in other._store.epochs():
-            rows = other._store.read(epoch)
-            if epoch in mine:
-                own = self._store.read(epoch)
-                rows = np.where(own["code"] != UNSEEN, own, rows)
-            self._store.write(epoch, rows)
+        self._claim_history()
+        mine, theirs = self._committed(), other._committed()
+        both = [epochs for epochs in (mine, theirs) if epochs]
+        if not both:
+            return
+        for epoch in range(min(e.start for e in both), max(e.stop for e in both)):
+            if epoch in theirs:
+                rows = other._store.read(epoch)
+                if epoch in mine:
+                    own = self._store.read(epoch)
+                    rows = np.where(own["code"] != UNSEEN, own, rows)
+                self._store.write(epoch, rows)
+            elif epoch not in mine:  # between the two: nobody was observed
+                self._store.write(epoch, np.zeros(self._num_samples, ROW))
+
+    def _committed(self) -> range:
+        return range(self._first_epoch, self._first_epoch + self._epochs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, the epoch in progress included, as a dict of plain values and NumPy arrays.
+        """Everything, the epoch in progress included, as a dict of plain values and bytes, which pickle, and
+        torch.load with weights_only=True, read.
 
         A history in memory is part of it; one in a directory stays there.
         """
-        ids = np.flatnonzero(self._rows["code"] != UNSEEN)
         history = None
         if isinstance(self._store, MemoryStore):
-            history = {epoch: self._store.read(epoch).copy() for epoch in self._store.epochs()}
-        return {
-            "version": _STATE_VERSION,
-            "num_samples": self._num_samples,
-            "first_epoch": self._first_epoch,
-            "epochs": self._epochs,
-            "start": self._start,
-            "kind": self._kind,
-            "skipped": self._skipped,
-            "skipping": self._skipping,
-            "open": self._open,
-            "open_ids": ids,
-            "open_rows": self._rows[ids],
-            "columns": {name: column.copy() for name, column in self._columns.items()},
-            "history": history,
-        }
+            history = {epoch: self._store.read(epoch) for epoch in self._committed()}
+        return checkpoint.pack(
+            checkpoint.Checkpoint(
+                first_epoch=self._first_epoch,
+                epochs=self._epochs,
+                start=self._start,
+                kind=self._kind,
+                skipped=self._skipped,
+                skipping=self._skipping,
+                open=self._open,
+                rows=self._rows,
+                columns=self._columns,
+                history=history,
+            )
+        )
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken. ArgumentError, changing nothing, where it does not fit."""
-        if saved.get("version") != _STATE_VERSION:
-            raise ArgumentError(
-                f"state of version {saved.get('version')!r}; this release reads {_STATE_VERSION}"
-            )
-        if missing := sorted(self.state_dict().keys() - saved.keys()):
-            raise ArgumentError(f"state: {', '.join(missing)} missing")
-        if saved["num_samples"] != self._num_samples:
-            raise ArgumentError(
-                f"state of {saved['num_samples']} samples for a tracker of {self._num_samples}"
-            )
-        columns = {name: np.array(column) for name, column in saved["columns"].items()}
-        state.check(columns, self._num_samples, saved["kind"])
-        if isinstance(self._store, MemoryStore) != (saved["history"] is not None):
+        found = checkpoint.unpack(saved, self._num_samples)
+        if isinstance(self._store, MemoryStore) != (found.history is not None):
             raise ArgumentError('state: one of it and the tracker has history="memory", the other has not')
-        rows = np.zeros(self._num_samples, ROW)
-        self._native.commit_rows(saved["open_ids"], saved["open_rows"], rows)
-        self._rows, self._columns = rows, columns
-        self._first_epoch, self._epochs = int(saved["first_epoch"]), int(saved["epochs"])
-        self._start, self._kind = int(saved["start"]), str(saved["kind"])
-        self._skipped, self._skipping = int(saved["skipped"]), int(saved["skipping"])
-        self._open = bool(saved["open"])
-        if saved["history"] is not None:
-            self._store = MemoryStore(saved["history"])
+        self._first_epoch, self._epochs, self._start = found.first_epoch, found.epochs, found.start
+        self._kind, self._open = found.kind, found.open
+        self._skipped, self._skipping = found.skipped, found.skipping
+        self._rows, self._columns = found.rows, found.columns
+        self._claimed = True
+        if found.history is not None:
+            self._store = MemoryStore(found.history)
 
     def __repr__(self) -> str:
         return (

@@ -83,19 +83,20 @@ for epoch in range(EPOCHS):
     observe(tracker, epoch, np.append(mine, order[:3]), 5 + rank)  # and padding that others see as well
     tracker.end_epoch()
 saved = tracker.state_dict()
-history = np.stack([saved["history"][epoch] for epoch in range(EPOCHS)])
-np.savez(f"{folder}/rank{rank}.npz", history=history, **saved["columns"])
+history = np.frombuffer(b"".join(saved["history"].values()), np.uint8)
+columns = {name: np.frombuffer(data, np.uint8) for name, data in saved["columns"].items()}
+np.savez(f"{folder}/rank{rank}.npz", history=history, **columns)
 assert tracker.epochs == EPOCHS
 """
     launch(tmp_path, body, world)
     want = in_one_process().state_dict()
-    history = np.stack([want["history"][epoch] for epoch in range(EPOCHS)])
+    history = b"".join(want["history"].values())
     for rank in range(world):
         with np.load(tmp_path / f"rank{rank}.npz") as got:
             assert set(got.files) == {"count", "history", *(n for q in state.QUANTITIES.values() for n in q)}
-            assert got["history"].tobytes() == history.tobytes()
+            assert got["history"].tobytes() == history
             for name, column in want["columns"].items():
-                assert got[name].tobytes() == column.tobytes(), (rank, name)
+                assert got[name].tobytes() == column, (rank, name)
 
 
 def test_the_lowest_rank_stands_and_idle_ranks_take_part(tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ if rank == 0:
 else:
     tracker.observe_loss([0], [1.0])
 attempt(tracker)
-print(tracker.epochs, tracker.state_dict()["open_ids"].tolist())
+print(tracker.epochs, np.frombuffer(tracker.state_dict()["open_ids"], np.int64).tolist())
 """
     first, second = launch(tmp_path, body)
     assert first == second
@@ -163,3 +164,57 @@ else:
         "[1, 1, 0]\n",
         "group: this process is not a member of it\n",
     ]
+
+
+def test_of_logits_the_lowest_rank_stands(tmp_path: Path) -> None:
+    body = """
+tracker = Tracker(3)
+ids = [[2], [0, 2], [0, 1, 2]][rank]  # another number of rows on every rank
+tracker.observe(ids, np.float32([[0, 1 + rank]] * len(ids)), [1] * len(ids))
+tracker.end_epoch()
+print(tracker.dynamics().margin_sum.tolist())
+"""
+    assert set(launch(tmp_path, body, 3)) == {"[2.0, 3.0, 1.0]\n"}
+
+
+def test_a_history_that_one_rank_cannot_write_fails_on_all_and_can_be_tried_again(tmp_path: Path) -> None:
+    body = """
+import os
+from pyimportance import OutputError
+place = f"{folder}/history{rank}"
+tracker = Tracker(4, history=place)
+tracker.observe_loss([rank, 3], [1.0 + rank, 5.0 + rank])
+tracker.observe_loss([2], [np.nan], nonfinite="skip")
+before = tracker.state_dict()
+if rank == 1:
+    os.rmdir(place)
+try:
+    tracker.end_epoch()
+except OutputError as error:
+    print(error)
+assert tracker.state_dict() == before
+os.makedirs(place, exist_ok=True)
+tracker.end_epoch()
+dynamics = tracker.dynamics()
+print(dynamics.loss_mean.tolist(), tracker.skipped, dynamics.history.array("loss")[0, [0, 1, 3]].tolist())
+"""
+    first, second = (out.splitlines() for out in launch(tmp_path, body))
+    assert first[0] == "end_epoch: writing the history failed on rank 1 (its error says why)"
+    assert "history1/epoch-000000.npy: cannot be written" in second[0]
+    assert first[1] == second[1] == "[1.0, 2.0, 0.0, 5.0] 2 [1.0, 2.0, 5.0]"
+
+
+def test_another_runs_history_on_one_rank_fails_on_all(tmp_path: Path) -> None:
+    body = """
+from pyimportance import PyimportanceError
+if rank == 1:
+    Tracker(4, history=f"{folder}/history{rank}")  # makes the directory
+    open(f"{folder}/history{rank}/epoch-000007.npy", "w").close()
+try:
+    Tracker(4, history=f"{folder}/history{rank}").end_epoch()
+except PyimportanceError as error:
+    print(error)
+"""
+    first, second = launch(tmp_path, body)
+    assert first == "end_epoch: finding the history's directory empty failed on rank 1 (its error says why)\n"
+    assert second.startswith("history: the directory holds epochs 7 to 7 of another run; must be empty")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import torch
 
 from pyimportance import ArgumentError, DataError, Dynamics, OutputError, Tracker, measures, score
 from pyimportance.score import state
-from pyimportance.score.history import NAMES, ROW
+from pyimportance.score.history import NAMES, ROW, RowHistory
 
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
@@ -206,7 +207,7 @@ def test_state_travels_in_the_middle_of_an_epoch(history: str | None, how: str) 
     if how == "torch":
         torch.save(tracker.state_dict(), file)
         file.seek(0)
-        saved = torch.load(file, weights_only=False)
+        saved = torch.load(file)  # that is, weights_only=True: nothing else is unpickled
     else:
         saved = pickle.loads(pickle.dumps(tracker.state_dict()))
     other = Tracker(20, history=history)
@@ -226,31 +227,140 @@ def test_state_travels_in_the_middle_of_an_epoch(history: str | None, how: str) 
 def test_a_state_is_a_copy() -> None:
     tracker = run(Tracker(5), range(2), range(5))
     saved = tracker.state_dict()
-    before = saved["columns"]["loss_mean"].copy()
+    before = pickle.dumps(saved)
     run(tracker, range(2, 3), range(5))
-    np.testing.assert_array_equal(saved["columns"]["loss_mean"], before)
+    assert pickle.dumps(saved) == before
+    other = Tracker(5)
+    other.load_state_dict(saved)
+    run(other, range(2, 3), range(5))
+    assert pickle.dumps(saved) == before
+    assert bits(tracker.dynamics()) == bits(other.dynamics())
+
+
+def test_a_state_of_the_first_epoch() -> None:
+    tracker, other = Tracker(5), Tracker(5)
+    tracker.dynamics(decay=0.5)  # nothing has been seen that could weigh less
+    tracker.observe(*batch(range(3)))
+    other.load_state_dict(tracker.state_dict())
+    for each in (tracker, other):
+        each.end_epoch()
+        assert each.dynamics().quantities == tuple(state.QUANTITIES)
+    assert bits(tracker.dynamics()) == bits(other.dynamics())
 
 
 def test_states_that_do_not_fit() -> None:
     saved = run(Tracker(5), range(2), range(5)).state_dict()
     with pytest.raises(ArgumentError, match="state of 5 samples for a tracker of 6"):
         Tracker(6).load_state_dict(saved)
-    with pytest.raises(ArgumentError, match="state of version 9; this release reads 1"):
-        Tracker(5).load_state_dict({**saved, "version": 9})
-    with pytest.raises(ArgumentError, match='one of it and the tracker has history="memory"'):
-        Tracker(5, history="memory").load_state_dict(saved)
-    narrow = {**saved, "columns": {**saved["columns"], "count": np.zeros(4, np.int32)}}
-    with pytest.raises(ArgumentError, match=r"state: column count is int32 of shape \[4\]"):
-        Tracker(5).load_state_dict(narrow)
-    with pytest.raises(ArgumentError, match=r"state: columns \['correct', .*'surprise'\] for logits"):
-        Tracker(5).load_state_dict({**saved, "columns": {**saved["columns"], "surprise": np.zeros(5)}})
     with pytest.raises(ArgumentError, match="state: epochs, history missing"):
         Tracker(5).load_state_dict({k: v for k, v in saved.items() if k not in ("epochs", "history")})
-    row = np.zeros(1, ROW)
-    with pytest.raises(ArgumentError, match="ids: 7 at position 0; must be at least 0 and below 5"):
-        Tracker(5).load_state_dict({**saved, "open_ids": np.array([7]), "open_rows": row})
-    with pytest.raises(ArgumentError, match="rows: code: 0 at position 0"):
-        Tracker(5).load_state_dict({**saved, "open_ids": np.array([1]), "open_rows": row})
+    with pytest.raises(ArgumentError, match='one of it and the tracker has history="memory"'):
+        Tracker(5, history="memory").load_state_dict(saved)
+
+
+ROWS = np.zeros(5, ROW)
+BAD_ROWS = ROWS.copy()
+BAD_ROWS["code"] = 4
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"version": 9}, "state of version 9; this release reads 1"),
+        ({"version": True}, "state of version True"),
+        ({"epochs": "x"}, "state: epochs='x'; must be an integer from 0"),
+        ({"epochs": -5}, "state: epochs=-5; must be"),
+        ({"epochs": 2**31}, "must be in this order and at most"),
+        ({"start": 4}, "state: epochs 0 to 3, statistics from 4; must be in this order"),
+        ({"epochs": 1, "history": {0: ROWS.tobytes()}}, "count: 3 for sample 0; allowed are 0 to 1"),
+        ({"skipped": 1.0}, "state: skipped=1.0"),
+        ({"kind": "foo"}, "state: kind='foo'; must be one of '', 'loss', 'logits'"),
+        ({"kind": "loss"}, r"state: columns \['correct', .* for loss observed"),
+        ({"open": 1}, "state: open=1; must be a bool"),
+        ({"columns": None}, "state: columns is NoneType; must be a mapping"),
+        ({"columns": {}}, r"state: columns \[\] for logits"),
+        ({"columns.count": bytes(16)}, "state: column count: 16 bytes; must be 5 of 4 bytes"),
+        ({"columns.count": np.zeros(5, np.int32)}, "state: column count is ndarray; must be bytes"),
+        ({"columns.surprise": bytes(40)}, "state: column 'surprise' is unknown"),
+        ({"columns.weight": bytes(40)}, "state: columns .* for logits"),
+        ({"columns.p_mean": np.full(5, 7.0).tobytes()}, "p_mean: 7.0 for sample 0; allowed are 0 to 1"),
+        ({"columns.ends": bytes([4] * 5)}, "state: column ends: 4; allowed are 0 to 3"),
+        ({"open_ids": bytes(4)}, "state: open_ids: 4 bytes; must be whole numbers of 8 bytes"),
+        ({"open_ids": np.array([7]).tobytes(), "open_rows": bytes(32)}, "ids: 7 at position 0; must be at"),
+        ({"open_ids": np.array([1]).tobytes(), "open_rows": bytes(32)}, "rows: code: 0 at position 0"),
+        ({"open_ids": np.array([1]).tobytes(), "open_rows": bytes(31)}, "state: open_rows: 31 bytes"),
+        ({"history": [1]}, "state: history is list; must be a mapping"),
+        ({"history": {}}, "state: history of epoch 0 is missing"),
+        ({"history.1": bytes(31)}, "state: history of epoch 1: 31 bytes; must be 5 of 32 bytes"),
+        ({"history.1": BAD_ROWS.tobytes()}, "state: history of epoch 1: a row's code is none"),
+        ({"history.3": ROWS.tobytes()}, "state: history of epoch 3; there are 0 to 2"),
+        ({"history.x": ROWS.tobytes()}, "state: history of epoch 'x'"),
+        (None, "state: list; must be what state_dict returned"),
+    ],
+)
+def test_a_state_that_is_refused_changes_nothing(change: dict[str, Any] | None, text: str) -> None:
+    saved: Any = run(Tracker(5, history="memory"), range(3), range(5)).state_dict()
+    for name, value in (change or {}).items():
+        part, _, entry = name.partition(".")
+        if entry:
+            saved[part][int(entry) if entry.isdigit() else entry] = value
+        else:
+            saved[part] = value
+    tracker = run(Tracker(5, history="memory"), range(2), range(5))
+    tracker.observe(*batch([1, 2], seed=3))
+    before = tracker.state_dict()
+    with pytest.raises(ArgumentError, match=text):
+        tracker.load_state_dict(saved if change is not None else [])  # type: ignore[arg-type]
+    assert tracker.state_dict() == before
+
+
+def test_a_fresh_tracker_wants_an_empty_directory(tmp_path: Path) -> None:
+    old = run(Tracker(20, history=tmp_path), range(3), range(20))
+    text = "history: the directory holds epochs 0 to 2 of another run; must be empty, or load_state_dict be"
+    with pytest.raises(ArgumentError, match=text):
+        Tracker(20, history=tmp_path).observe(*batch([1]))
+    with pytest.raises(ArgumentError, match=text):
+        Tracker(20, history=tmp_path).end_epoch()
+    resumed = Tracker(20, history=tmp_path)
+    resumed.load_state_dict(old.state_dict())
+    run(resumed, range(3, 4), range(20))
+    history = resumed.dynamics().history
+    assert history is not None
+    assert history.epochs == 4
+
+
+def test_merging_takes_committed_epochs_alone(tmp_path: Path) -> None:
+    """A directory may hold epochs after those of the checkpoint that a run went back to."""
+    late = run(Tracker(20, first_epoch=4, history=tmp_path / "late"), range(4, 6), range(20))
+    saved = late.state_dict()
+    run(late, range(6, 8), range(20))
+    early = Tracker(20, history=tmp_path / "early")
+    saved_early = run(early, range(2), range(20)).state_dict()
+    run(early, range(2, 5), range(20))
+    back, back_early = Tracker(20, history=tmp_path / "late"), Tracker(20, history=tmp_path / "early")
+    back.load_state_dict(saved)
+    back_early.load_state_dict(saved_early)
+    back_early.merge(back)
+    history = back_early.dynamics().history
+    assert history is not None
+    assert history.epochs == back_early.dynamics().epochs == 6
+    assert history.seen.all(axis=1).tolist() == [True, True, False, False, True, True]
+    assert history.seen.any(axis=1).tolist() == [True, True, False, False, True, True]
+    run(back_early, range(6, 7), range(20))
+    fresh = run(Tracker(20, first_epoch=6, history="memory"), range(6, 7), range(20)).dynamics().history
+    again = back_early.dynamics().history
+    assert again is not None
+    assert fresh is not None
+    np.testing.assert_array_equal(again.array("loss")[6], fresh.array("loss")[0])
+
+
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_rows_of_a_history_are_read_only(tmp_path: Path, place: str) -> None:
+    tracker = run(Tracker(5, history="memory" if place == "memory" else tmp_path), range(1), range(5))
+    history = tracker.dynamics().history
+    assert isinstance(history, RowHistory)
+    with pytest.raises(ValueError, match="read-only"):
+        history.rows(0)["loss"][0] = 9
 
 
 def test_history(tmp_path: Path) -> None:

@@ -27,8 +27,13 @@ Tables make_tables() {
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) std::uint32_t crc32c_sse42(std::uint32_t crc, const void* data,
-                                                             std::size_t n) {
+#if defined(__clang__)
+#define PYI_SSE42 "sse4.2,crc32"  // for which SSE 4.2 does not include it
+#else
+#define PYI_SSE42 "sse4.2"
+#endif
+__attribute__((target(PYI_SSE42))) std::uint32_t crc32c_sse42(std::uint32_t crc, const void* data,
+                                                              std::size_t n) {
   const auto* p = static_cast<const unsigned char*>(data);
   std::uint64_t c = ~crc;
   for (; n >= 8; n -= 8, p += 8) {

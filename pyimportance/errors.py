@@ -33,7 +33,8 @@ class DataError(PyimportanceError, ValueError):
     ) -> None:
         where = str(path)
         if member is not None:
-            where += f", member {member!r}"
+            shown = member if len(member) <= 200 else f"{member[:200]}..."
+            where += f", member {shown!r}"
         if offset is not None:
             where += f", offset {offset}"
         super().__init__(f"{where}: {problem}" if where else problem)

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <stdexcept>
 #include <system_error>
 #include <tuple>
 
@@ -18,12 +19,15 @@
 namespace pyi::tar {
 namespace {
 
-// Reads this close are joined: what lies between two parts of a sample is a header or two and padding.
-// Shorter than the smallest pair of samples, so that no sample is read that nobody asked for.
+// Reads this close are joined. Between two parts of one sample lie padding, a header, and at times a pax
+// header before it. Between two samples only less than the smallest sample there is may lie, so that none is
+// read that nobody asked for: padding and a header, or, where headers are read as well, padding.
 constexpr std::int64_t kJoin = 4 * kBlock;
-constexpr std::size_t kMaxVectors = 1024;  // IOV_MAX
-constexpr std::size_t kMaxKey = 1 << 16;   // a header must fit into the window
-constexpr std::int64_t kMinWindow = 1 << 20;
+constexpr std::int64_t kJoinSamples = 2 * kBlock, kJoinCanonical = kBlock;  // less than these
+constexpr std::size_t kMaxVectors = 1024;                                   // IOV_MAX
+constexpr std::size_t kMaxKey = 1 << 16;
+constexpr std::int64_t kMinWindow = 1 << 20;  // holds the header of the longest key and extension
+constexpr std::size_t kShown = 200;           // of a name, in an error
 
 std::string_view key_of(const Samples& s, std::int64_t i) {
   const std::int64_t from = s.key_offsets[i];
@@ -35,19 +39,25 @@ std::string name_of(const Samples& s, std::int64_t sample, std::int64_t part) {
   return name.append(1, '.').append(s.extensions[static_cast<std::size_t>(s.part_ext[part])]);
 }
 
+std::string shown(std::string_view name) {
+  return std::string(name.substr(0, kShown)) + (name.size() > kShown ? "..." : "");
+}
+
 // The output as it passes through memory: filled with headers, read into, summed, written, and filled again.
 class Stream {
  public:
-  Stream(int out, const std::vector<Source>& sources, const Samples& samples, std::int64_t capacity)
+  Stream(int out, const std::vector<Source>& sources, const Samples& samples, bool canonical,
+         std::int64_t capacity)
       : out_(out),
         sources_(sources),
         samples_(samples),
+        join_samples_(canonical ? kJoinCanonical : kJoinSamples),
         capacity_(capacity),
         buffer_(new unsigned char[static_cast<std::size_t>(capacity)]) {}
 
   // The next n bytes of the output, for the caller to fill. n is at most the capacity.
   unsigned char* take(std::int64_t n) {
-    if (n > capacity_ - used_) flush();
+    reserve(n);
     unsigned char* p = buffer_.get() + used_;
     used_ += n;
     return p;
@@ -67,7 +77,7 @@ class Stream {
   // would write.
   void copy_header(std::int64_t n, std::int32_t file, std::int64_t payload, std::int64_t sample,
                    std::int64_t part) {
-    if (n > capacity_ - used_) flush();
+    reserve(n);
     checks_.push_back({file, payload - n, n, used_, sample, part});
     copy(file, payload - n, n, sample, part);
   }
@@ -81,6 +91,18 @@ class Stream {
     std::int64_t offset, length, at, sample, part;
   };
 
+  // n bytes in one piece.
+  void reserve(std::int64_t n) {
+    if (n > capacity_) throw std::logic_error("a header does not fit into the window");
+    if (n > capacity_ - used_) flush();
+  }
+
+  bool joins(const Piece& last, const Piece& next) const {
+    if (next.file != last.file) return false;
+    const std::int64_t gap = next.offset - (last.offset + last.length);
+    return gap >= 0 && (next.sample == last.sample ? gap <= kJoin : gap < join_samples_);
+  }
+
   void read_run(std::size_t begin, std::size_t end);
   void check_headers();
   void write_out();
@@ -88,7 +110,7 @@ class Stream {
   int out_;
   const std::vector<Source>& sources_;
   const Samples& samples_;
-  std::int64_t capacity_, used_ = 0;
+  std::int64_t join_samples_, capacity_, used_ = 0;
   std::unique_ptr<unsigned char[]> buffer_;
   std::vector<Piece> pieces_, checks_;
   std::vector<unsigned char> header_;
@@ -100,11 +122,8 @@ void Stream::flush() {
     return std::tie(a.file, a.offset, a.at) < std::tie(b.file, b.offset, b.at);
   });
   for (std::size_t begin = 0, end; begin < pieces_.size(); begin = end) {
-    for (end = begin + 1; end < pieces_.size() && 2 * (end - begin) + 1 < kMaxVectors; ++end) {
-      const Piece &last = pieces_[end - 1], &next = pieces_[end];
-      const std::int64_t gap = next.offset - (last.offset + last.length);
-      if (next.file != last.file || gap < 0 || gap > kJoin) break;
-    }
+    for (end = begin + 1; end < pieces_.size() && 2 * (end - begin) + 1 < kMaxVectors; ++end)
+      if (!joins(pieces_[end - 1], pieces_[end])) break;
     read_run(begin, end);
   }
   check_headers();
@@ -186,11 +205,18 @@ void header_sizes(const Samples& s, std::int64_t* out) {
       throw ArgumentError("a key of " + std::to_string(key_of(s, i).size()) + " bytes; at most " +
                           std::to_string(kMaxKey) + " are written");
     for (std::int64_t p = s.part_start[i]; p < s.part_start[i + 1]; ++p) {
+      const std::string& extension = s.extensions[static_cast<std::size_t>(s.part_ext[p])];
+      if (extension.size() > kMaxExtension)
+        throw ArgumentError("an extension of " + std::to_string(extension.size()) + " bytes; at most " +
+                            std::to_string(kMaxExtension) + " are written");
       const std::string name = name_of(s, i, p);
       Name back;
+      if (has_control(name))
+        throw ArgumentError("key '" + shown(key_of(s, i)) + "': holds a control character");
       if (!split_name(name, &back) || back.key != key_of(s, i))
-        throw ArgumentError("key '" + std::string(key_of(s, i)) + "': a reader would not find it again in '" +
-                            name + "'; the last component of a key has no dots, and __x__ is metadata");
+        throw ArgumentError("key '" + shown(key_of(s, i)) + "': a reader would not find it again in '" +
+                            shown(name) +
+                            "'; the last component of a key has no dots, and __x__ is metadata");
       out[p] = header_bytes(name, s.part_size[p]);
     }
   }
@@ -200,7 +226,7 @@ Written write_tar(int out, const std::vector<Source>& sources, const Samples& s,
                   std::int64_t window) {
   std::vector<std::int64_t> headers(static_cast<std::size_t>(s.part_start[s.n]));
   header_sizes(s, headers.data());
-  Stream stream(out, sources, s, std::max(window, kMinWindow));
+  Stream stream(out, sources, s, canonical, std::max(window, kMinWindow));
   for (std::int64_t i = 0; i < s.n; ++i) {
     for (std::int64_t p = s.part_start[i]; p < s.part_start[i + 1]; ++p) {
       const std::int64_t n = headers[static_cast<std::size_t>(p)];

@@ -36,6 +36,11 @@ bool split_name(std::string_view name, Name* out) {
   return true;
 }
 
+bool has_control(std::string_view text) {
+  return std::any_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
+}
+
 bool is_utf8(std::string_view text) {
   const auto* p = reinterpret_cast<const unsigned char*>(text.data());
   const auto* end = p + text.size();
@@ -58,9 +63,7 @@ bool is_utf8(std::string_view text) {
 void check_name(std::string_view name, std::int64_t offset) {
   if (name.empty()) throw DataError("member without a name", "", offset);
   if (!is_utf8(name)) throw DataError("name of a member is not UTF-8", "", offset);
-  const auto control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; };
-  if (std::any_of(name.begin(), name.end(), control))
-    throw DataError("name holds a control character", std::string(name), offset);
+  if (has_control(name)) throw DataError("name holds a control character", std::string(name), offset);
 }
 
 std::pair<std::int64_t, std::int64_t> first_repeated(const std::int64_t* offsets, const char* text,

@@ -1,11 +1,14 @@
 // Names of tar members: which sample and part they are (the WebDataset convention), and which names we take.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <utility>
 
 namespace pyi::tar {
+
+constexpr std::size_t kMaxExtension = 1024;  // bytes; a longer one is refused
 
 struct Name {
   std::string_view key;
@@ -19,6 +22,7 @@ bool split_name(std::string_view name, Name* out);
 // Throws DataError for a name that is empty, not UTF-8, or holds control characters.
 void check_name(std::string_view name, std::int64_t offset);
 
+bool has_control(std::string_view text);
 bool is_utf8(std::string_view text);
 
 // The first key (smallest j) that equals an earlier one (i), as {i, j}; {-1, -1} if all differ.

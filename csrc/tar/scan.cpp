@@ -94,14 +94,16 @@ bool Members::at_end() {
   if (const char* name = at_ == 0 ? compression(block) : nullptr)
     throw DataError(std::string("is compressed (") + name + "); decompress it first", "", 0);
   if (!is_zero_block(block)) return false;
-  const std::int64_t rest = std::min<std::int64_t>(size_ - at_, 64 << 10);
-  if (rest < kEndBlocks && !allow_missing_eof_)
+  if (size_ - at_ < kEndBlocks && !allow_missing_eof_)
     throw DataError("truncated: one block of zeros at the end; two end an archive", "", at_);
-  const unsigned char* tail = window_.at(at_, rest);
-  const unsigned char* data = std::find_if(tail, tail + rest, [](unsigned char c) { return c != 0; });
-  if (data != tail + rest)
-    throw DataError("data after the end-of-archive blocks: damaged, or several tars in one file", "",
-                    at_ + (data - tail));
+  for (std::int64_t from = at_, n; from < size_; from += n) {  // to the very end: a second tar may lie there
+    n = std::min<std::int64_t>(size_ - from, 64 << 10);
+    const unsigned char* tail = window_.at(from, n);
+    const unsigned char* data = std::find_if(tail, tail + n, [](unsigned char c) { return c != 0; });
+    if (data != tail + n)
+      throw DataError("data after the end-of-archive blocks: damaged, or several tars in one file", "",
+                      from + (data - tail));
+  }
   return true;
 }
 
@@ -254,6 +256,10 @@ Columns scan(int fd, std::int64_t size, bool allow_missing_eof, std::int64_t lim
     if (m.type != '0' || !split_name(m.name, &name)) continue;
     if (name.extension.substr(0, 2) == "__")
       throw DataError("the extension is reserved: a sample's own fields begin with '__'", m.name, m.header);
+    if (name.extension.size() > kMaxExtension)
+      throw DataError("an extension of " + std::to_string(name.extension.size()) + " bytes; at most " +
+                          std::to_string(kMaxExtension) + " are read",
+                      m.name, m.header);
     if (!grouper.add(m, name, limit)) break;
   }
   check_adjacent(out);

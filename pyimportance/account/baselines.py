@@ -32,8 +32,8 @@ class VanillaDataset(IterableDataset[dict[str, Any]]):
 
     Yields samples like ``ImportanceDataset``: ``__key__ __url__ __index__ __weight__ __pad__`` and a part's
     bytes under each extension. A sample is one read, from its first payload to the end of its last: what
-    ``write_shards`` reads of it. Ranks yield equally many; where the samples do not divide evenly, the last
-    ranks' shares begin the shuffled order again, marked ``__pad__``.
+    ``write_shards`` reads of one whose parts lie together. Ranks yield equally many; where the samples do not
+    divide evenly, the last ranks' shares begin the shuffled order again, marked ``__pad__``.
 
     Args:
         index: the source, from :func:`pyimportance.index`.

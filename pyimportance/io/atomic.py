@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -55,8 +56,16 @@ def make_directory(path: str | os.PathLike[str]) -> None:
     """Makes a directory with its parents; one that exists is fine. Raises OutputError."""
     name = os.fspath(path)
     try:
-        os.makedirs(name, exist_ok=True)
-        sync_directory(os.path.dirname(os.path.abspath(name)))
+        path, missing = os.path.abspath(name), []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for path in reversed(missing):
+            with suppress(FileExistsError):  # another process made it, or it is a file
+                os.mkdir(path)
+            sync_directory(os.path.dirname(path))
+        if not os.path.isdir(name):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     except OSError as e:
         raise OutputError(f"{name}: cannot be made ({e.strerror or e})") from e
 

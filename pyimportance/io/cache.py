@@ -54,6 +54,7 @@ class LRUCache:
     def get(self, key: Hashable) -> bytes | None:
         """The entry, which becomes the most recently used; None if it is not here."""
         with self._lock:
+            self._check_open()
             entry = self._entries.get(key)
             if entry is None:
                 return None
@@ -75,6 +76,7 @@ class LRUCache:
         if nbytes > self.slot_bytes:
             raise ArgumentError(f"entry {key!r} has {nbytes} bytes; a slot holds {self.slot_bytes}")
         with self._lock:
+            self._check_open()
             if key in self._entries:
                 self._drop(key)
             if nbytes > self.capacity_bytes:
@@ -95,6 +97,10 @@ class LRUCache:
             self._free.pop()
             self._entries[key] = slot, nbytes
             self.nbytes += nbytes
+
+    def _check_open(self) -> None:
+        if self._fd < 0:
+            raise ValueError(f"{self.path}: is closed")
 
     def _drop(self, key: Hashable) -> None:
         slot, nbytes = self._entries.pop(key)

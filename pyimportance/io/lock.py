@@ -11,6 +11,10 @@ from pyimportance.errors import OutputError
 from pyimportance.io.atomic import sync_directory
 
 
+class HeldError(OutputError):
+    """Another process holds the file."""
+
+
 class LockedFile:
     """The contents of a file that this process holds; see `locked`."""
 
@@ -18,25 +22,35 @@ class LockedFile:
         self.path, self._fd = path, fd
 
     def read(self) -> bytes:
-        return os.pread(self._fd, 1 << 16, 0)
+        data = b""
+        while piece := os.pread(self._fd, 1 << 20, len(data)):
+            data += piece
+        return data
 
-    def write(self, data: bytes) -> None:
-        """Replaces the contents. A crash meanwhile may leave a part of ``data``."""
+    def write(self, data: bytes, offset: int = 0) -> None:
+        """Replaces the contents from ``offset`` on. A crash meanwhile may leave a part of ``data``."""
         try:
-            os.pwrite(self._fd, data, 0)
-            os.ftruncate(self._fd, len(data))
+            done = 0
+            while done < len(data):
+                done += os.pwrite(self._fd, data[done:], offset + done)
+            os.ftruncate(self._fd, offset + len(data))
             os.fsync(self._fd)
-            sync_directory(os.path.dirname(self.path))
+            if offset == 0:
+                sync_directory(os.path.dirname(self.path) or ".")
         except OSError as e:
             raise OutputError(f"{self.path}: cannot be written ({e.strerror})") from e
 
 
 @contextmanager
-def locked(path: str) -> Iterator[LockedFile]:
+def locked(path: str, *, shared: bool = False, wait: bool = False) -> Iterator[LockedFile]:
     """Holds ``path`` for this process; made empty if it does not exist.
 
+    shared  others may hold it too, if they ask for no more than that
+    wait    until it is free, rather than raise
+
     The kernel lets go when the process ends, however it ends.
-    Raises OutputError if another process holds it, or the file system has no locks.
+    Raises HeldError if another process holds it, OutputError if it cannot be made or the file system has no
+    locks.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
@@ -44,9 +58,10 @@ def locked(path: str) -> Iterator[LockedFile]:
         raise OutputError(f"{path}: cannot be written ({e.strerror})") from e
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(fd, how if wait else how | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OutputError(f"{path}: another process is writing here") from None
+            raise HeldError(f"{path}: another process is writing here") from None
         except OSError as e:
             raise OutputError(f"{path}: cannot be locked ({e.strerror})") from e
         yield LockedFile(path, fd)

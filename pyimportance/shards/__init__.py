@@ -8,7 +8,9 @@ index.py         index: tar files -> SampleIndex
 index_file.py    a SampleIndex as an Arrow file
 plan.py          SampleIndex + Partition -> which sample goes where in which shard
 copy.py          writes planned shards
+journal.py       a job's own notes: which of its files are finished
 job.py           one writer at a time, and only where nothing lies but its own unfinished work
+claims.py        who writes which generation
 writer.py        write_shards: the first generation
 manifest.py      Manifest, ShardInfo: what a generation consists of
 shard_set.py     ShardSet: a generation, opened

@@ -18,6 +18,7 @@ from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File, open_file, open_files
 from pyimportance.shards import keys
 from pyimportance.shards.index_file import encode
+from pyimportance.shards.journal import Journal
 from pyimportance.shards.manifest import IndexInfo, ShardInfo
 from pyimportance.shards.plan import ShardPlan
 from pyimportance.shards.sample_index import SampleIndex
@@ -27,13 +28,14 @@ _THREADS = 4  # shards at a time: while one waits for the disk to sync, others a
 
 
 class ShardPool:
-    """Writes planned shards, a few at a time; a context manager. See `write_shard` for the arguments.
+    """Writes planned shards, a few at a time, and notes them in ``journal``; a context manager.
 
-    Leaving the block by an error drops what is not begun, and waits for what is.
+    See `write_shard` for the other arguments. Leaving the block by an error drops what is not begun,
+    and waits for what is.
     """
 
-    def __init__(self, root: str, sources: Sequence[File], *, canonical: bool) -> None:
-        self.root, self.sources, self.canonical = root, sources, canonical
+    def __init__(self, root: str, sources: Sequence[File], journal: Journal, *, canonical: bool) -> None:
+        self.root, self.sources, self.journal, self.canonical = root, sources, journal, canonical
         self._pool = ThreadPoolExecutor(_THREADS)
 
     def submit(self, plan: ShardPlan, meter: Meter | None) -> Future[ShardInfo]:
@@ -41,10 +43,12 @@ class ShardPool:
         return self._pool.submit(self._make, plan, meter)
 
     def _make(self, plan: ShardPlan, meter: Meter | None) -> ShardInfo:
-        kept = reuse_shard(self.root, plan, meter)
+        kept = reuse_shard(self.root, plan, self.journal, meter)
         if kept is not None:
             return kept
-        return write_shard(self.root, plan, self.sources, canonical=self.canonical, meter=meter)
+        info = write_shard(self.root, plan, self.sources, canonical=self.canonical, meter=meter)
+        self.journal.add(info.path, info.nbytes, info.crc32c)
+        return info
 
     def __enter__(self) -> ShardPool:
         return self
@@ -99,17 +103,21 @@ def write_shard(
     return _info(plan, crc32c)
 
 
-def reuse_shard(root: str, plan: ShardPlan, meter: Meter | None) -> ShardInfo | None:
-    """The shard as an interrupted run of the same job left it, read for its sum; None if there is none."""
+def reuse_shard(root: str, plan: ShardPlan, journal: Journal, meter: Meter | None) -> ShardInfo | None:
+    """The shard as an interrupted run of the same job finished it; None if there is none.
+
+    It is read, as "disk", and taken only if it still sums to what that run noted.
+    """
     path = os.path.join(root, plan.name)
-    if not os.path.exists(path):
+    expected = journal.crc32c(plan.name, plan.nbytes)
+    if expected is None or not os.path.isfile(path):
         return None
     with open_file(path, meter, "disk") as file:
         if file.size != plan.nbytes:
             return None
         crc32c, read, requests = _C.crc32c_of_file(file.fileno(), file.size)
         file.charge(read, requests)
-    return _info(plan, crc32c)
+    return _info(plan, crc32c) if crc32c == expected else None
 
 
 def _info(plan: ShardPlan, crc32c: int) -> ShardInfo:

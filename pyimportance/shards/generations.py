@@ -20,10 +20,11 @@ from pyimportance.errors import ArgumentError, OutputError
 from pyimportance.io import atomic
 from pyimportance.io.lock import locked
 from pyimportance.io.meter import Meter
-from pyimportance.io.storage import open_file
-from pyimportance.shards import copy, job
+from pyimportance.io.storage import open_file, read_whole
+from pyimportance.shards import claims, copy, job
 from pyimportance.shards.combine import concatenate, keep, with_scores
 from pyimportance.shards.index import Progress
+from pyimportance.shards.journal import Journal, parse
 from pyimportance.shards.manifest import (
     POINTER,
     IndexInfo,
@@ -31,8 +32,11 @@ from pyimportance.shards.manifest import (
     encode_pointer,
     index_name,
     manifest_name,
+    path_in,
     read_manifest,
     read_pointer,
+    shard_prefix,
+    worker_directory,
 )
 from pyimportance.shards.plan import plan_group, select, take_keys
 from pyimportance.shards.sample_index import SampleIndex
@@ -74,19 +78,25 @@ def repartition(
     meters    one per worker of ``partition``: what is copied for it, as "origin"; indexes, as "index"
     progress  called with (workers done, workers)
 
-    Called again with the same arguments it continues what was interrupted, or returns what is done.
-    Raises ArgumentError for samples that the shards lack, DataError where shards are damaged, OutputError.
+    Called again with the same arguments it continues what was interrupted, or returns what is done. Jobs at
+    the same time get different numbers; the current generation is the one with the highest.
+    The headers of what is copied are checked, payloads are not summed: one that was damaged before arrives as
+    it is, under a new sum that fits it. ``shards.verify()`` beforehand finds such damage.
+    Raises ArgumentError for samples that the shards lack, DataError where headers or indexes are damaged,
+    OutputError.
     """
     if meters is not None and len(meters) != partition.workers:
         raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({partition.workers})")
     each: Sequence[Meter | None] = meters or [None] * partition.workers
-    indexes = [shards.index(h, each[min(h, partition.workers - 1)]) for h in range(shards.workers)]
-    records = []
-    for w, meter in enumerate(each):
-        records.append(_write_delta(shards, partition, w, meter, indexes))
-        if progress is not None:
-            progress(w + 1, partition.workers)
-    return commit_generation(shards, partition, records)
+    digest = job.digest(partition, parent=shards.digest)
+    with claims.claim_generation(shards.root, shards.generation, digest):  # one number for all workers
+        indexes = [shards.index(h, each[min(h, partition.workers - 1)]) for h in range(shards.workers)]
+        records = []
+        for w, meter in enumerate(each):
+            records.append(_write_delta(shards, partition, w, meter, indexes))
+            if progress is not None:
+                progress(w + 1, partition.workers)
+        return commit_generation(shards, partition, records)
 
 
 def write_delta(
@@ -94,7 +104,9 @@ def write_delta(
 ) -> DeltaRecord:
     """Writes what ``worker`` lacks for the next generation, and its index; see `repartition`.
 
-    Workers may do this at the same time, in any processes that see the same directory.
+    Workers may do this at the same time, in any processes that see the same directory. Until the commit, a
+    job with another partition may take the generation over while no process is at work on it; the commit then
+    raises OutputError.
     """
     if not 0 <= worker < partition.workers:
         raise ArgumentError(f"worker is {worker}; the partition has workers 0 to {partition.workers - 1}")
@@ -110,29 +122,36 @@ def _write_delta(
 ) -> DeltaRecord:
     """``indexes`` are those of the shards' workers, if they are at hand; else they are read one by one."""
     digest = job.digest(partition, parent=shards.digest)
-    generation, committed = _next_generation(shards, digest)
-    if committed:
-        return _record_of(shards, generation, worker)
-    held = indexes or (shards.index(holder, meter) for holder in range(shards.workers))
-    stays, comes = _divide(shards, partition, worker, held)
-    with job.claim_delta(shards.root, worker, generation, digest):
-        infos, deltas = _write_incoming(
-            shards, partition, comes, worker=worker, generation=generation, meter=meter
-        )
-        own = {s.path: s for s in shards.shards}
-        names = tuple(os.path.relpath(f, shards.root) for f in stays.files)
-        index = with_scores(concatenate([replace(stays, files=names), *deltas]), partition, worker)
-        described = copy.describe(index, [own[name] for name in names] + infos)
-        # A shard of the old generation was written for a bin that the new one may not have.
-        described = tuple(replace(s, bin=min(s.bin, partition.bins - 1)) for s in described)
-        info = copy.write_worker_index(shards.root, index_name(worker, generation), index)
+    with claims.claim_generation(shards.root, shards.generation, digest) as (generation, committed):
+        if committed:
+            return _record_of(shards, generation, worker)
+        held = indexes or (shards.index(holder, meter) for holder in range(shards.workers))
+        stays, comes = _divide(shards, partition, worker, held)
+        with claims.claim_delta(shards.root, worker, generation, digest) as journal:
+            if os.path.exists(os.path.join(shards.root, manifest_name(generation))):
+                return _record_of(shards, generation, worker)  # the same job, by another process meanwhile
+            infos, deltas = _write_incoming(
+                shards, partition, comes, journal, worker=worker, generation=generation, meter=meter
+            )
+            own = {s.path: s for s in shards.shards}
+            names = tuple(os.path.relpath(f, shards.root) for f in stays.files)
+            index = with_scores(concatenate([replace(stays, files=names), *deltas]), partition, worker)
+            described = copy.describe(index, [own[name] for name in names] + infos)
+            # A shard of the old generation was written for a bin that the new one may not have.
+            described = tuple(replace(s, bin=min(s.bin, partition.bins - 1)) for s in described)
+            info = copy.write_worker_index(shards.root, index_name(worker, generation), index)
+            journal.settle(s.path for s in infos)
     return DeltaRecord(
         worker, generation, digest, info, described, comes.num_samples, int(comes.nbytes.sum())
     )
 
 
 def commit_generation(shards: ShardSet, partition: Partition, records: Sequence[DeltaRecord]) -> ShardSet:
-    """Makes the generation that ``records`` (one per worker, in any order) describe the current one."""
+    """Makes the generation that ``records`` (one per worker, in any order) describe the current one.
+
+    Raises ArgumentError for records that do not belong together, OutputError where another job has taken the
+    generation over, or what was written is not there any more.
+    """
     digest = job.digest(partition, parent=shards.digest)
     records = sorted(records, key=lambda r: r.worker)
     generations = {r.generation for r in records}
@@ -144,9 +163,13 @@ def commit_generation(shards: ShardSet, partition: Partition, records: Sequence[
     if any(r.job != digest for r in records):
         raise ArgumentError("records were written for another partition or another generation")
     generation = generations.pop()
-    with locked(os.path.join(shards.root, job.JOB)):
+    with locked(os.path.join(shards.root, job.JOB), wait=True):
         path = os.path.join(shards.root, manifest_name(generation))
         if not os.path.exists(path):
+            if claims.claimant(shards.root, generation) != digest:
+                raise OutputError(
+                    f"{path}: another job has taken this generation over; write the deltas again"
+                )
             _check_written(shards, records)
             manifest = replace(
                 shards.manifest,
@@ -171,16 +194,6 @@ def commit_generation(shards: ShardSet, partition: Partition, records: Sequence[
             pointer = encode_pointer(generation, manifest_read.encode())
             atomic.write_bytes(os.path.join(shards.root, POINTER), pointer)
     return ShardSet.open(shards.root, generation=generation)
-
-
-def _next_generation(shards: ShardSet, digest: str) -> tuple[int, bool]:
-    """(the first number after this generation's that is free or this job's, whether it is committed)"""
-    generation = shards.generation + 1
-    while os.path.exists(os.path.join(shards.root, manifest_name(generation))):
-        if read_manifest(shards.root, generation)[0].job == digest:
-            return generation, True
-        generation += 1
-    return generation, False
 
 
 def _record_of(shards: ShardSet, generation: int, worker: int) -> DeltaRecord:
@@ -214,6 +227,7 @@ def _write_incoming(
     shards: ShardSet,
     partition: Partition,
     comes: SampleIndex,
+    journal: Journal,
     *,
     worker: int,
     generation: int,
@@ -222,7 +236,10 @@ def _write_incoming(
     """Writes the delta shards, bin by bin in the order of importance."""
     writing: list[Future[ShardInfo]] = []
     indexes: list[SampleIndex] = []
-    with copy.open_sources(comes) as files, copy.ShardPool(shards.root, files, canonical=True) as pool:
+    with (
+        copy.open_sources(comes) as files,
+        copy.ShardPool(shards.root, files, journal, canonical=True) as pool,
+    ):
         copy.check_sources(comes, files)
         for bin_ in range(partition.bins):
             ids = partition.group(worker, bin_)
@@ -238,10 +255,15 @@ def _write_incoming(
 def _check_written(shards: ShardSet, records: Sequence[DeltaRecord]) -> None:
     """Raises if what the records name is not there any more as it was written."""
     for record in records:
+        name = f"{worker_directory(record.worker)}/{claims.delta_job_name(record.generation)}"
+        _, finished, _ = parse(read_whole(path_in(shards.root, name), None, "index"))
+        new = shard_prefix(record.worker, record.generation)
         for shard in record.shards:
             with open_file(shards.path_of(shard.path)) as file:
                 if file.size != shard.nbytes:
                     raise OutputError(f"{file.path}: has {file.size} bytes; {shard.nbytes} were written")
+            if shard.path.startswith(new) and finished.get(shard.path) != (shard.nbytes, shard.crc32c):
+                raise OutputError(f"{file.path}: was written again since, by another job")
         with open_file(shards.path_of(record.index.path), None, "index") as file:
             crc32c, _, _ = _C.crc32c_of_file(file.fileno(), file.size)
             if crc32c != record.index.crc32c:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -95,24 +95,41 @@ def scan_file(
     path: str, allow_missing_eof: bool = False, meter: Meter | None = None, limit: int = -1
 ) -> SampleIndex:
     """The samples of one tar, ids from 0. ``limit`` -1: all."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise DataError("its name is not UTF-8", path=shown) from None
     with open_file(path, meter, "index") as file:
         try:
             found = _C.tar_scan(file.fileno(), file.size, allow_missing_eof, limit)
         except DataError as e:
             raise DataError(e.problem, path=path, member=e.member, offset=e.offset) from None
         file.charge(found["bytes_read"], found["requests"])
-        N = len(found["offset"])
-        return SampleIndex(
-            files=(path,),
-            file_bytes=np.array([file.size], np.int64),
-            ids=np.arange(N, dtype=np.int64),
-            keys=keys.from_buffers(found["key_offsets"], found["key_text"]),
-            file=np.zeros(N, np.int32),
-            offset=found["offset"],
-            nbytes=found["nbytes"],
-            extensions=tuple(found["extensions"]),
-            part_start=found["part_start"],
-            part_ext=found["part_ext"],
-            part_offset=found["part_offset"],
-            part_size=found["part_size"],
-        )
+    try:
+        return _index_of(path, file.size, found)
+    except ArgumentError as e:
+        raise DataError(str(e), path=path) from None
+
+
+def _index_of(path: str, size: int, found: Any) -> SampleIndex:
+    N = len(found["offset"])
+    # Readers fold the case of extensions as Python does; beyond ASCII that is left to Python.
+    folded = [e.lower() for e in found["extensions"]]
+    extensions = list(dict.fromkeys(folded))
+    code = np.array([extensions.index(e) for e in folded], np.int32)
+    part_ext = found["part_ext"] if extensions == found["extensions"] else code[found["part_ext"]]
+    return SampleIndex(
+        files=(path,),
+        file_bytes=np.array([size], np.int64),
+        ids=np.arange(N, dtype=np.int64),
+        keys=keys.from_buffers(found["key_offsets"], found["key_text"]),
+        file=np.zeros(N, np.int32),
+        offset=found["offset"],
+        nbytes=found["nbytes"],
+        extensions=tuple(extensions),
+        part_start=found["part_start"],
+        part_ext=part_ext,
+        part_offset=found["part_offset"],
+        part_size=found["part_size"],
+    )

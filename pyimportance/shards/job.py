@@ -6,27 +6,28 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pyimportance.errors import DataError, OutputError
 from pyimportance.io import atomic
-from pyimportance.io.lock import LockedFile, locked
+from pyimportance.io.lock import locked
+from pyimportance.shards.journal import FORMAT, Journal
 from pyimportance.shards.manifest import POINTER, manifest_name, read_manifest, worker_directory
 
 if TYPE_CHECKING:
     from pyimportance.order.values import Partition
+    from pyimportance.shards.sample_index import SampleIndex
 
 JOB: Final = "job.json"
-_FORMAT: Final = "pyimportance-job"
 
 
 def digest(partition: Partition, **options: Any) -> str:
     """SHA-256 of all that decides the bytes of a run: the partition, and JSON-like options."""
     state = hashlib.sha256()
     fields = {
-        "format": [_FORMAT, 1],
+        "format": [FORMAT, 1],
         "workers": partition.workers,
         "bins": partition.bins,
         "measure": partition.measure,
@@ -41,12 +42,25 @@ def digest(partition: Partition, **options: Any) -> str:
     return state.hexdigest()
 
 
-@contextmanager
-def claim(out: str, job: str, workers: int, resume: bool) -> Iterator[bool]:
-    """Makes ``out`` this job's own while the block runs; yields whether it holds the finished job already.
+def times_of(index: SampleIndex) -> dict[str, int]:
+    """When each tar of a source was last changed, in nanoseconds; a tar that is not there is left out."""
+    times = {}
+    for name, path in zip(index.relative_files, index.files, strict=True):
+        with suppress(OSError):
+            times[name] = os.stat(path).st_mtime_ns
+    return times
 
+
+@contextmanager
+def claim(
+    out: str, job: str, times: Mapping[str, int], workers: int, resume: bool
+) -> Iterator[Journal | None]:
+    """Makes ``out`` this job's own while the block runs; yields its notes, None if the job is finished.
+
+    ``times`` are those of the source's tars: a digest tells names and sizes apart, not contents.
     Raises OutputError, with nothing touched, if ``out`` holds anything else: other files, another job's
-    shards, with ``resume=False`` any shards, or work of a process that is still at it.
+    shards, this job's from tars that were changed since, with ``resume=False`` any shards, or work of a
+    process that is still at it.
     """
     if os.path.exists(out) and not os.path.isdir(out):
         raise OutputError(f"{out}: is a file; give a directory")
@@ -54,7 +68,8 @@ def claim(out: str, job: str, workers: int, resume: bool) -> Iterator[bool]:
         raise OutputError(f"{out}: holds something else ({entries[0]!r}); give an empty or new directory")
     atomic.make_directory(out)
     with locked(os.path.join(out, JOB)) as file:
-        is_new = _enter(file, out, job)
+        journal = Journal(file)
+        is_new = _enter(journal, out, job, times)
         if not is_new and not resume:
             raise OutputError(f"{out}: holds shards already, and resume is False")
         finished = os.path.exists(os.path.join(out, POINTER))
@@ -62,33 +77,28 @@ def claim(out: str, job: str, workers: int, resume: bool) -> Iterator[bool]:
             _check_finished(out, job)
         else:
             _check_contents(out, workers)
-        yield finished
+        yield None if finished else journal
 
 
-def _enter(file: LockedFile, out: str, job: str) -> bool:
+def _enter(journal: Journal, out: str, job: str, times: Mapping[str, int]) -> bool:
     """Writes the job down where nothing is; True if so. Raises OutputError if another job is there."""
-    found = _job_in(file)
-    if found == job:
-        return False
-    if found is not None:
+    if journal.head is None:
+        others = sorted(set(os.listdir(out)) - {JOB})
+        if others:
+            raise OutputError(f"{out}: {JOB} is damaged, and other files are there ({others[0]!r})")
+        journal.begin({"job": job, "changed": dict(times)})
+        return True
+    if journal.head["job"] != job:
         raise OutputError(f"{out}: holds the shards of another job (other data, partition or options)")
-    others = sorted(set(os.listdir(out)) - {JOB})
-    if others:
-        raise OutputError(f"{out}: {JOB} is damaged, and other files are there ({others[0]!r})")
-    file.write(encode_job(job))
-    return True
-
-
-def encode_job(job: str) -> bytes:
-    return (json.dumps({"format": _FORMAT, "job": job}) + "\n").encode()
-
-
-def _job_in(file: LockedFile) -> str | None:
-    with suppress(ValueError):
-        fields = json.loads(file.read())
-        if isinstance(fields, dict) and fields.get("format") == _FORMAT:
-            return str(fields.get("job"))
-    return None
+    known = journal.head.get("changed")
+    known = known if isinstance(known, dict) else {}
+    for name, time in times.items():
+        if known.get(name, time) != time:
+            raise OutputError(
+                f"{out}: holds shards made from an earlier state of {name}, which was changed since; "
+                "give an empty or new directory"
+            )
+    return False
 
 
 def _check_finished(out: str, job: str) -> None:
@@ -122,24 +132,10 @@ def _sort_out(path: str, is_ours: Any, half: list[str]) -> None:
         half.append(path)
 
 
-@contextmanager
-def claim_delta(root: str, worker: int, generation: int, job: str) -> Iterator[None]:
-    """Makes a worker's part of a generation that is not committed this job's own while the block runs.
-
-    What an interrupted run of another job left of that generation is removed; no manifest names it.
-    """
-    directory = os.path.join(root, worker_directory(worker))
-    atomic.make_directory(directory)
-    with locked(os.path.join(directory, f"job-{generation:06d}.json")) as file:
-        ours = re.compile(rf"index-{generation:06d}\.arrow|g{generation:06d}-bin\d{{2,}}-\d{{6,}}\.tar")
-        same = _job_in(file) == job
-        if not same:
-            # Emptied first: were this process killed half-way, the next one must not trust what is left.
-            file.write(b"")
-        for name in os.listdir(directory):
-            target = atomic.temporary_of(name)
-            if ours.fullmatch(target or name) and (target is not None or not same):
-                os.unlink(os.path.join(directory, name))
-        if not same:
-            file.write(encode_job(job))
-        yield
+def own_directory(root: str, worker: int) -> str:
+    """A worker's directory, made if need be. Raises OutputError if a link stands in its place."""
+    path = os.path.join(root, worker_directory(worker))
+    if os.path.islink(path):
+        raise OutputError(f"{path}: is a link; shards are written below {root} only")
+    atomic.make_directory(path)
+    return path

@@ -74,7 +74,10 @@ class Manifest:
 
     def encode(self) -> bytes:
         """The bytes of the file. Equal manifests give equal bytes."""
-        return _to_json({"format": FORMAT, "version": VERSION, **asdict(self)})
+        fields = asdict(self)
+        for info in (*fields["indexes"], *fields["shards"]):
+            info["bytes"] = info.pop("nbytes")
+        return _to_json({"format": FORMAT, "version": VERSION, **fields})
 
 
 def manifest_name(generation: int) -> str:
@@ -86,11 +89,25 @@ def index_name(worker: int, generation: int) -> str:
 
 
 def shard_name(worker: int, generation: int, bin_: int, number: int) -> str:
-    return f"{worker_directory(worker)}/g{generation:06d}-bin{bin_:02d}-{number:06d}.tar"
+    return f"{shard_prefix(worker, generation)}bin{bin_:02d}-{number:06d}.tar"
+
+
+def shard_prefix(worker: int, generation: int) -> str:
+    """What the names of the shards begin with that were written for a generation."""
+    return f"{worker_directory(worker)}/g{generation:06d}-"
 
 
 def worker_directory(worker: int) -> str:
     return f"worker-{worker:03d}"
+
+
+def path_in(root: str, name: str) -> str:
+    """The absolute path of a file of a set. Raises DataError if a link leads out of the root."""
+    path = os.path.join(root, name)
+    real_root, real = os.path.realpath(root), os.path.realpath(path)
+    if os.path.commonpath([real_root, real]) != real_root:
+        raise DataError(f"leads out of {root}, to {real}", path=path)
+    return path
 
 
 def encode_pointer(generation: int, manifest: bytes) -> bytes:
@@ -103,7 +120,7 @@ def encode_pointer(generation: int, manifest: bytes) -> bytes:
 
 def read_pointer(root: str, meter: Meter | None = None) -> tuple[int, str]:
     """(current generation, SHA-256 of its manifest). Raises DataError."""
-    path = os.path.join(root, POINTER)
+    path = path_in(root, POINTER)
     fields = _Fields(storage.read_whole(path, meter, "index"), path)
     generation = fields.integer("generation")
     if fields.text("manifest") != manifest_name(generation):
@@ -113,7 +130,7 @@ def read_pointer(root: str, meter: Meter | None = None) -> tuple[int, str]:
 
 def read_manifest(root: str, generation: int, meter: Meter | None = None) -> tuple[Manifest, str]:
     """(the manifest, the SHA-256 of its bytes). Untrusted: raises DataError naming file and field."""
-    path = os.path.join(root, manifest_name(generation))
+    path = path_in(root, manifest_name(generation))
     data = storage.read_whole(path, meter, "index")
     return _decode(_Fields(data, path), generation), hashlib.sha256(data).hexdigest()
 
@@ -161,13 +178,13 @@ def _decode(f: _Fields, generation: int) -> Manifest:
 
 def _decode_index(f: _Fields) -> IndexInfo:
     crc = f.integer("crc32c", high=0xFFFFFFFF)
-    return IndexInfo(f.relative_path("path"), f.integer("nbytes"), f.integer("samples"), crc)
+    return IndexInfo(f.relative_path("path"), f.integer("bytes"), f.integer("samples"), crc)
 
 
 def _decode_shard(f: _Fields, workers: int, bins: int) -> ShardInfo:
     shard = ShardInfo(
         path=f.relative_path("path"),
-        nbytes=f.integer("nbytes"),
+        nbytes=f.integer("bytes"),
         samples=f.integer("samples"),
         crc32c=f.integer("crc32c", high=0xFFFFFFFF),
         worker=f.integer("worker", high=workers - 1),

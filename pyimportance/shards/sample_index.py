@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,7 @@ from pyimportance.errors import ArgumentError
 from pyimportance.shards import keys
 
 BLOCK = 512  # of a tar: headers and payloads start at multiples of it
+MAX_EXTENSION = 1024  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +89,10 @@ class SampleIndex:
     def _check_values(self) -> None:
         N, P = len(self.ids), len(self.part_ext)
         _require(len(set(self.extensions)) == len(self.extensions), "extensions repeat")
+        for extension in self.extensions:
+            _check_extension(extension)
+        for name in self.files:
+            _require(_is_utf8(name), f"file name {name!r} is not UTF-8")
         _require((self.file_bytes >= 0).all(), "file_bytes holds a negative size")
         _require(
             ((self.part_ext >= 0) & (self.part_ext < len(self.extensions))).all(), "part_ext out of range"
@@ -98,6 +104,7 @@ class SampleIndex:
         )
         if N == 0:
             return
+        self._check_repeats()
         _require((np.diff(self.file) >= 0).all(), "file must be ascending")
         _require(self.file[0] >= 0 and self.file[-1] < len(self.files), "file out of range")
         # Comparisons by subtraction, so that no sum of two hostile numbers can overflow.
@@ -117,6 +124,18 @@ class SampleIndex:
             and (self.part_size <= end - self.part_offset).all(),
             "a part lies outside its sample",
         )
+
+    def _check_repeats(self) -> None:
+        """Raises if a sample has two parts of one extension."""
+        sample = np.repeat(np.arange(len(self.ids)), np.diff(self.part_start))
+        pair = sample * len(self.extensions) + self.part_ext
+        if (np.diff(pair) > 0).all():  # parts sorted by extension, as in our own shards
+            return
+        pair.sort()
+        if (twice := np.flatnonzero(np.diff(pair) == 0)).size:
+            row, extension = divmod(int(pair[twice[0]]), len(self.extensions))
+            name = self.extensions[extension]
+            raise ArgumentError(f"sample {self.key(row)[:200]!r} has the extension {name!r} twice")
 
     @property
     def num_samples(self) -> int:
@@ -206,6 +225,29 @@ class SampleIndex:
         from pyimportance.shards.index_file import read_index
 
         return read_index(path)
+
+
+def _check_extension(extension: str) -> None:
+    """Raises for what would not be a field of a sample: reserved, too long, or no part of a name."""
+    rules = {
+        f"is {len(extension)} characters long; at most {MAX_EXTENSION} bytes are allowed": (
+            len(extension) <= MAX_EXTENSION and len(extension.encode(errors="replace")) <= MAX_EXTENSION
+        ),
+        "begins with '__', which a sample's own fields do": not extension.startswith("__"),
+        "is not lower case": extension == extension.lower(),
+        "holds a slash or a control character": not re.search(r"[/\x00-\x1f\x7f]", extension),
+        "is not UTF-8": _is_utf8(extension),
+    }
+    for problem, holds in rules.items():
+        _require(holds, f"extension {extension[:50]!r} {problem}")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _require(holds: Any, problem: str) -> None:

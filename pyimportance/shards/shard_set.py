@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.meter import Meter
-from pyimportance.shards.manifest import Manifest, ShardInfo, read_manifest, read_pointer
+from pyimportance.shards.manifest import Manifest, ShardInfo, path_in, read_manifest, read_pointer
 from pyimportance.shards.sample_index import SampleIndex
 
 if TYPE_CHECKING:
@@ -95,11 +95,7 @@ class ShardSet:
 
     def path_of(self, name: str) -> str:
         """The absolute path of a file of the set. Raises DataError if a link leads out of the root."""
-        path = os.path.join(self.root, name)
-        real_root, real = os.path.realpath(self.root), os.path.realpath(path)
-        if os.path.commonpath([real_root, real]) != real_root:
-            raise DataError(f"leads out of {self.root}, to {real}", path=path)
-        return path
+        return path_in(self.root, name)
 
     def index(self, worker: int, meter: Meter | None = None) -> SampleIndex:
         """A worker's live samples, shard by shard; ids are those of the source, files absolute paths.

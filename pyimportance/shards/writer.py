@@ -30,7 +30,6 @@ from pyimportance.shards.manifest import (
     encode_pointer,
     index_name,
     manifest_name,
-    worker_directory,
 )
 from pyimportance.shards.plan import ShardPlan, plan_group, select, take_keys
 from pyimportance.shards.sample_index import SampleIndex
@@ -67,9 +66,12 @@ def write_shards(
     progress     called with (payload bytes done, payload bytes in all)
 
     The same source, partition and options give the same bytes, also after interruptions: files appear whole
-    or not at all, the manifest last. Memory: the index, and 64 MiB.
+    or not at all, the manifest last. (Only job.json differs: it notes when each tar of the source was last
+    changed, so that shards of an earlier state are not taken for those of this one.) Memory: the index, and
+    64 MiB.
     Raises ArgumentError (ids that the source lacks, shared keys, options), DataError (a source that is not
-    what its index says), OutputError (no space; ``out`` holds something else; another process writes there).
+    what its index says), OutputError (no space; ``out`` holds something else, or shards of an earlier
+    state of the source; another process writes there).
     """
     if shard_bytes < 1:
         raise ArgumentError(f"shard_bytes is {shard_bytes}; it must be 1 or more")
@@ -83,13 +85,15 @@ def write_shards(
     root = os.path.abspath(os.fspath(out))
     options = {"source": index.digest, "shard_bytes": shard_bytes, "keys": keys}
     digest = job.digest(partition, **options)
-    with job.claim(root, digest, partition.workers, resume) as finished:
-        if finished:
+    times = job.times_of(index)
+    with job.claim(root, digest, times, partition.workers, resume) as journal:
+        if journal is None:
             return ShardSet.open(root, generation=0)
         run = _Run(root, index, partition, rows, written_keys, shard_bytes, progress)
-        with copy.open_sources(index) as files, copy.ShardPool(root, files, canonical=False) as pool:
+        with copy.open_sources(index) as files, copy.ShardPool(root, files, journal, canonical=False) as pool:
             copy.check_sources(index, files)
             done = run.all_workers(pool, meters or [None] * partition.workers)
+        journal.settle(s.path for _, shards in done for s in shards)
         manifest = Manifest(
             generation=0,
             parent=None,
@@ -147,7 +151,7 @@ class _Run:
     def begin(
         self, worker: int, pool: copy.ShardPool, meter: Meter | None
     ) -> Iterator[tuple[ShardPlan, Future[ShardInfo]]]:
-        atomic.make_directory(os.path.join(self.root, worker_directory(worker)))
+        job.own_directory(self.root, worker)
         for bin_ in range(self.partition.bins):
             group = worker * self.partition.bins + bin_
             start, end = self.partition.offsets[group : group + 2].tolist()

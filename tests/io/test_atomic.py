@@ -76,3 +76,28 @@ def test_temporary_names_are_recognised() -> None:
     assert atomic.temporary_of("a.tar.0123abcd.tmp") == "a.tar"
     assert atomic.temporary_of("a.tar") is None
     assert atomic.temporary_of("a.tar.0123abcx.tmp") is None
+
+
+def test_the_order_of_syncs_and_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name must not reach the disk before the contents, nor be left in memory alone."""
+    steps: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(fd: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        steps.append(
+            f"sync {'directory' if os.path.isdir(path) else 'file'} {os.path.relpath(path, tmp_path)}"
+        )
+        fsync(fd)
+
+    def note_replace(source: str, target: str) -> None:
+        steps.append(f"rename to {os.path.relpath(target, tmp_path)}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    atomic.write_bytes(tmp_path / "a", b"x")
+    assert [s.partition(".")[0] for s in steps] == ["sync file a", "rename to a", "sync directory "]
+    steps.clear()
+    atomic.make_directory(tmp_path / "b" / "c" / "d")
+    assert steps == ["sync directory .", "sync directory b", "sync directory b/c"]

@@ -74,3 +74,12 @@ def test_refuses(tmp_path: Path) -> None:
         pytest.raises(ArgumentError, match="entry 7 has 5 bytes; a slot holds 4"),
     ):
         cache.put(7, b"12345")
+
+
+def test_a_closed_cache_says_so(tmp_path: Path) -> None:
+    cache = LRUCache(tmp_path / "cache", 10, 10)
+    cache.put("a", b"1")
+    cache.close()
+    for use in (lambda: cache.get("a"), lambda: cache.put("b", b"2")):
+        with pytest.raises(ValueError, match="cache: is closed"):
+            use()

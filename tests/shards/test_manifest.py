@@ -87,7 +87,7 @@ def change(shards: ShardSet, path: str, value: Any) -> None:
         ("shards.0.path", "a//b.tar", r"field 'shards\[0\]\.path': must be a relative path"),
         ("shards.0.path", "a/../../b", r"field 'shards\[0\]\.path': must be a relative path"),
         ("shards.0.path", "worker-000/index-000000.arrow", "field 'shards': name a file twice"),
-        ("shards.0.nbytes", -1, r"field 'shards\[0\]\.nbytes': must be an integer from 0"),
+        ("shards.0.bytes", -1, r"field 'shards\[0\]\.bytes': must be an integer from 0"),
         ("shards.0.crc32c", 1 << 32, r"field 'shards\[0\]\.crc32c': must be an integer from 0 to 4294967295"),
         ("shards.0.worker", 2, r"field 'shards\[0\]\.worker': must be an integer from 0 to 1; got 2"),
         ("shards.0.live", 1000, r"field 'shards\[0\]\.live': must be at most 'samples'"),

@@ -211,7 +211,7 @@ def test_records_must_fit(shards: ShardSet, first: Partition, second: Partition)
     assert commit_generation(shards, second, records).verify().ok
 
 
-def test_a_damaged_shard_is_not_copied_on(shards: ShardSet, second: Partition) -> None:
+def test_a_damaged_header_is_not_copied_on(shards: ShardSet, second: Partition) -> None:
     for info in shards.shards:
         path = Path(shards.root) / info.path
         data = bytearray(path.read_bytes())

@@ -19,6 +19,7 @@ import pyimportance
 from pyimportance import OutputError, Partition, ShardSet, repartition, write_shards
 from pyimportance.io.lock import locked
 from pyimportance.io.meter import Meter
+from pyimportance.shards.generations import write_delta
 
 Divide = Callable[..., Partition]
 
@@ -138,7 +139,7 @@ def put_link(out: Path) -> None:
 
 
 def put_other_job(out: Path) -> None:
-    (out / "job.json").write_text(json.dumps({"format": "pyimportance-job", "job": "f" * 64}))
+    (out / "job.json").write_text(json.dumps({"format": "pyimportance-job", "job": "f" * 64}) + "\n")
 
 
 def put_damage(out: Path) -> None:
@@ -147,8 +148,7 @@ def put_damage(out: Path) -> None:
 
 
 def put_job(out: Path) -> None:
-    job = json.loads((out.parent / "whole" / "job.json").read_text())
-    (out / "job.json").write_text(json.dumps(job))
+    (out / "job.json").write_bytes((out.parent / "whole" / "job.json").read_bytes())
 
 
 @pytest.mark.parametrize(
@@ -190,6 +190,7 @@ def test_two_writers_at_once(source: Path, tmp_path: Path, divide: Divide) -> No
         pytest.raises(OutputError, match=r"job\.json: another process is writing here"),
     ):
         write_shards(source, parts, tmp_path / "out")
+    write_delta(shards, divide(66, 2, seed=1), 0)
     with (
         locked(str(tmp_path / "out" / "worker-001" / "job-000001.json")),
         pytest.raises(OutputError, match=r"worker-001/job-000001\.json: another process is writing here"),

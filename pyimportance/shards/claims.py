@@ -1,0 +1,119 @@
+"""Who writes which generation: every job has a number of its own, and keeps it until it is committed.
+
+``claim-000001.json`` in the root says whose generation 1 is. It is written while the root's job.json is held,
+and held itself (shared) by every process at work on that generation. A number whose job is not committed and
+has no process at work may be taken over; what it left is removed then, and its own commit refused.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+from pyimportance.errors import OutputError
+from pyimportance.io import atomic
+from pyimportance.io.lock import HeldError, locked
+from pyimportance.io.storage import read_whole
+from pyimportance.shards.job import JOB, own_directory
+from pyimportance.shards.journal import Journal, encode, parse
+from pyimportance.shards.manifest import manifest_name, read_manifest
+
+_CLAIM = re.compile(r"claim-(\d{6,})\.json")
+_MANIFEST = re.compile(r"manifest-(\d{6,})\.json")
+_WORKER = re.compile(r"worker-\d{3,}")
+
+
+@contextmanager
+def claim_generation(root: str, parent: int, job: str) -> Iterator[tuple[int, bool]]:
+    """Yields (the number of this job's generation, whether it is committed); others keep off meanwhile."""
+    with ExitStack() as stack:
+        with locked(os.path.join(root, JOB), wait=True):
+            generation, committed = _own(root, parent, job)
+            if generation is None:
+                generation = _take_free(root, parent, job)
+            if not committed:
+                stack.enter_context(locked(os.path.join(root, claim_name(generation)), shared=True))
+        yield generation, committed
+
+
+def claimant(root: str, generation: int) -> str | None:
+    """The job whose generation it is."""
+    path = os.path.join(root, claim_name(generation))
+    if not os.path.isfile(path):
+        return None
+    head, _, _ = parse(read_whole(path, None, "index"))
+    return None if head is None else str(head["job"])
+
+
+@contextmanager
+def claim_delta(root: str, worker: int, generation: int, job: str) -> Iterator[Journal]:
+    """Holds a worker's part of a claimed generation while the block runs; yields the job's notes.
+
+    Raises OutputError if another process is at it.
+    """
+    directory = own_directory(root, worker)
+    with locked(os.path.join(directory, delta_job_name(generation))) as file:
+        for name in os.listdir(directory):
+            target = atomic.temporary_of(name)
+            if target is not None and _of_generation(generation).fullmatch(target):
+                os.unlink(os.path.join(directory, name))
+        journal = Journal(file)
+        if journal.head is None or journal.head["job"] != job:
+            journal.begin({"job": job})
+        yield journal
+
+
+def claim_name(generation: int) -> str:
+    return f"claim-{generation:06d}.json"
+
+
+def delta_job_name(generation: int) -> str:
+    """Below a worker's directory."""
+    return f"job-{generation:06d}.json"
+
+
+def _own(root: str, parent: int, job: str) -> tuple[int | None, bool]:
+    """This job's number after ``parent``, if it has one, and whether it is committed."""
+    names = os.listdir(root)
+    for generation in sorted(int(m[1]) for n in names if (m := _MANIFEST.fullmatch(n))):
+        if generation > parent and read_manifest(root, generation)[0].job == job:
+            return generation, True
+    for generation in sorted(int(m[1]) for n in names if (m := _CLAIM.fullmatch(n))):
+        uncommitted = not os.path.lexists(os.path.join(root, manifest_name(generation)))
+        if generation > parent and uncommitted and claimant(root, generation) == job:
+            return generation, False
+    return None, False
+
+
+def _take_free(root: str, parent: int, job: str) -> int:
+    """The first number after ``parent`` that is neither committed nor being worked on; now the job's."""
+    for generation in itertools.count(parent + 1):
+        if os.path.lexists(os.path.join(root, manifest_name(generation))):
+            continue
+        with suppress(HeldError), locked(os.path.join(root, claim_name(generation))) as file:
+            _remove_leftovers(root, generation)
+            file.write(encode({"job": job}))
+            return generation
+    raise AssertionError("numbers do not end")
+
+
+def _remove_leftovers(root: str, generation: int) -> None:
+    """Removes what an interrupted job wrote of a generation that no manifest names, for whatever worker."""
+    ours = _of_generation(generation)
+    for directory in os.scandir(root):
+        if not _WORKER.fullmatch(directory.name) or not directory.is_dir(follow_symlinks=False):
+            continue
+        for entry in os.scandir(directory.path):
+            if ours.fullmatch(atomic.temporary_of(entry.name) or entry.name):
+                try:
+                    os.unlink(entry.path)
+                except OSError as e:
+                    raise OutputError(f"{entry.path}: cannot be removed ({e.strerror})") from e
+
+
+def _of_generation(generation: int) -> re.Pattern[str]:
+    g = f"{generation:06d}"
+    return re.compile(rf"index-{g}\.arrow|job-{g}\.json|g{g}-bin\d{{2,}}-\d{{6,}}\.tar")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -11,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance import _C
+from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError
+from pyimportance.threads import default_threads
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 _NATIVE = ("float32", "float64", "int32", "int64", "uint32", "uint64")
 _WIDENED = {"float16": "float32", "int8": "int32", "int16": "int32", "bool": "uint32", "uint8": "uint32"}
 _WIDENED["uint16"] = "uint32"
-_MOST_THREADS = 16  # the memory is the limit long before
 
 
 @overload
@@ -41,34 +41,36 @@ def argsort(
 
     values      floats or integers, one axis, any strides; NumPy in, NumPy out. A torch tensor gives a tensor
                 on its device; off the CPU it is torch that sorts
-    threads     on the CPU, at most so many (default: those the process may use, up to 16); the result is the
-                same for any number
+    threads     on the CPU, at most so many (default: OMP_NUM_THREADS, or the usable processors up
+                to 16); the result is the same for any number
 
     On the CPU a radix sort: linear in N, at most 4 passes for 32-bit values and 8 for 64-bit ones; workspace
     of 8 and 32 bytes per value, beside the result. Contiguous values are not copied.
-    Raises ArgumentError for other dtypes, or another number of axes.
+    Raises ArgumentError for other dtypes, another number of axes, and the like.
     """
-    if threads is not None and threads < 1:
-        raise ArgumentError(f"threads={threads}: must be at least 1")
+    threads = default_threads() if threads is None else check_integer("threads", threads, 1)
+    descending = check_flag("descending", descending)
     loaded = sys.modules.get("torch")  # no tensor without it
     if loaded is not None and isinstance(values, loaded.Tensor):
         return _argsort_tensor(values, descending, threads)
-    return _argsort_numpy(np.asarray(values), descending, threads)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of unequal lengths
+        raise ArgumentError(f"values: {error}") from None
+    return _argsort_numpy(array, descending, threads)
 
 
-def _argsort_numpy(values: npt.NDArray[Any], descending: bool, threads: int | None) -> npt.NDArray[np.int64]:
+def _argsort_numpy(values: npt.NDArray[Any], descending: bool, threads: int) -> npt.NDArray[np.int64]:
     name = values.dtype.name
     native = name if name in _NATIVE else _WIDENED.get(name)
     if native is None:
         raise ArgumentError(f"values: {values.dtype}; must be floats or integers of at most 64 bits")
     if values.ndim != 1:
         raise ArgumentError(f"values: {values.ndim} axes; must have one")
-    if threads is None:
-        threads = min(_usable_cpus(), _MOST_THREADS)
     return _C.argsort(np.ascontiguousarray(values, native), descending=descending, threads=threads)
 
 
-def _argsort_tensor(values: torch.Tensor, descending: bool, threads: int | None) -> torch.Tensor:
+def _argsort_tensor(values: torch.Tensor, descending: bool, threads: int) -> torch.Tensor:
     import torch
 
     if values.ndim != 1:
@@ -79,12 +81,6 @@ def _argsort_tensor(values: torch.Tensor, descending: bool, threads: int | None)
     if values.dtype == torch.bfloat16:  # NumPy has no such dtype
         values = values.float()
     return torch.from_numpy(_argsort_numpy(values.numpy(), descending, threads))
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _argsort_torch(values: torch.Tensor, descending: bool) -> torch.Tensor:

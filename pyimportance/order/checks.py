@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import operator
-
 import numpy as np
 import numpy.typing as npt
 
+from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
-
-
-def check_integer(name: str, value: int, least: int) -> int:
-    """``value`` as an int of at least ``least``."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ArgumentError(f"{name}={value!r}: must be an integer of at least {least}") from None
-    if number < least:
-        raise ArgumentError(f"{name}={number}: must be at least {least}")
-    return number
 
 
 def check_groups(workers: int, bins: int) -> tuple[int, int]:
@@ -30,7 +18,7 @@ def check_groups(workers: int, bins: int) -> tuple[int, int]:
 
 
 def check_sizes(sizes: npt.ArrayLike, num_samples: int) -> npt.NDArray[np.int64]:
-    """``sizes`` as int64 [num_samples] bytes >= 0."""
+    """``sizes`` as int64 [num_samples] bytes >= 0, whose sum int64 holds as well."""
     array = np.asarray(sizes)
     if array.dtype.kind not in "iu" or array.shape != (num_samples,):
         raise ArgumentError(
@@ -39,4 +27,10 @@ def check_sizes(sizes: npt.ArrayLike, num_samples: int) -> npt.NDArray[np.int64]
         )
     if array.size and array.min() < 0:
         raise ArgumentError(f"sizes: {array.min()} at position {int(array.argmin())} is negative")
-    return array.astype(np.int64)
+    if array.size and array.max() >= 2**63:
+        raise ArgumentError(f"sizes: {array.max()} at position {int(array.argmax())} is 2**63 or more")
+    nbytes = array.astype(np.int64)
+    total = (int((nbytes >> 32).sum()) << 32) + int((nbytes & 0xFFFFFFFF).sum())  # halves cannot overflow
+    if total >= 2**63:
+        raise ArgumentError(f"sizes: their sum is {total}; must be below 2**63")
+    return nbytes

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.order.argsort import argsort
-from pyimportance.order.checks import check_groups, check_integer, check_sizes
+from pyimportance.order.checks import check_groups, check_sizes
 from pyimportance.order.matching import match
 from pyimportance.order.policies.registry import resolve
 from pyimportance.order.ranking import rank

@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
-from pyimportance.order.checks import check_groups, check_integer, check_sizes
+from pyimportance.order.checks import check_groups, check_sizes
 from pyimportance.order.lookup import IdMap
 from pyimportance.order.moves import Moves, holdings
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from pyimportance import _C
 from pyimportance.errors import ArgumentError
 from pyimportance.score import inputs, ranges, state
-from pyimportance.score.engine import default_threads
 from pyimportance.score.history import NAMES, ArrayHistory, History
+from pyimportance.threads import default_threads
 
 _BLOCK = 1 << 16  # samples that from_history converts at a time
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any, Literal
@@ -10,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.score import checkpoint, inputs, state
 from pyimportance.score.dynamics import Dynamics
-from pyimportance.score.engine import default_threads, engine
+from pyimportance.score.engine import engine
 from pyimportance.score.exchange import agree, distributed, exchange
 from pyimportance.score.history import (
     ROW,
@@ -24,6 +24,7 @@ from pyimportance.score.history import (
     Rows,
     RowStore,
 )
+from pyimportance.threads import default_threads
 
 NonFinite = Literal["raise", "skip"]
 _KINDS = ("", "loss", "logits")  # by number, as ranks exchange it
@@ -64,8 +65,8 @@ class Tracker:
         history: str | PathLike[str] | None = None,
         first_epoch: int = 0,
     ) -> None:
-        self._num_samples = _integer("num_samples", num_samples, 1)
-        self._first_epoch = _integer("first_epoch", first_epoch, 0)
+        self._num_samples = check_integer("num_samples", num_samples, 1)
+        self._first_epoch = check_integer("first_epoch", first_epoch, 0)
         self._native = engine(device)
         self._epochs = 0
         self._start = self._first_epoch  # the first epoch that the statistics cover
@@ -348,13 +349,3 @@ class Tracker:
         return (
             f"Tracker({self._num_samples} samples, epochs={self._epochs}, observed={self._kind or 'nothing'})"
         )
-
-
-def _integer(name: str, value: int, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ArgumentError(f"{name}={value!r}: must be an integer of at least {least}") from None
-    if number < least:
-        raise ArgumentError(f"{name}={number}: must be at least {least}")
-    return number

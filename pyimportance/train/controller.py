@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyimportance.checks import check_fraction
 from pyimportance.errors import ArgumentError, PyimportanceError
 from pyimportance.io.meter import Meter
 from pyimportance.order.partition import partition
@@ -107,8 +108,8 @@ class Controller:
         resolve(policy, options)  # now, not after the warm-up
         if measure not in measures():
             raise ArgumentError(f"measure {measure!r} is unknown; allowed are {', '.join(measures())}")
-        if decay is not None and not (isinstance(decay, int | float) and 0 <= decay <= 1):
-            raise ArgumentError(f"decay={decay!r}: must be None, or within 0..1")
+        if decay is not None:
+            check_fraction("decay", decay)
         self.tracker, self.dataset, self.schedule, self.group = tracker, dataset, schedule, group
         self.measure, self.policy, self.options = measure, policy, options
         self.bins, self.seed, self.decay = bins, seed, decay

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
-from pyimportance.order.checks import check_integer
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,19 @@ class Schedule:
     warmup_on: Literal["local", "vanilla"] = "local"
 
     def __post_init__(self) -> None:
-        check_integer("warmup", self.warmup, 1)
-        check_integer("interval", self.interval, 1)
-        check_integer("ignore", self.ignore, 0)
+        for name, least in (("warmup", 1), ("interval", 1), ("ignore", 0)):
+            self._set(name, check_integer(name, getattr(self, name), least))
         if self.ignore >= self.warmup:
             raise ArgumentError(
                 f"ignore={self.ignore}: must be below warmup={self.warmup}, or nothing is left to score"
             )
         if self.total is not None:
-            check_integer("total", self.total, self.warmup)
+            self._set("total", check_integer("total", self.total, self.warmup))
         if self.warmup_on not in ("local", "vanilla"):
             raise ArgumentError(f"warmup_on={self.warmup_on!r}: allowed are 'local' and 'vanilla'")
+
+    def _set(self, name: str, value: int) -> None:
+        object.__setattr__(self, name, value)  # the dataclass is frozen
 
     @property
     def periods(self) -> int | None:
@@ -77,19 +79,22 @@ class Schedule:
 
     def repartitions_after(self, epoch: int) -> bool:
         """Whether the samples are scored and partitioned anew between this epoch and the next."""
-        following = self._epoch(epoch) + 1
+        epoch = self._epoch(epoch)
+        following = epoch + 1
         return following != self.total and self.period_of(following) != self.period_of(epoch)
 
     def period_of(self, epoch: int) -> int:
         """The period the epoch belongs to, from 0; -1 in the warm-up."""
-        if self.warms_up(epoch):
+        epoch = self._epoch(epoch)
+        if epoch < self.warmup:
             return -1
         period = (epoch - self.warmup) // self.interval
         return period if self.periods is None else min(period, self.periods - 1)
 
     def epochs_of_period(self, period: int) -> range:
         """The epochs of a period; -1 is the warm-up."""
-        if period < -1 or (self.periods is not None and period >= self.periods):
+        period = check_integer("period", period, -1)
+        if self.periods is not None and period >= self.periods:
             raise ArgumentError(f"period {period}: there are {self.periods}, from 0; -1 is the warm-up")
         if period == -1:
             return range(self.warmup)
@@ -98,7 +103,11 @@ class Schedule:
         return range(first, self.total if last and self.total is not None else first + self.interval)
 
     def _epoch(self, epoch: int) -> int:
-        if epoch < 0 or (self.total is not None and epoch >= self.total):
+        try:
+            number = check_integer("epoch", epoch, 0)
+        except ArgumentError:
+            number = -1
+        if number < 0 or (self.total is not None and number >= self.total):
             allowed = "0 or more" if self.total is None else f"0 to {self.total - 1}"
-            raise ArgumentError(f"epoch {epoch}: the schedule's epochs are {allowed}")
-        return epoch
+            raise ArgumentError(f"epoch {epoch!r}: the schedule's epochs are {allowed}")
+        return number

@@ -122,6 +122,7 @@ def test_kinds_of_arrays() -> None:
         (torch.zeros(2, 2), "values: 2 axes; must have one"),
         (np.zeros(2, complex), "values: complex128; must be floats or integers of at most 64 bits"),
         (np.zeros(2, "M8[s]"), r"values: datetime64\[s\]; must be floats or integers"),
+        ([[1], [1, 2]], "values: setting an array element"),
         (["a"], "values: <U1; must be floats or integers"),
         (torch.zeros(2, dtype=torch.complex64), "values: complex64; must be floats or integers"),
     ],
@@ -134,6 +135,14 @@ def test_wrong_values(values: Any, text: str) -> None:
 def test_wrong_threads() -> None:
     with pytest.raises(ArgumentError, match="threads=0: must be at least 1"):
         argsort(np.zeros(2), threads=0)
+    with pytest.raises(ArgumentError, match=r"threads=1\.5: must be an integer of at least 1"):
+        argsort(np.zeros(2), threads=1.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("values", [np.zeros(2), torch.zeros(2)])
+def test_wrong_direction(values: Any) -> None:
+    with pytest.raises(ArgumentError, match="descending='no': must be True or False"):
+        argsort(values, descending="no")  # type: ignore[arg-type]
 
 
 def test_native_refuses_other_dtypes_rather_than_copying() -> None:

@@ -39,6 +39,9 @@ def test_samples_without_a_score_are_taken_last() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        ({"fraction": "a"}, r"fraction='a': must be within 0\.\.1"),
+        ({"fraction": True}, r"fraction=True: must be within 0\.\.1"),
+        ({"count": 1.5}, "count=1.5: must be an integer"),
         ({}, "fraction=None, count=None: exactly one"),
         ({"fraction": 0.5, "count": 1}, "fraction=0.5, count=1: exactly one"),
         ({"fraction": 1.5}, r"fraction=1.5: must be within 0\.\.1"),
@@ -51,3 +54,18 @@ def test_samples_without_a_score_are_taken_last() -> None:
 def test_wrong_arguments(arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(ArgumentError, match=text):
         select(scores([1, 2, 3]), **arguments)
+
+
+def test_an_amount_is_a_fraction_or_a_count_by_its_type() -> None:
+    some = scores(np.arange(10))
+    assert select(some, 0.5).tolist() == select(some, fraction=0.5).tolist() == [9, 8, 7, 6, 5]
+    assert select(some, np.float32(0.5)).tolist() == [9, 8, 7, 6, 5]
+    assert select(some, 3).tolist() == select(some, np.int64(3)).tolist() == [9, 8, 7]
+    assert select(some, 1).tolist() == [9]
+    assert len(select(some, 1.0)) == 10
+    with pytest.raises(ArgumentError, match=r"amount=1: must not come with fraction=0\.5 or count=None"):
+        select(some, 1, fraction=0.5)
+    with pytest.raises(ArgumentError, match="count=True: must be an integer"):
+        select(some, True)
+    with pytest.raises(ArgumentError, match="fraction='half'"):
+        select(some, "half")  # type: ignore[arg-type]

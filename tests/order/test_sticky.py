@@ -79,3 +79,9 @@ def test_larger_strata_move_less() -> None:
         moved.append(float((owners != before).mean()))
     # Unrelated orders: 32, 17, 9 and 4 % at 4 workers.
     np.testing.assert_allclose(moved, [0.32, 0.17, 0.086, 0.043], atol=0.01)
+
+
+@pytest.mark.parametrize("k", [34, 1000, 2**62, 2**80])
+def test_a_stratum_longer_than_the_data_is_the_data(k: int) -> None:
+    current = np.random.default_rng(0).integers(-1, 3, 100).tolist()
+    np.testing.assert_array_equal(assign(current, 100, 3, k=k), assign(current, 100, 3, k=34))

@@ -126,3 +126,25 @@ def test_groups_outside() -> None:
         make().group(2, 0)
     with pytest.raises(ArgumentError, match="worker -1: there are 2"):
         make().worker(-1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "text"),
+    [
+        (
+            np.array([1, 2, 2**63, 4], np.uint64),
+            "sizes: 9223372036854775808 at position 2 is 2[*][*]63 or more",
+        ),
+        ([2**62, 2**62, 0, 0], "sizes: their sum is 9223372036854775808; must be below 2[*][*]63"),
+        ([2**63 - 1] * 4, "sizes: their sum is 36893488147419103228"),
+        ([1, 2, -3, 4], "sizes: -3 at position 2 is negative"),
+    ],
+)
+def test_sizes_that_int64_cannot_add_up(sizes: Any, text: str) -> None:
+    p = make()
+    with pytest.raises(ArgumentError, match=text):
+        p.moved_from(p, sizes=sizes)
+    most = np.array([2**63 - 1, 0, 0, 0], np.uint64)
+    moves = p.moved_from(p, sizes=most)
+    assert moves.bytes is not None
+    assert moves.bytes.sum() == 2**63 - 1

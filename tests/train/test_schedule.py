@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,6 +93,9 @@ def test_only_a_vanilla_warmup_reshuffles() -> None:
         ({"warmup": 0}, "warmup=0: must be at least 1"),
         ({"interval": 0}, "interval=0: must be at least 1"),
         ({"interval": 1.5}, "interval=1.5: must be an integer"),
+        ({"warmup": True}, "warmup=True: must be an integer"),
+        ({"interval": True}, "interval=True: must be an integer"),
+        ({"total": 8.0}, "total=8.0: must be an integer"),
         ({"ignore": -1}, "ignore=-1: must be at least 0"),
         ({"ignore": 3}, "ignore=3: must be below warmup=3"),
         ({"total": 2}, "total=2: must be at least 3"),
@@ -111,6 +115,26 @@ def test_epochs_and_periods_outside() -> None:
         Schedule(warmup=3, interval=2).observes(-1)
     with pytest.raises(ArgumentError, match="period 2: there are 2"):
         schedule.epochs_of_period(2)
+
+
+@pytest.mark.parametrize("epoch", [1.5, "a", None, True])
+@pytest.mark.parametrize("total", [None, 8])
+def test_epochs_that_are_no_integers(epoch: Any, total: int | None) -> None:
+    schedule = Schedule(warmup=3, interval=2, total=total)
+    for asked in ("warms_up", "reshuffles", "observes", "repartitions_after", "period_of"):
+        with pytest.raises(ArgumentError, match=f"epoch {epoch!r}: the schedule's epochs are 0"):
+            getattr(schedule, asked)(epoch)
+    with pytest.raises(ArgumentError, match="period="):
+        schedule.epochs_of_period(epoch)
+
+
+def test_numpy_integers_become_plain_ones() -> None:
+    schedule = Schedule(*map(np.int64, (3, 2, 1, 8)))  # type: ignore[arg-type]
+    assert schedule == Schedule(3, 2, 1, 8)
+    fields = (schedule.warmup, schedule.interval, schedule.ignore, schedule.total, schedule.periods)
+    assert {type(value) for value in fields} == {int}
+    assert type(schedule.period_of(np.int64(6))) is int
+    assert type(schedule.epochs_of_period(np.int64(1)).start) is int
 
 
 def test_frozen() -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pyimportance.checks import check_integer
 from pyimportance.order.argsort import argsort
-from pyimportance.order.checks import check_integer
 from pyimportance.order.policies import stripes
 
 
@@ -32,6 +32,7 @@ def assign(
     k = check_integer("k", k, 1)
     if current is None or current.size == 0:
         return stripes.assign(order, workers, seed, None)
+    k = min(k, -(-order.size // workers))  # one stratum holds all: a larger k says the same
     cells, holds = _holds(current, k * workers, workers)
     shares = _shares(holds, order.size, k)
     keeps = np.minimum(holds, shares)

@@ -1,0 +1,51 @@
+"""One rule for the number of threads, wherever native code is called."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyimportance import Tracker, argsort
+from pyimportance.order import argsort as sorting
+from pyimportance.score import tracker as tracking
+from pyimportance.threads import default_threads
+
+
+@pytest.mark.parametrize(("text", "expected"), [("3", 3), ("40", 40), ("0", 2), ("many", 2), ("", 2)])
+def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, text: str, expected: int) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    assert default_threads() == expected
+
+
+def test_without_it_the_usable_processors_up_to_16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(100)), raising=False)
+    assert default_threads() == 16
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert default_threads() == 5
+
+
+def test_sorting_and_tracking_go_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    used: list[int] = []
+
+    class Native:
+        def __getattr__(self, name: str) -> Any:
+            def call(*arguments: Any, **named: Any) -> Any:
+                used.append(named["threads"] if "threads" in named else arguments[-1])
+                return np.zeros(0, np.int64) if name == "argsort" else 0
+
+            return call
+
+    monkeypatch.setattr(sorting, "_C", Native())
+    monkeypatch.setattr(tracking, "engine", lambda _: Native())
+    argsort(np.zeros(2))
+    tracker = Tracker(2)
+    tracker.observe([0], np.zeros((1, 2), np.float32), [0])
+    tracker.end_epoch()
+    assert used == [3, 3, 3]

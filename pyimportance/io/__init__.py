@@ -2,6 +2,7 @@
 
 meter.py    counts bytes and requests by tier
 storage.py  opens data for reading, and counts every read
+parquet.py  reads a Parquet table that anybody may have written
 atomic.py   writes a file whole or not at all
 lock.py     one process at a time
 cache.py    the least recently used byte ranges, on disk

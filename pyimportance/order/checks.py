@@ -8,12 +8,15 @@ import numpy.typing as npt
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
 
+# Each group costs 8 bytes wherever a partition goes: what a file says must not ask for more than memory has.
+MOST_GROUPS = 2**22
+
 
 def check_groups(workers: int, bins: int) -> tuple[int, int]:
-    """Both as ints of at least 1; group numbers must fit int32."""
+    """Both as ints of at least 1, of MOST_GROUPS groups together."""
     workers, bins = check_integer("workers", workers, 1), check_integer("bins", bins, 1)
-    if workers * bins >= 2**31:
-        raise ArgumentError(f"workers={workers}, bins={bins}: their product must be below 2**31")
+    if workers * bins > MOST_GROUPS:
+        raise ArgumentError(f"workers={workers}, bins={bins}: their product must be at most {MOST_GROUPS}")
     return workers, bins
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.atomic import writing
-from pyimportance.io.storage import read_whole
+from pyimportance.io.parquet import read_table
 from pyimportance.order.checks import check_groups
 from pyimportance.order.values import Partition
 
@@ -44,56 +44,23 @@ def save_partition(partition: Partition, path: str | PathLike[str]) -> None:
 def load_partition(path: str | PathLike[str]) -> Partition:
     """Raises DataError, naming the file and the row or field, where the file is not a partition."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    data = pa.BufferReader(read_whole(path))
+    columns, scalars = read_table(
+        path,
+        what="a partition",
+        metadata=_METADATA,
+        version=_VERSION,
+        scalars=_SCALARS,
+        columns={"id": pa.int64(), "worker": pa.int32(), "bin": pa.int32(), "score": pa.float32()},
+        optional=("score",),
+    )
+    arrays = {name: column.to_numpy() for name, column in columns.items()}
     try:
-        table = pq.read_table(data, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"not a Parquet file: {error}", path=path) from error
-    scalars = _scalars(table.schema.metadata, path)
-    types = {"id": pa.int64(), "worker": pa.int32(), "bin": pa.int32(), "score": pa.float32()}
-    columns: dict[str, npt.NDArray[Any]] = {}
-    for name, dtype in types.items():
-        if name not in table.column_names:
-            if name == "score":
-                continue
-            raise DataError(f"there is no column {name!r}", path=path)
-        column = table.column(name)
-        if column.type != dtype or column.null_count:
-            problem = (
-                f"column {name!r} is {column.type} with {column.null_count} nulls; must be {dtype} without"
-            )
-            raise DataError(problem, path=path)
-        columns[name] = column.to_numpy()
-    offsets = _offsets(columns["worker"], columns["bin"], scalars["workers"], scalars["bins"], path)
-    try:
-        return Partition(order=columns["id"], offsets=offsets, values=columns.get("score"), **scalars)
+        check_groups(scalars["workers"], scalars["bins"])  # before arrays are made that are so long
+        offsets = _offsets(arrays["worker"], arrays["bin"], scalars["workers"], scalars["bins"], path)
+        return Partition(order=arrays["id"], offsets=offsets, values=arrays.get("score"), **scalars)
     except ArgumentError as error:
         raise DataError(str(error), path=path) from None
-
-
-def _scalars(metadata: dict[bytes, bytes] | None, path: str | PathLike[str]) -> dict[str, Any]:
-    text = (metadata or {}).get(_METADATA)
-    if text is None:
-        raise DataError(f"not a partition: its schema metadata has no {_METADATA.decode()!r}", path=path)
-    try:
-        found = json.loads(text)
-    except ValueError:
-        raise DataError("the partition's metadata is not JSON", path=path) from None
-    if not isinstance(found, dict) or found.get("version") != _VERSION:
-        version = found.get("version") if isinstance(found, dict) else None
-        raise DataError(f"partition format version {version!r}; this release reads {_VERSION}", path=path)
-    for name, kind in _SCALARS.items():
-        if type(found.get(name)) is not kind:
-            raise DataError(
-                f"metadata {name!r} is {found.get(name)!r}; must be of type {kind.__name__}", path=path
-            )
-    try:  # before group numbers are computed from them
-        check_groups(found["workers"], found["bins"])
-    except ArgumentError as error:
-        raise DataError(str(error), path=path) from None
-    return {name: found[name] for name in _SCALARS}
 
 
 def _offsets(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -113,15 +114,21 @@ INT32 = pa.int32()
     ("change", "text"),
     [
         ({"metadata": b""}, "not a partition: its schema metadata has no 'pyimportance.partition'"),
-        ({"metadata": b"{"}, "the partition's metadata is not JSON"),
-        ({"metadata": b"[1]"}, "partition format version None; this release reads 1"),
-        ({"metadata": {"version": 2}}, "partition format version 2; this release reads 1"),
+        ({"metadata": b"{"}, "the metadata 'pyimportance.partition' is not JSON"),
+        ({"metadata": b"[1]"}, "pyimportance.partition format version None; this release reads 1"),
+        ({"metadata": b"\xff"}, "the metadata 'pyimportance.partition' is not JSON"),
+        ({"metadata": b"[" * 100_000}, "the metadata 'pyimportance.partition' is not JSON"),
+        ({"metadata": {"measure": "\ud800"}}, "the metadata 'pyimportance.partition' is not JSON"),
+        ({"metadata": {"version": True}}, "pyimportance.partition format version True"),
+        ({"metadata": {"version": 1.0}}, "pyimportance.partition format version 1.0"),
+        ({"metadata": {"workers": 2**31 - 1, "bins": 1}}, "their product must be at most 4194304"),
+        ({"metadata": {"version": 2}}, "pyimportance.partition format version 2; this release reads 1"),
         ({"metadata": {"workers": "2"}}, "metadata 'workers' is '2'; must be of type int"),
         ({"metadata": {"workers": True}}, "metadata 'workers' is True; must be of type int"),
         ({"metadata": {"bins": 0}}, "bins=0: must be at least 1"),
         (
             {"metadata": {"workers": 2**40}},
-            "workers=1099511627776, bins=2: their product must be below 2**31",
+            "workers=1099511627776, bins=2: their product must be at most 4194304",
         ),
         ({"metadata": {"workers": 1}}, "row 2: worker 1, bin 1; there are 1 workers of 2 bins"),
         ({"metadata": {"seed": -1}}, "seed=-1: must be at least 0"),
@@ -143,3 +150,26 @@ def test_untrusted_files(tmp_path: Path, change: dict[str, Any], text: str) -> N
     with pytest.raises(DataError, match=r"p\.parquet: ") as error:
         Partition.load(path)
     assert text in str(error.value)
+
+
+def test_a_column_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    PARTITION.save(path)
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("id", table.column("id")), path)
+    with pytest.raises(DataError, match=r"p\.parquet: there are 2 columns 'id'"):
+        Partition.load(path)
+
+
+def test_any_damaged_byte_is_a_data_error_or_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    PARTITION.save(path)
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        bad = bytearray(good)
+        for at in rng.integers(0, len(good), rng.integers(1, 4)):
+            bad[at] = rng.integers(256)
+        path.write_bytes(bad)
+        with contextlib.suppress(DataError):
+            Partition.load(path)

@@ -165,7 +165,7 @@ def test_current_may_be_anything_with_worker_of() -> None:
         ({"seed": -1}, "seed=-1: must be at least 0"),
         (
             {"workers": 2**20, "bins": 2**11},
-            "workers=1048576, bins=2048: their product must be below 2\\*\\*31",
+            "workers=1048576, bins=2048: their product must be at most 4194304",
         ),
         (
             {"policy": "stripe"},

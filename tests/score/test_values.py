@@ -129,7 +129,7 @@ def table(**change: object) -> pa.Table:
         ({"id": pa.array([2, 1])}, "ids: 1 at position 1 follows 2"),
         ({"key": pa.array(["a", "b"])}, "column 'key' is string with 0 nulls; must be large_string"),
         ({"metadata": ""}, "not scores: its schema metadata has no 'pyimportance.scores'"),
-        ({"metadata": "{"}, "the scores' metadata is not JSON"),
+        ({"metadata": "{"}, "the metadata 'pyimportance.scores' is not JSON"),
         ({"metadata": "[1]"}, "scores format version None; this release reads 1"),
         ({"metadata": '{"version": 2}'}, "scores format version 2; this release reads 1"),
         ({"metadata": '{"version": 1, "measure": 3}'}, "metadata 'measure' is 3; must be of type str"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,6 +15,15 @@ from pyimportance.cli import bench, data, demo, inspect, scoring
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+NOT_READ = 1
+"""Where whoever read the output went away; what click makes of it too."""
+
+_IN_OPTIONS = {
+    " (allow_missing_eof=True takes what is there, if that is all)": "",
+    "keys='prefix'": "--keys prefix",
+    'nonfinite="skip" leaves such samples out and counts them': "training diverged, try a lower --lr",
+}
+"""What messages of the library advise, in this command's words."""
 
 app = typer.Typer(
     add_completion=False,
@@ -68,12 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             warnings.filterwarnings("always", module="pyimportance")
             warnings.showwarning = _warn  # type: ignore[assignment]
             status = app(args=arguments, prog_name="pyimportance", standalone_mode=False)
+            sys.stdout.flush()  # here, where a full disk can still be told
     except PyimportanceError as error:
         _fail(str(error))
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(NOT_READ)
     except OSError as error:
         if error.filename is None:
-            raise
-        _fail(f"{error.filename}: {error.strerror}")
+            _drop_output()
+        _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
         print("pyimportance: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -86,8 +100,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str) -> None:
+    for phrase, ours in _IN_OPTIONS.items():
+        message = message.replace(phrase, ours)
     print(f"pyimportance: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(BAD_INPUT)
+
+
+def _drop_output() -> None:
+    """Lets what is still buffered vanish: writing it at exit would fail as it did now."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _warn(message: Warning | str, *_: Any) -> None:

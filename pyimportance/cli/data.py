@@ -94,7 +94,7 @@ def shard(
         assert scores is not None
         values, samples = Scores.load(scores), read_source(source)
         check_match(values, samples.ids, samples.keys, scores, source)
-        plan = divide(values, workers=workers, policy=policy, bins=bins, seed=seed, k=k)
+        plan = divide(values, scores, workers=workers, policy=policy, bins=bins, seed=seed, k=k)
     with progress_bar("writing shards") as progress:
         shards = write_shards(
             samples,
@@ -152,7 +152,8 @@ def verify(
     from pyimportance.shards.shard_set import ShardSet
 
     opened = ShardSet.open(shards)
-    report = opened.verify()
+    with progress_bar("verifying") as progress:
+        report = opened.verify(progress=progress)
     problems = [str(problem) for problem in report.problems]
     if as_json or report.ok:
         show(about_shards(opened) | {"verified": report.ok, "problems": problems}, as_json)
@@ -187,9 +188,10 @@ def about_index(index: SampleIndex) -> dict[str, Any]:
 
 def about_shards(shards: ShardSet) -> dict[str, Any]:
     """What `inspect` tells of a folder of shards."""
-    per_worker = [0] * shards.workers
+    samples, nbytes = ([0] * shards.workers for _ in range(2))
     for info in shards.shards:
-        per_worker[info.worker] += info.live
+        samples[info.worker] += info.live
+        nbytes[info.worker] += info.nbytes
     return {
         "kind": "shards",
         "folder": shards.root,
@@ -201,6 +203,7 @@ def about_shards(shards: ShardSet) -> dict[str, Any]:
         "measure": shards.measure,
         "tars": len(shards.shards),
         "bytes": sum(info.nbytes for info in shards.shards),
-        "samples_per_worker": per_worker,
+        "samples_per_worker": samples,
+        "bytes_per_worker": nbytes,
         "digest": shards.digest,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,9 +97,23 @@ def demo(
         measure=measure,
         **chosen,
     )
-    with _progress(config.seeds * len(config.policies), config.epochs) as progress:
+    with _unwinding(), _progress(config.seeds * len(config.policies), config.epochs) as progress:
         values = run_demo(config, out, data=data, test=test, samples=samples, plots=plots, progress=progress)
     show(values, as_json, table(values))
+
+
+@contextmanager
+def _unwinding() -> Iterator[None]:
+    """Lets SIGTERM end the demo as an exception does: processes are stopped, working files removed."""
+
+    def end(number: int, _: Any) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -68,4 +68,10 @@ def is_partition(path: Path) -> bool:
 
 def about_dynamics(dynamics: Dynamics) -> dict[str, Any]:
     """What `inspect` tells of dynamics."""
-    return {"kind": "dynamics", "samples": dynamics.num_samples}
+    return {
+        "kind": "dynamics",
+        "samples": dynamics.num_samples,
+        "epochs": dynamics.epochs,
+        "never_observed": int((dynamics.count == 0).sum()),
+        "quantities": list(dynamics.quantities),
+    }

@@ -111,13 +111,14 @@ def partition(
     if prune and current is None:
         raise ArgumentError("--prune: samples can only be left out of a --current")
     held = None if current is None else holders(current, values, scores, prune)
-    result = divide(values, workers=workers, policy=policy, bins=bins, seed=seed, k=k, held=held)
+    result = divide(values, scores, workers=workers, policy=policy, bins=bins, seed=seed, k=k, held=held)
     result.save(output)
     show(about_partition(result) | {"written": str(output)}, as_json)
 
 
 def divide(
     scores: Scores,
+    scored: Path,
     *,
     workers: int | None,
     policy: str,
@@ -137,9 +138,13 @@ def divide(
     if bins is None:
         bins = 1 if current is None else current.bins
     options = {} if k is None else {"k": k}
-    return compute(
-        scores, workers, policy=policy, bins=bins, seed=seed, current=current, sizes=sizes, **options
-    )
+    try:
+        return compute(
+            scores, workers, policy=policy, bins=bins, seed=seed, current=current, sizes=sizes, **options
+        )
+    except ArgumentError as error:  # say which file it is
+        text = str(error)
+        raise ArgumentError(f"{scored}{text[6:]}" if text.startswith("scores: ") else text) from None
 
 
 def holders(current: Path, scores: Scores, scored: Path, prune: bool) -> tuple[Any, Any]:

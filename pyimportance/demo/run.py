@@ -23,6 +23,8 @@ from pyimportance.score.dynamics import Dynamics
 
 MARK = ".pyimportance-demo"
 """An (empty) file by which a folder is known as an earlier demo's, which the next may overwrite."""
+WORK = "work-"
+RESULTS = ("report.json", "dynamics.npz", "bytes.png", "data_map.png")
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -67,9 +69,10 @@ def run_demo(
         raise ArgumentError(
             f"workers={config.workers}: more than the {len(source.train.ids)} training samples"
         )
+    clear(out)
     sizes = source.train.index.nbytes[source.train.index.rows_of(source.train.ids)]
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="work-", dir=out) as name:
+    with tempfile.TemporaryDirectory(prefix=WORK, dir=out) as name:
         work = Path(name)
         write_bytes(work / "config.json", json.dumps(config.to_dict()).encode())
         source.save(work)
@@ -108,3 +111,11 @@ def claim(out: Path) -> None:
         raise OutputError(f"{out}: holds something else than an earlier demo; choose a new folder")
     make_directory(out)
     write_bytes(out / MARK, b"")
+
+
+def clear(out: Path) -> None:
+    """Removes what an earlier demo left: its results, and working files if it was killed."""
+    for name in RESULTS:
+        (out / name).unlink(missing_ok=True)
+    for work in out.glob(f"{WORK}*"):
+        shutil.rmtree(work)

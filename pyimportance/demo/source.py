@@ -87,7 +87,7 @@ def find_tars(data: Path, test: str | None) -> tuple[list[str], list[str]]:
     others = [tar for tar in tars if tar not in named["test"] and os.path.realpath(tar) not in tested]
     trains = named["train"] or others
     if not trains:
-        raise DataError("holds tars to test on, but none to train on", path=data)
+        raise DataError("holds tars to test on, but nothing to train on", path=data)
     return trains, tests
 
 

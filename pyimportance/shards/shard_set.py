@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -144,8 +145,14 @@ class ShardSet:
             )
         return ordered, holder[order]
 
-    def verify(self, *, threads: int | None = None, meter: Meter | None = None) -> VerifyReport:
+    def verify(
+        self,
+        *,
+        threads: int | None = None,
+        meter: Meter | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> VerifyReport:
         """Reads every byte, and compares it with the manifest and the indexes; see `verify.verify`."""
         from pyimportance.shards.verify import verify
 
-        return verify(self, threads=threads, meter=meter)
+        return verify(self, threads=threads, meter=meter, progress=progress)

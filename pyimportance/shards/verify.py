@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -57,11 +58,18 @@ class VerifyReport:
         return "\n".join([f"{seen}: {len(self.problems)} problems", *map(str, self.problems)])
 
 
-def verify(shards: ShardSet, *, threads: int | None = None, meter: Meter | None = None) -> VerifyReport:
+def verify(
+    shards: ShardSet,
+    *,
+    threads: int | None = None,
+    meter: Meter | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
     """Reads every shard of the generation, and compares size, CRC32C, headers and samples.
 
     threads  shards read at a time; None: as many as there are CPUs, at most 8
     meter    counts what was read, as "disk" and "index"
+    progress called with (bytes of the tars done, of all of them)
 
     Finds problems rather than raising them; a damaged index is one.
     """
@@ -81,9 +89,13 @@ def verify(shards: ShardSet, *, threads: int | None = None, meter: Meter | None 
         except DataError as e:
             problems.append(_problem(shards, e))
     with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
-        for found in pool.map(lambda w: _verify_shard(shards, w[0], w[1], meter), work):
+        done, nbytes = 0, sum(s.nbytes for s in shards.shards)
+        results = pool.map(lambda w: _verify_shard(shards, w[0], w[1], meter), work)
+        for (info, _), found in zip(work, results, strict=True):
             problems += found
-    nbytes = sum(s.nbytes for s in shards.shards)
+            done += info.nbytes
+            if progress is not None:
+                progress(done, nbytes)
     return VerifyReport(len(shards.shards), shards.num_samples, nbytes, tuple(problems))
 
 

@@ -42,20 +42,66 @@ def test_a_missing_source(cli: Callable, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("cut", ["member", "payload"])
+@pytest.mark.parametrize("cut", ["end", "member", "payload"])
 def test_a_truncated_tar_is_named_with_its_offset(
     cli: Callable, source: Path, scores: Path, tmp_path: Path, cut: str
 ) -> None:
     with tarfile.open(source / "train-1.tar") as tar:
         last = tar.getmembers()[-1]
-    # At a member boundary only the end-of-archive blocks are missing.
-    end = last.offset if cut == "member" else last.offset_data + 10
+    # "end": only the end-of-archive blocks are missing; "member": the last member is, too.
+    end = {
+        "end": last.offset_data + -(-last.size // 512) * 512,
+        "member": last.offset,
+        "payload": last.offset_data + 10,
+    }[cut]
     path = source / "train-1.tar"
     path.write_bytes(path.read_bytes()[:end])
-    failed(cli("index", source, "-o", tmp_path / "index.arrow"), path, "offset")
+    outcome = cli("index", source, "-o", tmp_path / "index.arrow")
+    failed(outcome, path, "offset", "truncated")
+    assert "allow_missing_eof" not in outcome.err  # that is the library's word
     assert not (tmp_path / "index.arrow").exists()
     failed(cli("shard", source, tmp_path / "out", "--scores", scores, "--workers", 2), path, "offset")
     assert not (tmp_path / "out").exists()
+
+
+def write_tar(path: Path, *names: str) -> None:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in names:
+            tar.addfile(tarfile.TarInfo(name))
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("a.cls", "b.cls", "a.txt"), ("'a'", "offset 1024", "adjacent")),
+        (("a.cls", "a.txt", "a.cls"), ("'a.cls'", "offset 1024")),
+        ((), ("bad.tar",)),
+    ],
+)
+def test_tars_that_are_no_webdataset(
+    cli: Callable, tmp_path: Path, names: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    write_tar(tmp_path / "bad.tar", *names)
+    failed(cli("index", tmp_path / "bad.tar", "-o", tmp_path / "i"), tmp_path / "bad.tar", *words)
+    (tmp_path / "bad.tar").write_bytes(b"")
+    failed(cli("index", tmp_path / "bad.tar", "-o", tmp_path / "i"), tmp_path / "bad.tar", "is empty")
+    (tmp_path / "folder").mkdir()
+    failed(cli("index", tmp_path / "folder", "-o", tmp_path / "i"), tmp_path / "folder", "without *.tar")
+    failed(
+        cli("demo", "--data", tmp_path / "folder", "--out", tmp_path / "o"), tmp_path / "folder", "no *.tar"
+    )
+    assert not (tmp_path / "i").exists()
+
+
+def test_keys_that_two_tars_share(cli: Callable, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_tar(tmp_path / f"{name}.tar", "0.cls", "1.cls")
+    Scores(np.arange(4, dtype=np.float32)).save(tmp_path / "s")
+    command = ("shard", tmp_path / "{a,b}.tar", tmp_path / "out", "--scores", tmp_path / "s", "--workers", 2)
+    outcome = cli(*command)
+    failed(outcome, "key '", "a.tar", "b.tar", "--keys prefix")
+    assert not (tmp_path / "out").exists()
+    assert cli(*command, "--keys", "prefix").status == 0
 
 
 def test_scores_that_do_not_match_the_data(cli: Callable, source: Path, tmp_path: Path) -> None:
@@ -88,7 +134,8 @@ def test_an_output_folder_that_holds_something_else(
 
 def test_all_scores_nan(cli: Callable, source: Path, tmp_path: Path) -> None:
     Scores(np.full(N, np.nan, np.float32)).save(tmp_path / "nan.parquet")
-    failed(cli("partition", tmp_path / "nan.parquet", "-o", tmp_path / "p", "--workers", 2), "NaN")
+    outcome = cli("partition", tmp_path / "nan.parquet", "-o", tmp_path / "p", "--workers", 2)
+    failed(outcome, f"{tmp_path / 'nan.parquet'}: all 24 are NaN")
     assert not (tmp_path / "p").exists()
 
 

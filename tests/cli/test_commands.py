@@ -78,7 +78,9 @@ def test_the_whole_path(cli: Callable, source: Path, dynamics: Path, tmp_path: P
 
 
 def test_inspect_tells_what_each_file_is(cli: Callable, source: Path, dynamics: Path, tmp_path: Path) -> None:
-    assert cli("inspect", dynamics, "--json").json["kind"] == "dynamics"
+    told = cli("inspect", dynamics, "--json").json
+    assert (told["kind"], told["samples"], told["epochs"], told["never_observed"]) == ("dynamics", N, 3, 0)
+    assert "loss" in told["quantities"]
     cli("index", source, "-o", tmp_path / "renamed.bin")
     assert cli("inspect", tmp_path / "renamed.bin", "--json").json["kind"] == "index"
     cli("score", dynamics, "-o", tmp_path / "s", "--measure", "aum")
@@ -89,6 +91,8 @@ def test_inspect_tells_what_each_file_is(cli: Callable, source: Path, dynamics: 
     cli("shard", source, tmp_path / "out", "--partition", tmp_path / "p")
     told = cli("inspect", tmp_path / "out", "--json").json
     assert (told["kind"], told["samples"], told["samples_per_worker"]) == ("shards", N, [12, 12])
+    tars = [sum(t.stat().st_size for t in (tmp_path / "out" / f"worker-00{w}").glob("*.tar")) for w in (0, 1)]
+    assert told["bytes_per_worker"] == tars
     plain = cli("inspect", tmp_path / "out")
     assert f"{N}" in next(line for line in plain.out.splitlines() if line.startswith("samples "))
 

@@ -53,7 +53,7 @@ def test_names_say_which_is_which(folder: Path) -> None:
 
 
 def test_nothing_to_train_on(folder: Path) -> None:
-    with pytest.raises(DataError, match="none to train on"):
+    with pytest.raises(DataError, match="nothing to train on"):
         find_tars(folder, "data/*.tar")
     with pytest.raises(ArgumentError, match="matches no file"):
         find_tars(folder, "data/c*.tar")

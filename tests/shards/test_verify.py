@@ -101,3 +101,11 @@ def test_a_shard_with_many_problems_lists_the_first(tmp_path: Path, write_tar: C
     found = scan_file(str(path))
     wrong = replace(found, keys=found.keys.take(list(range(49, -1, -1))))
     assert len(module._compare("a.tar", wrong, found)) == 10
+
+
+def test_progress_goes_to_the_end(shards: ShardSet) -> None:
+    calls: list[tuple[int, int]] = []
+    report = shards.verify(progress=lambda *call: calls.append(call))
+    assert len(calls) == len(shards.shards)
+    assert calls == sorted(calls)
+    assert calls[-1] == (report.nbytes, report.nbytes)

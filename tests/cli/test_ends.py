@@ -1,0 +1,74 @@
+"""How the command ends where its output cannot be written, or nobody reads it, or it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = [sys.executable, "-c", "from pyimportance.cli.app import main; main()"]
+
+
+def test_a_reader_that_went_away_is_no_error(source: Path, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [*PROGRAM, "index", str(source), "-o", str(tmp_path / "i")]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_standard_output_is_one_line(source: Path, tmp_path: Path) -> None:
+    command = [*PROGRAM, "index", str(source), "-o", str(tmp_path / "i"), "--json"]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    message = "pyimportance: error: standard output: No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (2, message)
+
+
+def test_a_full_disk_leaves_nothing_half_written(source: Path, tmp_path: Path) -> None:
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+    command = [PROGRAM[0], "-c", limited + PROGRAM[2], "index", str(source), "-o", str(tmp_path / "i")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"pyimportance: error: {tmp_path / 'i'}: cannot be written")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_demo_that_is_terminated_cleans_up(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--workers", "2", "--epochs", "1000", "--policy", "vanilla", "--out", str(out)]
+    demo = subprocess.Popen([*PROGRAM, "demo", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        waited = time.monotonic() + 120
+        while not list(out.glob("work-*/rank-001.err")) and time.monotonic() < waited:
+            assert demo.poll() is None
+            time.sleep(0.05)
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(60) == 128 + signal.SIGTERM
+    finally:
+        demo.kill()
+        demo.communicate()
+    assert {path.name for path in out.iterdir()} == {".pyimportance-demo", "data"}
+
+
+def test_a_demo_takes_what_an_earlier_one_left_out_of_the_way(
+    cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    (out / "work-killed" / "shards").mkdir(parents=True)
+    for name in (".pyimportance-demo", "report.json", "bytes.png"):
+        (out / name).write_text("old")
+    # It diverges in its first epoch, so that this is also the test of losses that are no numbers.
+    outcome = cli("demo", "--out", out, "--workers", 2, "--epochs", 3, "--lr", 1e8, "--policy", "stripes")
+    outcome.refused("rank ", "logits: NaN or +inf", "of sample ", "try a lower --lr")
+    assert "nonfinite" not in outcome.err
+    assert {path.name for path in out.iterdir()} == {".pyimportance-demo", "data"}

@@ -75,6 +75,11 @@ class ShardSet:
         """Live samples: those that belong to this generation."""
         return self.manifest.samples
 
+    @cached_property
+    def id_bound(self) -> int:
+        """The highest live id + 1, from the indexes: more than ``num_samples`` where samples were pruned."""
+        return max((int(self.index(w).ids.max(initial=-1)) + 1 for w in range(self.workers)), default=0)
+
     @property
     def measure(self) -> str:
         return self.manifest.measure

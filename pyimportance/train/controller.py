@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyimportance.checks import check_fraction
+from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError, PyimportanceError
 from pyimportance.io.meter import Meter
+from pyimportance.order.checks import check_groups
 from pyimportance.order.partition import partition
 from pyimportance.order.policies.registry import resolve
 from pyimportance.order.values import Partition
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import ArrayLike, NDArray
 
+    from pyimportance.account.report import IOReport
     from pyimportance.load.dataset import ImportanceDataset
     from pyimportance.score.tracker import Tracker
 
@@ -57,10 +59,15 @@ class Controller:
     so it scores the samples of the data set, divides them anew (every rank computes the same partition), has
     each rank write the delta shards of its own workers, commits the new generation on rank 0, and switches
     the data set to it. The shards' folder must be one that all ranks see. A failure on any rank is raised on
-    all of them, and leaves the generation before it in place.
+    all of them. Until the commit it leaves the generation before it in place, and :meth:`repartition` can be
+    called again. After it, the new generation is on disk while the data sets may still read the old one;
+    ``dataset.set_shards(dataset.shards.root)`` on every rank takes it up.
 
     With ``Schedule(warmup_on="vanilla")`` the loop reads the warm-up from a loader of its own
     (``schedule.reshuffles(epoch)`` says when): the tracker does not care which rank observes a sample.
+
+    Training resumes with the ``state_dict`` of ``tracker`` and of ``dataset``, loaded before the controller
+    is made, and with ``epoch``: the controller's own of that time.
 
     Args:
         tracker: counts ids as the shards do: ``num_samples`` is above the highest.
@@ -87,7 +94,8 @@ class Controller:
         meter: what repartitions read for this rank: tier "origin" for samples that moved here, "index".
 
     Raises:
-        ArgumentError: a policy, option or measure that does not exist, a decay outside 0..1.
+        ArgumentError: a policy, option or measure that does not exist, a decay outside 0..1, too few bins, a
+            negative seed or epoch, a tracker for fewer samples than the shards' ids ask for.
     """
 
     def __init__(
@@ -110,6 +118,10 @@ class Controller:
             raise ArgumentError(f"measure {measure!r} is unknown; allowed are {', '.join(measures())}")
         if decay is not None:
             check_fraction("decay", decay)
+        if bins is not None:
+            check_groups(dataset.shards.workers, bins)
+        check_integer("seed", seed, 0)
+        check_integer("epoch", epoch, 0)
         self.tracker, self.dataset, self.schedule, self.group = tracker, dataset, schedule, group
         self.measure, self.policy, self.options = measure, policy, options
         self.bins, self.seed, self.decay = bins, seed, decay
@@ -118,13 +130,26 @@ class Controller:
         self.observe_seconds = self.commit_seconds = self.repartition_seconds = 0.0
         self.repartitions = 0
         self.meter = Meter()
-        self.scores: Scores | None = None
         self._held: _Held | None = None
+        last = int(self._holdings(dataset.shards).ids.max(initial=-1))
+        if last >= tracker.num_samples:
+            raise ArgumentError(
+                f"tracker: has num_samples={tracker.num_samples}, but the shards hold sample {last}; "
+                f"make it {last + 1} or more"
+            )
+        self.scores: Scores | None = None
 
     @property
     def tracking_seconds(self) -> float:
         """What observing cost training: ``observe_seconds + commit_seconds``."""
         return self.observe_seconds + self.commit_seconds
+
+    def io_report(self) -> IOReport:
+        """What this rank read: the data set's counts and ``meter``, that is, with what moved here."""
+        from pyimportance.account.report import IOReport
+
+        mine = IOReport.of(self.meter, rank=self.dataset.rank)
+        return self.dataset.io_report().merge(mine)
 
     def observe(
         self, ids: ArrayLike, logits: Any, targets: Any, *, mask: ArrayLike | torch.Tensor | None = None
@@ -168,7 +193,13 @@ class Controller:
 
         together(commit, "committing the generation", self.group)
         generation = ordered[0].generation
-        new = together(lambda: self._switch(old, generation), "opening the generation", self.group)[rank]
+
+        # Opened everywhere before anyone switches: what one rank cannot open, none reads.
+        def opened() -> ShardSet:
+            return ShardSet.open(old.root, generation=generation, meter=self.meter)
+
+        new = together(opened, "opening the generation", self.group)[rank]
+        together(lambda: self.dataset.set_shards(new), "switching to the generation", self.group)
         held = self._holdings(old)  # the plan says who holds what now: no need to read it again
         self._held = replace(held, digest=new.digest, workers=plan.worker_of(held.ids))
         if self.decay is not None:  # only now: a repartition that failed can be tried again, with all it knew
@@ -225,8 +256,3 @@ class Controller:
             workers = np.repeat(np.arange(old.workers, dtype=np.int32), [len(i.ids) for i in indexes])
             self._held = _Held(old.digest, ids[order], sizes[order], workers[order])
         return self._held
-
-    def _switch(self, old: ShardSet, generation: int) -> ShardSet:
-        new = ShardSet.open(old.root, generation=generation, meter=self.meter)
-        self.dataset.set_shards(new)
-        return new

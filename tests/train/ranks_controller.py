@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -39,16 +40,21 @@ def main(rank: int, size: int, root: str, case: str, settings: dict[str, Any]) -
     dataset = ImportanceDataset(root, batch_size=BATCH, elastic=False)
     schedule = Schedule(warmup=2, interval=2, total=7)
     tracker = Tracker(settings.pop("num_samples"))
+    step = settings.pop("step", None)
     controller = Controller(tracker, dataset, schedule, **settings)
     before = dataset.shards.digest
     failure = None
     if case == "fails":
-        if rank == 1:
 
-            def broken(*_: Any, **__: Any) -> None:
-                raise OSError(28, "No space left on device", f"{root}/worker-001")
+        def broken(*_: Any, **__: Any) -> None:
+            raise OSError(28, "No space left on device", f"{root}/worker-001")
 
-            module.write_delta = broken
+        if step == "commit_generation" and rank == 0:  # nobody else commits
+            module.commit_generation = broken
+        elif step in ("write_delta", "score") and rank == 1:
+            setattr(module, step, broken)
+        elif step == "open" and rank == 1:
+            module.ShardSet = SimpleNamespace(open=broken)
     elif case == "disagree":
         # Each rank keeps its observations for itself, so their scores differ.
         group = [dist.new_group([r]) for r in range(size)][rank]
@@ -66,6 +72,8 @@ def main(rank: int, size: int, root: str, case: str, settings: dict[str, Any]) -
         "current": type(shards).open(Path(root)).generation,
         "owners": [int(w) for w in shards.worker_of(np.arange(tracker_size(tracker)))],
         "moved": controller.meter.bytes("origin"),
+        "report": controller.io_report().counts[0].tolist(),
+        "parts": [dataset.counts().tolist(), controller.meter.counts.tolist()],
         "repartitions": controller.repartitions,
         "samples": controller.samples,
         "seconds": [controller.observe_seconds, controller.commit_seconds, controller.repartition_seconds],

@@ -71,17 +71,29 @@ def test_two_ranks_hold_what_the_scores_say(
         payload = np.add.reduceat(new.part_size, new.part_start[:-1])[moved].sum()
         assert 0 < payload < ranks[rank]["moved"] <= new.nbytes[moved].sum()
         assert all(seconds > 0 for seconds in ranks[rank]["seconds"])
+        assert ranks[rank]["report"] == np.add(*ranks[rank]["parts"]).tolist()
     assert ShardSet.open(shards.root, generation=0).digest == shards.digest
 
 
-def test_a_failure_on_one_rank_reaches_both_and_changes_nothing(
-    shards: ShardSet, run_ranks: Callable[..., list[Any]]
+@pytest.mark.parametrize(
+    ("step", "rank", "what"),
+    [
+        ("score", 1, "scoring and partitioning"),
+        ("write_delta", 1, "writing delta shards"),
+        ("commit_generation", 0, "committing the generation"),
+        ("open", 1, "opening the generation"),
+    ],
+)
+def test_a_failure_on_one_rank_reaches_both_and_neither_switches(
+    shards: ShardSet, run_ranks: Callable[..., list[Any]], step: str, rank: int, what: str
 ) -> None:
-    ranks = run_ranks("ranks_controller.py", 2, shards.root, "fails", {"num_samples": N, "policy": "stripes"})
-    assert "No space left on device" in ranks[1]["failure"]
-    assert ranks[0]["failure"].startswith("PyimportanceError: writing delta shards failed on rank 1: OSError")
-    assert "No space left on device" in ranks[0]["failure"]
-    assert all(r["unchanged"] and r["current"] == 0 for r in ranks)
+    current = 1 if step == "open" else 0  # it was committed, but is read by no rank
+    settings = {"num_samples": N, "policy": "stripes", "step": step}
+    ranks = run_ranks("ranks_controller.py", 2, shards.root, "fails", settings)
+    assert ranks[rank]["failure"].startswith("OSError")
+    assert ranks[1 - rank]["failure"].startswith(f"PyimportanceError: {what} failed on rank {rank}: OSError")
+    assert all("No space left on device" in r["failure"] for r in ranks)
+    assert all(r["unchanged"] and r["current"] == current for r in ranks)
 
 
 def test_ranks_that_disagree_are_told(shards: ShardSet, run_ranks: Callable[..., list[Any]]) -> None:
@@ -144,6 +156,12 @@ def test_bad_settings_are_refused_before_training(shards: ShardSet) -> None:
     for decay in (-0.1, 1.5, float("nan"), "half"):
         with pytest.raises(ArgumentError, match=r"decay=.*: must be within 0\.\.1"):
             alone(shards, Schedule(warmup=1, interval=1), decay=decay)
+    for setting in ({"bins": 0}, {"seed": -1}, {"epoch": -3}, {"epoch": 1.5}):
+        with pytest.raises(ArgumentError, match=f"{next(iter(setting))}=.*: must be "):
+            alone(shards, Schedule(warmup=1, interval=1), **setting)
+    dataset = ImportanceDataset(shards, rank=0, world_size=1)
+    with pytest.raises(ArgumentError, match=f"num_samples={N - 1}, but the shards hold sample {N - 1}"):
+        Controller(Tracker(N - 1), dataset, Schedule(warmup=1, interval=1))
 
 
 @pytest.mark.parametrize("step", ["write_delta", "commit_generation"])

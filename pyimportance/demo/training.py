@@ -143,4 +143,4 @@ def _accuracy(model: nn.Module, share: TestShare) -> float:
             correct += int((predicted == share.labels[part]).sum())
     counts = torch.tensor([correct, len(share.labels)])
     dist.all_reduce(counts)
-    return float(counts[0] / counts[1].clamp(min=1))
+    return int(counts[0]) / max(1, int(counts[1]))

@@ -189,7 +189,7 @@ def test_every_process_counts_in_a_row_of_its_own(method):
         for process in processes:
             process.start()
         # Those of the second generation take over the rows of the first, and what was counted stays.
-        assert sorted(rows.get() for _ in processes) == [1, 2]
+        assert sorted(rows.get(timeout=60) for _ in processes) == [1, 2]
         go.set()
         shared.meter().add("disk", 5)
         for process in processes:

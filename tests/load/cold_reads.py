@@ -76,7 +76,7 @@ def run(folder, mebibytes):
     dataset = ImportanceDataset(shards.root, batch_size=64, window_bytes=2**24)
     assert sum(1 for _ in dataset) == samples
     result["load"] = [int(dataset.counts()[:, 0].sum()), kernel_bytes() - before]
-    small = make_source(folder / "small", max(1, mebibytes // 8), SMALL)
+    small = make_source(folder / "small", max(1, mebibytes // 4), SMALL)
     shards = write_shards(folder / "small", divide([small], 4), folder / "small set", shard_bytes=2**23)
     make_cold(folder)
     before = kernel_bytes()

@@ -5,7 +5,7 @@ parquet.py      a Scores on disk
 dynamics.py     Dynamics: what training showed about every sample (frozen); from_history: arrays -> Dynamics
 ranges.py       what the columns of a Dynamics can hold
 archive.py      a Dynamics on disk
-measures.py     the registry: measures(), and score: Dynamics -> Scores, one short expression per measure
+measures/       measures(), and score: Dynamics -> Scores, one short expression per measure
 tracker.py      Tracker: observes batches, folds epochs into running state, yields Dynamics
 state.py        the columns of that state: which there are, how two of them merge and fade
 checkpoint.py   a tracker's state dict: plain values, checked before they are used

@@ -94,7 +94,7 @@ def test_every_measure_agrees_with_the_oracle(  # noqa: PLR0917 (hypothesis pass
         dynamics, history = recorded(make_logits, kinds, samples, classes, seed, missing)
     finally:
         _C.use_instruction_set(before)
-    for name in measures():
+    for name in measures(dynamics):
         agree(name, score(dynamics, name).values, history)
 
 
@@ -125,7 +125,7 @@ def test_nothing_is_lost_over_a_thousand_epochs(rng: np.random.Generator) -> Non
     history = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     dynamics = tracker.dynamics()
     assert dynamics.epochs == 1000
-    for name in measures():
+    for name in measures(dynamics):
         agree(name, score(dynamics, name).values, history)
 
 

@@ -1,0 +1,106 @@
+"""Measures over a sample's observations, from the running sums of a Dynamics.
+
+Sources: Sheikholeslami 2023, importance-aware data-parallel training (DAIS). Toneva et al. 2019, An empirical
+study of example forgetting. Swayamdipta et al. 2020, Dataset cartography. Chang et al. 2017, Active bias.
+Paul et al. 2021, Deep learning on a data diet. Pleiss et al. 2020, Identifying mislabeled data using the area
+under the margin ranking.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyimportance.score.dynamics import Dynamics
+from pyimportance.score.measures.registry import Array, builtin, observed
+
+
+@builtin("loss_mean", high="hard", needs=("loss",))
+def loss_mean(d: Dynamics) -> Array:
+    """Mean loss. Sheikholeslami 2023 ("average")."""
+    return d.mean("loss")
+
+
+@builtin("loss_variance", high="hard", needs=("loss",))
+def loss_variance(d: Dynamics) -> Array:
+    """Variance of the loss, ddof = 1. Sheikholeslami 2023.
+
+    Where no sample was observed more than once it is the mean loss instead (as in the paper's code), which
+    the scores' metadata then says.
+    """
+    return d.variance("loss", ddof=1) if (d.count > 1).any() else d.mean("loss")
+
+
+@builtin("forgetting", high="hard", needs=("correct",))
+def forgetting(d: Dynamics) -> Array:
+    """How often the sample went from correct to wrong; +inf where it was never correct. Toneva et al.
+    2019.
+    """
+    assert d.forgotten is not None
+    assert d.correct is not None
+    return observed(d, np.where(d.correct > 0, d.forgotten, np.inf))
+
+
+@builtin("first_learned", high="hard", needs=("correct",))
+def first_learned(d: Dynamics) -> Array:
+    """The first epoch, from 0, in which the sample was correct; +inf where none. Toneva et al. 2019."""
+    assert d.first_learned is not None
+    assert d.correct is not None
+    return observed(d, np.where(d.correct > 0, d.first_learned, np.inf))
+
+
+@builtin("unforgettable", high="settled", needs=("correct",))
+def unforgettable(d: Dynamics) -> Array:
+    """1 where the sample was learned and never forgotten after, else 0. Toneva et al. 2019."""
+    assert d.forgotten is not None
+    assert d.correct is not None
+    return observed(d, (d.correct > 0) & (d.forgotten == 0))
+
+
+@builtin("confidence", high="easy", needs=("p_true",))
+def confidence(d: Dynamics) -> Array:
+    """Mean probability of the target. Swayamdipta et al. 2020."""
+    return d.mean("p_true")
+
+
+@builtin("variability", high="ambiguous", needs=("p_true",))
+def variability(d: Dynamics) -> Array:
+    """Standard deviation of the target's probability, ddof = 0. Swayamdipta et al. 2020."""
+    return np.sqrt(d.variance("p_true", ddof=0))
+
+
+@builtin("correctness", high="easy", needs=("correct",))
+def correctness(d: Dynamics, fraction: bool = False) -> Array:
+    """How often correct, 0 to E; ``fraction``: of the observations. Swayamdipta et al. 2020."""
+    assert d.correct is not None
+    return d.correct / observed(d, d.count if fraction else np.ones_like(d.count))
+
+
+@builtin("threshold_closeness", high="ambiguous", needs=("p_true",))
+def threshold_closeness(d: Dynamics) -> Array:
+    """m (1 - m) of the mean probability m of the target. Chang et al. 2017; Swayamdipta et al. 2020."""
+    return d.mean("p_true") * d.mean("p_false")
+
+
+@builtin("prediction_variance", high="ambiguous", needs=("p_true",))
+def prediction_variance(d: Dynamics) -> Array:
+    """sqrt(v + v^2 / (E - 1)), v the variance of the target's probability. Chang et al. 2017."""
+    v = d.variance("p_true", ddof=0)
+    return np.sqrt(v + v * v / np.where(d.count > 1, d.observations - 1, np.nan))
+
+
+@builtin("el2n", high="hard", needs=("el2n",))
+def el2n(d: Dynamics) -> Array:
+    """Mean of ||p - onehot(y)||_2, 0 to sqrt(2). Paul et al. 2021."""
+    return d.mean("el2n")
+
+
+@builtin("aum", high="easy", needs=("margin",))
+def aum(d: Dynamics) -> Array:
+    """Mean margin of the target's logit over the largest other; low: a suspect label. Pleiss et al. 2020."""
+    return d.mean("margin")
+
+
+@builtin("entropy", high="ambiguous", needs=("entropy",))
+def entropy(d: Dynamics) -> Array:
+    """Mean entropy of the predicted distribution, in nats."""
+    return d.mean("entropy")

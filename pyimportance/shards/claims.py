@@ -1,8 +1,9 @@
 """Who writes which generation: every job has a number of its own, and keeps it until it is committed.
 
 ``claim-000001.json`` in the root says whose generation 1 is. It is written while the root's job.json is held,
-and held itself (shared) by every process at work on that generation. A number whose job is not committed and
-has no process at work may be taken over; what it left is removed then, and its own commit refused.
+as manifests are, and held itself (shared) by every process at work on that generation. A number whose job is
+not committed and has no process at work may be taken over; what it left is removed then, and its own commit
+refused.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pyimportance.io.lock import HeldError, locked
 from pyimportance.io.storage import read_whole
 from pyimportance.shards.job import JOB, own_directory
 from pyimportance.shards.journal import Journal, encode, parse
-from pyimportance.shards.manifest import manifest_name, read_manifest
+from pyimportance.shards.manifest import POINTER, manifest_name, read_manifest
 
 _CLAIM = re.compile(r"claim-(\d{6,})\.json")
 _MANIFEST = re.compile(r"manifest-(\d{6,})\.json")
@@ -27,10 +28,24 @@ _WORKER = re.compile(r"worker-\d{3,}")
 
 
 @contextmanager
+def holding(root: str) -> Iterator[None]:
+    """Holds the root, waiting for others; removes manifests that a commit left half-written.
+
+    Whoever writes a manifest holds the root, so that what lies half-written now is a dead process's.
+    """
+    with locked(os.path.join(root, JOB), wait=True):
+        for name in os.listdir(root):
+            target = atomic.temporary_of(name)
+            if target is not None and (target == POINTER or _MANIFEST.fullmatch(target)):
+                _remove(os.path.join(root, name))
+        yield
+
+
+@contextmanager
 def claim_generation(root: str, parent: int, job: str) -> Iterator[tuple[int, bool]]:
     """Yields (the number of this job's generation, whether it is committed); others keep off meanwhile."""
     with ExitStack() as stack:
-        with locked(os.path.join(root, JOB), wait=True):
+        with holding(root):
             generation, committed = _own(root, parent, job)
             if generation is None:
                 generation = _take_free(root, parent, job)
@@ -59,7 +74,7 @@ def claim_delta(root: str, worker: int, generation: int, job: str) -> Iterator[J
         for name in os.listdir(directory):
             target = atomic.temporary_of(name)
             if target is not None and _of_generation(generation).fullmatch(target):
-                os.unlink(os.path.join(directory, name))
+                _remove(os.path.join(directory, name))
         journal = Journal(file)
         if journal.head is None or journal.head["job"] != job:
             journal.begin({"job": job})
@@ -108,10 +123,14 @@ def _remove_leftovers(root: str, generation: int) -> None:
             continue
         for entry in os.scandir(directory.path):
             if ours.fullmatch(atomic.temporary_of(entry.name) or entry.name):
-                try:
-                    os.unlink(entry.path)
-                except OSError as e:
-                    raise OutputError(f"{entry.path}: cannot be removed ({e.strerror})") from e
+                _remove(entry.path)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError as e:
+        raise OutputError(f"{path}: cannot be removed ({e.strerror})") from e
 
 
 def _of_generation(generation: int) -> re.Pattern[str]:

@@ -18,7 +18,6 @@ import numpy as np
 from pyimportance import _C
 from pyimportance.errors import ArgumentError, OutputError
 from pyimportance.io import atomic
-from pyimportance.io.lock import locked
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import open_file, read_whole
 from pyimportance.shards import claims, copy, job
@@ -163,7 +162,7 @@ def commit_generation(shards: ShardSet, partition: Partition, records: Sequence[
     if any(r.job != digest for r in records):
         raise ArgumentError("records were written for another partition or another generation")
     generation = generations.pop()
-    with locked(os.path.join(shards.root, job.JOB), wait=True):
+    with claims.holding(shards.root):
         path = os.path.join(shards.root, manifest_name(generation))
         if not os.path.exists(path):
             if claims.claimant(shards.root, generation) != digest:

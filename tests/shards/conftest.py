@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Callable, Iterable
@@ -97,11 +98,15 @@ def divide_fixture() -> Callable[..., Partition]:
     return divide
 
 
-def tree(root: Path) -> dict[str, bytes]:
-    """Every file below ``root`` with its bytes."""
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+def tree(root: Path) -> dict[str, str]:
+    """Every file below ``root`` with its size and a digest of its bytes: a difference prints on a line."""
+    found = {}
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        data = path.read_bytes()
+        found[str(path.relative_to(root))] = f"{len(data)} bytes, {hashlib.sha256(data).hexdigest()[:16]}"
+    return found
 
 
 @pytest.fixture(name="tree")
-def tree_fixture() -> Callable[[Path], dict[str, bytes]]:
+def tree_fixture() -> Callable[[Path], dict[str, str]]:
     return tree

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from pyimportance import (
     repartition,
     write_shards,
 )
+from pyimportance.io.lock import locked
 from pyimportance.io.meter import Meter
 from pyimportance.shards import generations
 from pyimportance.shards.generations import commit_generation, write_delta
@@ -72,6 +74,30 @@ def test_a_generation_that_was_taken_over_cannot_be_committed(shards: ShardSet, 
         commit_generation(shards, a, records)
     assert ShardSet.open(shards.root).digest == new.digest
     assert new.verify().ok
+
+
+def test_half_written_manifests_of_a_dead_process_are_removed(shards: ShardSet, divide: Divide) -> None:
+    root = Path(shards.root)
+    half = [root / f"{name}.0123abcd.tmp" for name in ("manifest-000001.json", "manifest.json")]
+    other = root / "notes.json.0123abcd.tmp"
+    for path in (*half, other):
+        path.write_text("{")
+    writing = threading.Thread(target=write_delta, args=(shards, divide(66, 3, seed=1), 0))
+    with locked(str(root / "job.json")):  # a process that commits, and is alive
+        writing.start()
+        writing.join(0.2)
+        assert all(path.exists() for path in half)
+    writing.join()
+    assert [path.name for path in root.glob("*.tmp")] == [other.name]
+    half[0].write_text("{")
+    repartition(shards, divide(66, 3, seed=1))
+    assert [path.name for path in root.glob("*.tmp")] == [other.name]
+
+
+def test_what_cannot_be_removed_is_named(shards: ShardSet, divide: Divide) -> None:
+    (Path(shards.root) / "manifest-000001.json.0123abcd.tmp").mkdir()
+    with pytest.raises(OutputError, match=r"manifest-000001\.json\.0123abcd\.tmp: cannot be removed"):
+        repartition(shards, divide(66, 3, seed=1))
 
 
 def test_records_of_shards_that_were_written_again(shards: ShardSet, divide: Divide) -> None:

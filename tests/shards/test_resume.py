@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,53 +22,67 @@ Divide = Callable[..., Partition]
 
 WRITE = """
 import sys
-from pyimportance import Partition, ShardSet, repartition, write_shards
-source, parts, out, again = sys.argv[1:]
-print("go", flush=True)
-shards = write_shards(source, Partition.load(parts), out, shard_bytes=20_000)
-if again:
-    repartition(shards, Partition.load(again))
+from pyimportance import Partition, write_shards
+source, parts, out = sys.argv[1:]
+write_shards(source, Partition.load(parts), out, shard_bytes=20_000)
+"""
+
+# Forks a process per point, which is killed there. "before manifest.json 2": its second rename is not done.
+KILLED = """
+import os, signal, sys
+from collections import Counter
+import pyarrow.parquet  # and what else takes time, once for all
+from pyimportance import Partition, repartition, write_shards
+source, first, second, folder, *points = sys.argv[1:]
+rename, renamed = os.replace, Counter()
+
+def replace(old, new):
+    name = os.path.relpath(new, out)
+    renamed[name] += 1
+    for moment, step in (("before", lambda: rename(old, new)), ("after", lambda: None)):
+        if point == f"{moment} {name} {renamed[name]}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        step()
+
+for number, point in enumerate(points):
+    child = os.fork()
+    if child == 0:
+        out, os.replace = f"{folder}/out-{number}", replace
+        shards = write_shards(source, Partition.load(first), out, shard_bytes=150_000)
+        repartition(shards, Partition.load(second))
+        os._exit(0)
+    ended = os.waitpid(child, 0)[1]
+    assert ended == signal.SIGKILL, (point, ended)
 """
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    child = subprocess.Popen(
-        [sys.executable, "-c", WRITE, *map(str, arguments)], stdout=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "go\n"
-    return child
-
-
-def test_killed_at_any_moment_it_completes_with_the_same_bytes(
+def test_killed_at_any_step_it_completes_with_the_same_bytes(
     source: Path, tmp_path: Path, divide: Divide, tree: Any
 ) -> None:
-    index = pyimportance.index(source)
-    first, second = divide(index, 3, 2), divide(index, 3, 2, seed=1)
-    first.save(tmp_path / "first.parquet")
-    second.save(tmp_path / "second.parquet")
-    whole = start(source, tmp_path / "first.parquet", tmp_path / "whole", tmp_path / "second.parquet")
-    began = time.monotonic()
-    whole.communicate(timeout=120)
-    assert whole.returncode == 0
-    span = time.monotonic() - began
-    rng = random.Random(0)
-    killed = 0
-    while killed < 4:
-        out = tmp_path / f"out-{killed}"
-        child = start(source, tmp_path / "first.parquet", out, tmp_path / "second.parquet")
-        time.sleep(rng.uniform(0, span))
-        child.kill()
-        child.communicate()
-        if child.returncode == 0:  # it was faster this time
-            span *= 0.8
-            shutil.rmtree(out)
-            continue
-        killed += 1
+    first, second = divide(66, 2), divide(66, 2, seed=1)
+    paths = [tmp_path / name for name in ("first.parquet", "second.parquet")]
+    for parts, path in zip((first, second), paths, strict=True):
+        parts.save(path)
+
+    def make(out: Path) -> None:
+        repartition(write_shards(source, first, out, shard_bytes=150_000), second)
+
+    make(tmp_path / "whole")
+    whole = tree(tmp_path / "whole")
+    renamed = [f"{name} 1" for name in whole if not Path(name).name.startswith(("job", "claim"))]
+    renamed.append("manifest.json 2")
+    assert len(renamed) > 12
+    points = [f"{moment} {name}" for name in renamed for moment in ("before", "after")]
+    command = [sys.executable, "-c", KILLED, str(source), *map(str, paths), str(tmp_path), *points]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert killed.returncode == 0, killed.stderr
+    for number, point in enumerate(points):
+        out = tmp_path / f"out-{number}"
+        assert bool(list(out.rglob("*.tmp"))) >= point.startswith("before"), point
         if (out / "manifest.json").exists():  # what a reader would take for complete is complete
-            assert ShardSet.open(out).verify().ok
-        repartition(write_shards(source, first, out, shard_bytes=20_000), second)
-        assert tree(out) == tree(tmp_path / "whole")
+            assert ShardSet.open(out).verify().ok, point
+        make(out)
+        assert tree(out) == whole, point
 
 
 class StopHereError(Exception):
@@ -211,7 +222,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode != 0:
         pytest.skip(f"this process may not mount a small file system: {mounted.stderr.strip()}")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    # Lazily: an exception that pytest keeps may keep a file open.
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_disk(source: Path, small_disk: Path, tmp_path: Path, divide: Divide, tree: Any) -> None:
@@ -233,7 +245,7 @@ def test_a_full_disk(source: Path, small_disk: Path, tmp_path: Path, divide: Div
 def test_a_limit_on_the_size_of_files(source: Path, tmp_path: Path, divide: Divide) -> None:
     divide(pyimportance.index(source), 2).save(tmp_path / "parts.parquet")
     code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))" + WRITE
-    arguments = [str(source), str(tmp_path / "parts.parquet"), str(tmp_path / "out"), ""]
+    arguments = [str(source), str(tmp_path / "parts.parquet"), str(tmp_path / "out")]
     result = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
     )

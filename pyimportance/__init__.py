@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyimportance.errors import OutputError as OutputError
     from pyimportance.errors import PyimportanceError as PyimportanceError
     from pyimportance.load.dataset import ImportanceDataset as ImportanceDataset
+    from pyimportance.order import samplers as samplers
     from pyimportance.order.argsort import argsort as argsort
     from pyimportance.order.partition import partition as partition
     from pyimportance.order.ranking import NaNScoresWarning as NaNScoresWarning
@@ -63,10 +64,13 @@ _HOME = {
     "partition": "order.partition",
     "pool_batchnorm": "train.batchnorm",
     "repartition": "shards.generations",
+    "samplers": "order",
     "score": "score.measures",
     "select": "order.select",
     "write_shards": "shards.writer",
 }
+
+_FOLDERS = ("samplers",)  # a name that is a folder, itself full of names
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 (names are resolved by __getattr__)
 
@@ -74,7 +78,9 @@ __all__ = sorted(_HOME)  # noqa: PLE0605 (names are resolved by __getattr__)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'pyimportance' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"pyimportance.{_HOME[name]}"), name)
+    home = f"pyimportance.{_HOME[name]}"
+    module = importlib.import_module(f"{home}.{name}" if name in _FOLDERS else home)
+    value = module if name in _FOLDERS else getattr(module, name)
     # `score` names a verb and a folder. Importing the folder has set it here, and the folder can be called.
     return globals().setdefault(name, value)
 

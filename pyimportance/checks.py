@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 from typing import Any
@@ -27,6 +28,14 @@ def check_fraction(name: str, value: Any) -> float:
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not real or not 0 <= value <= 1:
         raise ArgumentError(f"{name}={value!r}: must be within 0..1")
+    return float(value)
+
+
+def check_nonnegative(name: str, value: Any) -> float:
+    """``value`` as a finite float >= 0."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not 0 <= value < math.inf:
+        raise ArgumentError(f"{name}={value!r}: must be a finite number >= 0")
     return float(value)
 
 

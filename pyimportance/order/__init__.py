@@ -7,7 +7,8 @@ moves.py        Moves: what changed hands between two partitions
 partition.py    partition: Scores -> Partition, dispatching over policies/
 policies/       who owns the sample at each rank, one pure function a file
 matching.py     group labels chosen so that least has to move
-select.py       select: the most important part of the samples
+select.py       select: a part of the samples, by importance
+samplers/       ids and weights for an epoch or a batch: a sampler or a method of select a file
 quality.py      quality: how alike the workers' shares are
 checks.py       arguments that several verbs share
 lookup.py       IdMap: sample id -> small integer

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
+from pyimportance.score.values import Scores
 
 # Each group costs 8 bytes wherever a partition goes: what a file says must not ask for more than memory has.
 MOST_GROUPS = 2**22
+
+
+def check_scores(scores: Scores) -> Scores:
+    """``scores``, which are Scores and not, say, an array."""
+    if not isinstance(scores, Scores):
+        raise ArgumentError(f"scores: {type(scores).__name__}; must be Scores, say Scores(values=array)")
+    return scores
+
+
+def part_of(fraction: float, num_samples: int) -> int:
+    """How many samples a fraction of them is: floor(fraction * N + 1/2)."""
+    return math.floor(fraction * num_samples + 0.5)
 
 
 def check_groups(workers: int, bins: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
 from pyimportance.order.argsort import argsort
+from pyimportance.order.checks import check_scores
 from pyimportance.score.values import Scores
 
 
@@ -31,9 +32,7 @@ def rank(scores: Scores) -> Ranking:
 
     Raises ArgumentError where there are no scores or all are NaN; warns (NaNScoresWarning) where some are.
     """
-    if not isinstance(scores, Scores):
-        raise ArgumentError(f"scores: {type(scores).__name__}; must be Scores, say Scores(values=array)")
-    values = scores.values
+    values = check_scores(scores).values
     if values.size == 0:
         raise ArgumentError("scores: there are none; at least one sample is needed")
     missing = int(np.count_nonzero(np.isnan(values)))

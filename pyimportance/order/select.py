@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import inspect
 import numbers
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError
-from pyimportance.order.ranking import rank
+from pyimportance.order.checks import part_of
+from pyimportance.order.ranking import Ranking, rank
+from pyimportance.order.samplers import ccs, moderate
 from pyimportance.score.values import Scores
 
 
@@ -22,20 +25,26 @@ def select(
     *,
     fraction: float | None = None,
     count: int | None = None,
-    method: Literal["top"] = "top",
+    method: str = "top",
+    **options: Any,
 ) -> npt.NDArray[np.int64]:
     """Sample ids int64, the most important first, of exactly as many samples as asked for.
+
+    Which ones is up to ``method``, and its options:
 
     amount      ``select(scores, 0.5)`` is ``fraction=0.5``; an integer, ``select(scores, 100)``, is ``count``
     fraction    in 0..1: floor(fraction * N + 1/2) samples
     count       in 0..N; give one of the three
-    method      "top": the most important ones, ties by ascending sample id. Samples whose score is NaN are
-                the last to be taken (and a NaNScoresWarning counts them)
+    method      top       the most important ones, ties by ascending sample id
+                ccs(beta, bins=50, seed=0)
+                          without the share ``beta`` of the most important, equally many from each of ``bins``
+                          ranges of scores (Zheng 2023). ``beta`` has no default
+                moderate  the central ones (Xia 2023, of samplers.median_distance(features, targets))
+                samples whose score is NaN are the last to be taken (and a NaNScoresWarning counts them)
 
-    Raises ArgumentError where an argument is not as described.
+    Raises ArgumentError where an argument is not as described, or ``beta`` leaves too few.
     """
-    if method != "top":
-        raise ArgumentError(f"method {method!r} is unknown; allowed is top")
+    take = _method(method, options)
     if amount is not None and (fraction is not None or count is not None):
         raise ArgumentError(f"amount={amount!r}: must not come with fraction={fraction!r} or count={count!r}")
     if isinstance(amount, numbers.Integral):  # a bool as well, which check_integer refuses
@@ -51,7 +60,34 @@ def select(
     ranking = rank(scores)
     N = ranking.order.size
     if fraction is not None:
-        count = math.floor(fraction * N + 0.5)
+        count = part_of(fraction, N)
     elif count is not None and count > N:
         raise ArgumentError(f"count={count}: there are {N} samples")
-    return ranking.ids[ranking.order[:count]]
+    return ranking.ids[take(ranking, count, **options)]
+
+
+def _top(ranking: Ranking, count: int) -> npt.NDArray[np.int64]:
+    return ranking.order[:count]
+
+
+# Functions (Ranking, count, *, options) -> int64 [count] positions, the most important first.
+_METHODS: dict[str, Callable[..., npt.NDArray[np.int64]]] = {
+    "top": _top,
+    "ccs": ccs.take,
+    "moderate": moderate.take,
+}
+
+
+def _method(name: str, options: Mapping[str, Any]) -> Callable[..., npt.NDArray[np.int64]]:
+    """The function of that name, which takes these options."""
+    take = _METHODS.get(name)
+    if take is None:
+        raise ArgumentError(f"method {name!r} is unknown; allowed are {', '.join(_METHODS)}")
+    known = {p.name: p for p in inspect.signature(take).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    for option in options:
+        if option not in known:
+            allowed = f"its options are {', '.join(known)}" if known else "it takes none"
+            raise ArgumentError(f"method {name!r} has no option {option!r}; {allowed}")
+    if missing := [p.name for p in known.values() if p.default is p.empty and p.name not in options]:
+        raise ArgumentError(f"method {name!r} needs {', '.join(missing)}=")
+    return take

@@ -48,7 +48,7 @@ def test_samples_without_a_score_are_taken_last() -> None:
         ({"fraction": float("nan")}, "fraction=nan: must be within"),
         ({"count": 4}, "count=4: there are 3 samples"),
         ({"count": -1}, "count=-1: must be at least 0"),
-        ({"count": 1, "method": "best"}, "method 'best' is unknown; allowed is top"),
+        ({"count": 1, "method": "best"}, "method 'best' is unknown; allowed are top, ccs, moderate"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], text: str) -> None:

@@ -6,10 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# Machines under load miss deadlines; a test that is too slow meets pytest's own timeout.
-settings.register_profile("pyimportance", deadline=None)
+# Machines under load miss deadlines; a test that is too slow meets pytest's own timeout. And a gate says the
+# same of the same tree: examples do not change. `--hypothesis-profile=explore` looks for others.
+settings.register_profile(
+    "pyimportance",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+always = settings.get_profile("pyimportance")
+settings.register_profile("explore", always, derandomize=False, max_examples=2000)
 settings.load_profile("pyimportance")
 
 

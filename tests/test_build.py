@@ -19,7 +19,7 @@ def configure(mode: str, path: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYIMPORTANCE_CUDA": mode, "PATH": path}
     command = [sys.executable, "setup.py", "--version"]
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=250
     )
 
 

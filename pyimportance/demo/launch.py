@@ -28,22 +28,26 @@ def run_ranks(folder: Path, size: int) -> Generator[dict[str, Any], None, None]:
     # All ranks are on this machine, whatever its host name resolves to.
     environment = {"GLOO_SOCKET_IFNAME": "lo", **os.environ, "OMP_NUM_THREADS": "1"}
     with ExitStack() as stack:
-        processes = []
+        processes: list[subprocess.Popen[str]] = []
+        listeners: list[threading.Thread] = []
+        stack.callback(_stop, processes, listeners)
         for rank in range(size):
+            program = ["pyimportance.demo.rank", str(folder), str(rank), str(os.getpid())]
             errors = stack.enter_context(open(folder / f"rank-{rank:03d}.err", "w", encoding="utf-8"))
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pyimportance.demo.rank", str(folder), str(rank)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
-                stderr=errors,
-                env=environment,
-                text=True,
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", *program],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
+                    stderr=errors,
+                    env=environment,
+                    text=True,
+                )
             )
-            processes.append(process)
-            stack.callback(_stop, process)
         lines: Queue[str] = Queue()
         listener = threading.Thread(target=_listen, args=(processes[0], lines), daemon=True)
         listener.start()
+        listeners.append(listener)
         while (
             any(process.poll() is None for process in processes) or listener.is_alive() or not lines.empty()
         ):
@@ -65,12 +69,17 @@ def _listen(process: subprocess.Popen[str], lines: Queue[str]) -> None:
         lines.put(line)
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        process.kill()
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+def _stop(processes: list[subprocess.Popen[str]], listeners: list[threading.Thread]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+    for process in processes:
+        process.wait()
+    for listener in listeners:
+        listener.join()  # it reads to the end, which has come; closing the pipe before that is an error there
+    for process in processes:
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _cause(processes: list[subprocess.Popen[str]], folder: Path) -> str:

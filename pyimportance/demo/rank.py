@@ -1,4 +1,4 @@
-"""The program of one training process: ``python -m pyimportance.demo.rank FOLDER RANK``.
+"""The program of one training process: ``python -m pyimportance.demo.rank FOLDER RANK PARENT``.
 
 It does every (seed, policy) run in turn, since starting a process that loads torch takes longer than a small
 run. Rank 0 reports on standard output, one JSON object a line; a failure is one line on standard error and
@@ -30,8 +30,8 @@ from pyimportance.train.together import together
 
 def main() -> None:
     """Runs the rank that the command line names."""
-    folder, rank = Path(sys.argv[1]), int(sys.argv[2])
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    folder, rank, parent = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
         _runs(folder, rank)
     except (PyimportanceError, OSError) as error:
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process soon after its parent, which may be killed without a chance to say so."""
+    """Ends this process soon after ``parent``, which may be killed (even before this begins) unsaid."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -112,7 +112,7 @@ def test_runs_of_a_seed_are_paired(rows: dict[str, Any]) -> None:
 def test_tracking_is_measured_where_there_is_some(rows: dict[str, Any]) -> None:
     for name in ("stripes", "blocks", "sticky(k=16)"):
         row = rows[name]
-        assert 0 < row["tracking_share"] < 0.5
+        assert 0 < row["tracking_share"] < 1  # a rank that waits for a late one tracks
         assert 0 < row["observe_ns_per_sample"] < row["tracking_ns_per_sample"]
         tracked = row["tracking_share"] * row["training_seconds"]
         assert tracked * 1e9 / row["tracking_ns_per_sample"] == pytest.approx(EPOCHS * TRAIN / WORKERS)

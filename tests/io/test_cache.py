@@ -6,7 +6,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyimportance import ArgumentError, OutputError
@@ -18,7 +18,6 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(operations=OPERATIONS, capacity=st.integers(0, 40))
 def test_behaves_like_a_bounded_dict(
     tmp_path: Path, operations: list[tuple[str, int, bytes]], capacity: int

@@ -1,6 +1,8 @@
 """Shard sets to load from."""
 
+import contextlib
 import io
+import os
 import tarfile
 
 import numpy as np
@@ -17,6 +19,15 @@ def write_tar(path, samples):
                 member = tarfile.TarInfo(f"{key}.{extension}")
                 member.size = len(payload)
                 tar.addfile(member, io.BytesIO(payload))
+
+
+def open_below(folder):
+    """The files in a folder that this process has open; what else it has open may change at any time."""
+    files = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the listing's own is closed by now
+            files.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return [file for file in files if file.startswith(f"{os.path.realpath(folder)}/")]
 
 
 def divide(counts, bins, *, values=True, seed=0):
@@ -39,6 +50,11 @@ def divide(counts, bins, *, values=True, seed=0):
 @pytest.fixture(scope="session", name="write_tar")
 def _write_tar():
     return write_tar
+
+
+@pytest.fixture(scope="session", name="open_below")
+def _open_below():
+    return open_below
 
 
 @pytest.fixture(scope="session", name="divide")

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import time
 
 import pytest
 import torch
@@ -129,22 +128,25 @@ def test_an_epoch_that_is_set_meanwhile_waits_for_the_next_iteration(shard_set, 
 
 
 class Late(ImportanceDataset):
-    """Its second loader process takes its time to begin another iteration."""
+    """Its second loader process begins another iteration when it is let go."""
+
+    go = torch.multiprocessing.get_context("fork").Event()
 
     def __iter__(self):
         info = torch.utils.data.get_worker_info()
         if info is not None and info.id == 1 and self._passes == 1:
-            time.sleep(0.5)
+            assert self.go.wait(250)
         return super().__iter__()
 
 
 def test_two_epochs_in_one_iteration_of_persistent_processes_are_refused(shard_set):
     dataset = Late(shard_set((31, 33))[0], batch_size=8)
-    persistent = loader(dataset, 8, 2, persistent_workers=True)
+    persistent = loader(dataset, 8, 2, persistent_workers=True, multiprocessing_context="fork")
     assert sum(map(len, persistent)) == 64
     begun = iter(persistent)
     next(begun)  # the first process has begun, the second one has not
     dataset.set_epoch(1)
+    dataset.go.set()
     with pytest.raises(ArgumentError, match=r"change it before iter\(loader\)"):
         list(begun)
 
@@ -189,7 +191,7 @@ def test_every_process_counts_in_a_row_of_its_own(method):
         for process in processes:
             process.start()
         # Those of the second generation take over the rows of the first, and what was counted stays.
-        assert sorted(rows.get(timeout=60) for _ in processes) == [1, 2]
+        assert sorted(rows.get(timeout=250) for _ in processes) == [1, 2]
         go.set()
         shared.meter().add("disk", 5)
         for process in processes:

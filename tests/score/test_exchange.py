@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,9 +50,13 @@ def launch(folder: Path, body: str, world: int = 2) -> list[str]:
     script = folder / "rank.py"
     script.write_text(SETUP + OBSERVE + body + TEARDOWN)
     commands = [[sys.executable, str(script), str(rank), str(world), str(folder)] for rank in range(world)]
-    ranks = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}  # whatever the host name resolves to
+    ranks = [
+        subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        for c in commands
+    ]
     try:
-        outputs = [rank.communicate(timeout=120) for rank in ranks]
+        outputs = [rank.communicate(timeout=250) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import pyimportance
@@ -67,7 +67,6 @@ def agree(name: str, got: npt.NDArray[np.float32], history: dict[str, npt.NDArra
     np.testing.assert_array_less(np.abs(got_v - want_v), 1e-5 * np.maximum(want_v, floor) + 1e-37, name)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=6),
     repeat=st.booleans(),

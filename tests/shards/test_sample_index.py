@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pyimportance
@@ -225,7 +225,7 @@ def test_files_that_are_damaged(index: SampleIndex, tmp_path: Path) -> None:
         SampleIndex.load(path)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(at=st.floats(0, 1, exclude_max=True), new=st.binary(min_size=1, max_size=8))
 def test_damage_is_read_or_refused(tmp_path: Path, index: SampleIndex, at: float, new: bytes) -> None:
     path = tmp_path / "fuzz.arrow"

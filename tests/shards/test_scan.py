@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import pyimportance
@@ -289,7 +289,7 @@ def whole_tar() -> bytes:
 MUTATION = st.tuples(st.integers(0, 1 << 16), st.binary(min_size=1, max_size=12))
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400)
 @given(changes=st.lists(MUTATION, min_size=1, max_size=4), cut=st.integers(0, 1 << 16), fix=st.booleans())
 @example(changes=[(124, b"\x80" + b"\xff" * 11)], cut=1 << 16, fix=True)
 @example(changes=[(512, b"999999999 ")], cut=1 << 16, fix=True)

@@ -48,7 +48,7 @@ def run_ranks(tmp_path: Path) -> Callable[..., list[Any]]:
             for rank in range(size)
         ]
         try:
-            outputs = [process.communicate(timeout=120) for process in ranks]
+            outputs = [process.communicate(timeout=250) for process in ranks]
         finally:
             for process in ranks:
                 process.kill()

@@ -49,6 +49,7 @@ def reduce(
     margin: npt.NDArray[np.float64] | None,
     el2n: npt.NDArray[np.float64] | None,
     entropy: npt.NDArray[np.float64] | None,
+    grand: npt.NDArray[np.float64] | None,
     threads: int,
 ) -> None: ...
 def instruction_sets() -> list[str]: ...

@@ -78,16 +78,20 @@ class ColumnsOf {
  public:
   ColumnsOf(const py::dict& arrays, py::ssize_t samples) : arrays_(arrays), samples_(samples) {
     const auto f64 = [this](const char* name) { return column<double>(name); };
+    const auto f32 = [this](const char* name) { return column<float>(name); };
     const auto i32 = [this](const char* name) { return column<std::int32_t>(name); };
-    columns = {i32("count"),     f64("weight"),        f64("weight_sq"),
-               f64("loss_mean"), f64("loss_m2"),       f64("p_mean"),
-               f64("p_m2"),      f64("q_sum"),         f64("margin_sum"),
-               f64("el2n_sum"),  f64("entropy_sum"),   i32("correct"),
-               i32("forgotten"), i32("first_learned"), column<std::uint8_t>("ends")};
+    columns = {i32("count"),      f64("weight"),      f64("weight_sq"),     f64("loss_mean"),
+               f64("loss_m2"),    f64("p_mean"),      f64("p_m2"),          f64("q_sum"),
+               f64("margin_sum"), f64("el2n_sum"),    f64("entropy_sum"),   f64("grand_sum"),
+               f32("loss_last"),  f32("margin_last"), f32("el2n_last"),     f32("entropy_last"),
+               i32("correct"),    i32("forgotten"),   i32("first_learned"), column<std::uint8_t>("ends")};
     const auto together = [](bool all, bool any) { return all || !any; };
     if (columns.count == nullptr || !together(columns.weight && columns.weight_sq, columns.weight) ||
-        !together(columns.loss_mean && columns.loss_m2, columns.loss_mean) ||
+        !together(columns.loss_mean && columns.loss_m2 && columns.loss_last, columns.loss_mean) ||
         !together(columns.p_mean && columns.p_m2 && columns.q_sum, columns.p_mean) ||
+        !together(columns.margin_sum && columns.margin_last, columns.margin_sum) ||
+        !together(columns.el2n_sum && columns.el2n_last, columns.el2n_sum) ||
+        !together(columns.entropy_sum && columns.entropy_last, columns.entropy_sum) ||
         !together(columns.correct && columns.forgotten && columns.first_learned && columns.ends,
                   columns.correct)) {
       throw ArgumentError("columns: count, or the companion of a column, is missing");
@@ -121,7 +125,7 @@ void bind_fold(const py::dict& arrays, const Array<Row>& rows, std::int32_t epoc
 void bind_reduce(const py::dict& arrays, const Array<bool>& seen, const Optional<double>& loss,
                  const Optional<double>& p_true, const Optional<bool>& correct,
                  const Optional<double>& margin, const Optional<double>& el2n,
-                 const Optional<double>& entropy, int threads) {
+                 const Optional<double>& entropy, const Optional<double>& grand, int threads) {
   if (seen.ndim() != 2) throw ArgumentError("seen: must have two axes, [E, N]");
   const auto check = [&](const char* name, const auto& array) {
     if (array) check_length(name, array->size(), seen.size());
@@ -132,9 +136,10 @@ void bind_reduce(const py::dict& arrays, const Array<bool>& seen, const Optional
   check("margin", margin);
   check("el2n", el2n);
   check("entropy", entropy);
+  check("grand", grand);
   const Columns columns = ColumnsOf(arrays, seen.shape(1)).columns;
-  const History history{data_of(loss),    data_of(p_true), data_of(margin), data_of(el2n), data_of(entropy),
-                        data_of(correct), seen.data(),     seen.shape(0),   seen.shape(1)};
+  const History history{data_of(loss),  data_of(p_true),  data_of(margin), data_of(el2n), data_of(entropy),
+                        data_of(grand), data_of(correct), seen.data(),     seen.shape(0), seen.shape(1)};
   py::gil_scoped_release nogil;
   reduce(columns, history, threads);
 }
@@ -142,7 +147,7 @@ void bind_reduce(const py::dict& arrays, const Array<bool>& seen, const Optional
 }  // namespace
 
 void register_observe(py::module_& m) {
-  PYBIND11_NUMPY_DTYPE(Row, loss, margin, el2n, entropy, code);
+  PYBIND11_NUMPY_DTYPE(Row, loss, margin, el2n, entropy, code, grand);
   m.attr("row_dtype") = py::dtype::of<Row>();
   m.def("observe_logits", &bind_observe_logits, py::arg("ids").noconvert(), py::arg("logits").noconvert(),
         py::arg("targets").noconvert(), py::arg("mask").noconvert(), py::arg("skip_nonfinite"),
@@ -157,8 +162,8 @@ void register_observe(py::module_& m) {
         py::arg("threads"), "Fold an epoch's rows [N] into the columns, in place.");
   m.def("reduce", &bind_reduce, py::arg("columns"), py::arg("seen").noconvert(), py::arg("loss").noconvert(),
         py::arg("p_true").noconvert(), py::arg("correct").noconvert(), py::arg("margin").noconvert(),
-        py::arg("el2n").noconvert(), py::arg("entropy").noconvert(), py::arg("threads"),
-        "Fold a history [E, N] into the columns, in place.");
+        py::arg("el2n").noconvert(), py::arg("entropy").noconvert(), py::arg("grand").noconvert(),
+        py::arg("threads"), "Fold a history [E, N] into the columns, in place.");
   m.def("instruction_sets", &instruction_sets, "Those of the row kernel that this processor has, best last.");
   m.def("instruction_set", &instruction_set, "The one in use.");
   m.def("use_instruction_set", &use_instruction_set, py::arg("name"));

@@ -64,11 +64,11 @@ std::int64_t observe_logits(const Batch& batch, const Logits& logits, const std:
 std::int64_t observe_losses(const Batch& batch, const double* losses, Row* scratch, Row* epoch,
                             std::int64_t samples) {
   check("ids", batch.ids, batch, samples);
-  constexpr double nan = __builtin_nan("");
+  constexpr float nan = __builtin_nanf("");
   for (std::int64_t i = 0; i < batch.rows; ++i) {
     const bool live = batch.mask == nullptr || batch.mask[i];
     const bool finite = losses[i] - losses[i] == 0;
-    scratch[i] = !live ? Row{} : Row{losses[i], nan, nan, nan, finite ? kLossOnly : kNonFinite};
+    scratch[i] = !live ? Row{} : Row{losses[i], nan, nan, nan, finite ? kLossOnly : kNonFinite, nan};
   }
   return store(batch, "loss: NaN or infinite", scratch, epoch);
 }

@@ -18,12 +18,14 @@ void fold_rows(const Columns& columns, const Row* rows, std::int64_t samples, st
   loss_only.weight_sq = columns.weight_sq;
   loss_only.loss_mean = columns.loss_mean;
   loss_only.loss_m2 = columns.loss_m2;
+  loss_only.loss_last = columns.loss_last;
   parallel_for(samples, useful_threads(threads, samples, kGrain), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const Row& row = rows[i];
       if (row.code == kUnseen) continue;
       const Probability<double> y = probability(row.loss);
-      const Observation seen{row.loss, y.p, y.q, row.margin, row.el2n, row.entropy, row.code == kCorrect};
+      const Observation seen{row.loss, y.p,         y.q,       row.margin,
+                             row.el2n, row.entropy, row.grand, row.code == kCorrect};
       fold(row.code == kLossOnly ? loss_only : columns, i, seen, epoch);
     }
   });
@@ -39,8 +41,9 @@ void reduce(const Columns& columns, const History& h, int threads) {
         if (!h.seen[at]) continue;
         const double p = value(h.p_true, at);
         const bool right = h.correct != nullptr && h.correct[at];
-        const Observation seen{value(h.loss, at),    p,    1.0 - p, value(h.margin, at), value(h.el2n, at),
-                               value(h.entropy, at), right};
+        const Observation seen{
+            value(h.loss, at),  p,    1.0 - p, value(h.margin, at), value(h.el2n, at), value(h.entropy, at),
+            value(h.grand, at), right};
         fold(columns, i, seen, static_cast<std::int32_t>(epoch));
       }
     }

@@ -20,15 +20,16 @@ struct Columns {
   double *loss_mean, *loss_m2;  // m2: sum of (weighted) squared deviations from the mean
   double *p_mean, *p_m2;        // of p_y
   double* q_sum;                // of 1 - p_y, which for p_y near 1 has digits that p_y has not
-  double *margin_sum, *el2n_sum, *entropy_sum;
-  std::int32_t* correct;        // how often correct
+  double *margin_sum, *el2n_sum, *entropy_sum, *grand_sum;
+  float *loss_last, *margin_last, *el2n_last, *entropy_last;  // of the latest observation
+  std::int32_t* correct;                                      // how often correct
   std::int32_t* forgotten;      // how often correct, and then not at the next observation
   std::int32_t* first_learned;  // the first epoch in which it was correct; valid where correct > 0
   std::uint8_t* ends;           // bit 0: correct at its first observation; bit 1: at its last
 };
 
 struct Observation {
-  double loss, p, q, margin, el2n, entropy;
+  double loss, p, q, margin, el2n, entropy, grand;
   bool right;
 };
 
@@ -47,14 +48,23 @@ inline void fold(const Columns& c, std::int64_t i, const Observation& seen, std:
     weight = c.weight[i] += 1.0;
     c.weight_sq[i] += 1.0;
   }
-  if (c.loss_mean != nullptr) welford(seen.loss, weight, &c.loss_mean[i], &c.loss_m2[i]);
+  if (c.loss_mean != nullptr) {
+    welford(seen.loss, weight, &c.loss_mean[i], &c.loss_m2[i]);
+    c.loss_last[i] = static_cast<float>(seen.loss);
+  }
   if (c.p_mean != nullptr) {
     welford(seen.p, weight, &c.p_mean[i], &c.p_m2[i]);
     c.q_sum[i] += seen.q;
   }
-  if (c.margin_sum != nullptr) c.margin_sum[i] += seen.margin;
-  if (c.el2n_sum != nullptr) c.el2n_sum[i] += seen.el2n;
-  if (c.entropy_sum != nullptr) c.entropy_sum[i] += seen.entropy;
+  const auto add = [i](double* sum, float* last, double x) {
+    if (sum == nullptr) return;
+    sum[i] += x;
+    last[i] = static_cast<float>(x);
+  };
+  add(c.margin_sum, c.margin_last, seen.margin);
+  add(c.el2n_sum, c.el2n_last, seen.el2n);
+  add(c.entropy_sum, c.entropy_last, seen.entropy);
+  if (c.grand_sum != nullptr) c.grand_sum[i] += seen.grand;
   if (c.correct != nullptr) {
     const bool was_right = before > 0 && (c.ends[i] & 2) != 0;
     c.forgotten[i] += was_right && !seen.right;
@@ -69,7 +79,7 @@ void fold_rows(const Columns&, const Row* rows, std::int64_t samples, std::int32
 
 // A history as plain arrays [epochs, samples], each of which may be missing (null) along with its columns.
 struct History {
-  const double *loss, *p_true, *margin, *el2n, *entropy;
+  const double *loss, *p_true, *margin, *el2n, *entropy, *grand;
   const bool* correct;
   const bool* seen;  // never missing
   std::int64_t epochs, samples;

@@ -52,9 +52,14 @@ __device__ Sums<double> sums_of(const float* z, int classes, Top top, int lane) 
 __device__ Row finished(float target, Top top, const Sums<double>& sums, bool right) {
   const Statistics<double> row = finish<double>(target, top.first, top.second, sums, right);
   // A NaN logit loses every comparison and shows in the entropy; with nothing but NaN or -inf top is -inf.
-  if (!isfinite(top.first) || !isfinite(row.loss) || !isfinite(row.entropy)) return {0, 0, 0, 0, kNonFinite};
-  return {row.loss, row.margin, static_cast<float>(sqrt(row.el2n_squared)), static_cast<float>(row.entropy),
-          right ? kCorrect : kWrong};
+  if (!isfinite(top.first) || !isfinite(row.loss) || !isfinite(row.entropy))
+    return {0, 0, 0, 0, kNonFinite, 0};
+  return {row.loss,
+          row.margin,
+          static_cast<float>(sqrt(row.el2n_squared)),
+          static_cast<float>(row.entropy),
+          right ? kCorrect : kWrong,
+          NAN};
 }
 
 __global__ void rows_kernel(Logits logits, const std::int64_t* targets, std::int64_t n, Row* out) {
@@ -65,7 +70,7 @@ __global__ void rows_kernel(Logits logits, const std::int64_t* targets, std::int
     const float* z = logits.data + i * logits.stride;
     const std::int64_t target = targets[i];
     if (target < 0 || target >= classes) {  // the same for all lanes of the warp
-      if (lane == 0) out[i] = {0, 0, 0, 0, kNonFinite};
+      if (lane == 0) out[i] = {0, 0, 0, 0, kNonFinite, 0};
       continue;
     }
     const Top top = top_of(z, classes, lane);

@@ -40,6 +40,7 @@ namespace {
 
 constexpr std::int64_t kMaxTransposed = 320;  // classes: two tiles of them fit the first-level cache
 constexpr float kNone = -__builtin_inff();
+constexpr float kNoFeatures = __builtin_nanf("");
 
 template <class V>
 PYI_HD V load(const void* from) {
@@ -128,8 +129,12 @@ PYI_HD void settle_block(const Block& block, std::int64_t classes, const bool* m
   const auto all = [](std::uint64_t code) { return Words{} + code; };
   const Words code = unsure == 0.0 ? (right ? all(kCorrect) : all(kWrong)) : all(kNonFinite);
   for (int lane = 0; lane < kLanes && begin + lane < end; ++lane) {
-    out[begin + lane] = {row.loss[lane], row.margin[lane], static_cast<float>(el2n[lane]),
-                         static_cast<float>(row.entropy[lane]), static_cast<std::int64_t>(code[lane])};
+    out[begin + lane] = {row.loss[lane],
+                         row.margin[lane],
+                         static_cast<float>(el2n[lane]),
+                         static_cast<float>(row.entropy[lane]),
+                         static_cast<std::int32_t>(code[lane]),
+                         kNoFeatures};
     if (mask != nullptr && !mask[begin + lane]) out[begin + lane] = Row{};
   }
 }
@@ -205,10 +210,14 @@ PYI_HD Row along_row(const float* z, std::int64_t classes, std::int64_t target) 
   const bool right = target == top.place;
   const Statistics<double> row = finish<double>(z[target], top.first, top.second, sums, right);
   if ((top.first - top.first) + (row.loss - row.loss) + (row.entropy - row.entropy) != 0) {  // NaN is not 0
-    return {0, 0, 0, 0, kNonFinite};
+    return {0, 0, 0, 0, kNonFinite, 0};
   }
-  return {row.loss, row.margin, static_cast<float>(__builtin_sqrt(row.el2n_squared)),
-          static_cast<float>(row.entropy), right ? kCorrect : kWrong};
+  return {row.loss,
+          row.margin,
+          static_cast<float>(__builtin_sqrt(row.el2n_squared)),
+          static_cast<float>(row.entropy),
+          right ? kCorrect : kWrong,
+          kNoFeatures};
 }
 
 }  // namespace

@@ -30,14 +30,17 @@ class Dynamics:
     count                int32: observations of the sample, at most one an epoch
     weight, weight_sq    sums of the observations' weights and of their squares; None where all weigh 1
     loss_mean, loss_m2   mean loss in nats; (weighted) sum of squared deviations from it
+    loss_last            float32: the latest loss
     p_mean, p_m2         the same of p_y, the probability given to the target
     q_sum                sum of 1 - p_y, which has digits near p_y = 1 that p_y has not
-    margin_sum           sum of z_y - max of the other logits
-    el2n_sum             sum of ||p - onehot(y)||_2
-    entropy_sum          sum of -sum p log p, in nats
+    margin_sum           sum of z_y - max of the other logits; margin_last, float32: the latest one
+    el2n_sum             sum of ||p - onehot(y)||_2; el2n_last, float32: the latest one
+    entropy_sum          sum of -sum p log p, in nats; entropy_last, float32: the latest one
     correct              int32: how often the target had the largest logit
     forgotten            int32: how often it had, and then had not at the next observation
     first_learned        int32: the first epoch in which it had, counted from 0; valid where correct > 0
+    grand_sum            sum of ||p - onehot(y)||_2 sqrt(1 + ||h||^2), the norm of the loss's gradient with
+                         respect to weights and bias of the last layer, whose input is h
     history              every epoch's numbers, where they were kept
 
     Raises ArgumentError where an array is not as described, or holds what no training leaves behind.
@@ -49,15 +52,20 @@ class Dynamics:
     weight_sq: npt.NDArray[np.float64] | None = None
     loss_mean: npt.NDArray[np.float64] | None = None
     loss_m2: npt.NDArray[np.float64] | None = None
+    loss_last: npt.NDArray[np.float32] | None = None
     p_mean: npt.NDArray[np.float64] | None = None
     p_m2: npt.NDArray[np.float64] | None = None
     q_sum: npt.NDArray[np.float64] | None = None
     margin_sum: npt.NDArray[np.float64] | None = None
+    margin_last: npt.NDArray[np.float32] | None = None
     el2n_sum: npt.NDArray[np.float64] | None = None
+    el2n_last: npt.NDArray[np.float32] | None = None
     entropy_sum: npt.NDArray[np.float64] | None = None
+    entropy_last: npt.NDArray[np.float32] | None = None
     correct: npt.NDArray[np.int32] | None = None
     forgotten: npt.NDArray[np.int32] | None = None
     first_learned: npt.NDArray[np.int32] | None = None
+    grand_sum: npt.NDArray[np.float64] | None = None
     history: History | None = None
 
     def __post_init__(self) -> None:
@@ -96,7 +104,7 @@ class Dynamics:
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """What was recorded, of "loss", "p_true", "margin", "el2n", "entropy" and "correct"."""
+        """What was recorded, of "loss", "p_true", "margin", "el2n", "entropy", "correct" and "grand"."""
         return tuple(
             q for q, names in state.QUANTITIES.items() if getattr(self, next(iter(names))) is not None
         )
@@ -112,7 +120,7 @@ class Dynamics:
 
     def mean(self, quantity: str) -> npt.NDArray[np.float64]:
         """float64 [N]: the mean over the observations of "loss", "p_true", "p_false" (1 - p_true, without the
-        cancellation), "margin", "el2n", "entropy"; NaN where there are none.
+        cancellation), "margin", "el2n", "entropy", "grand"; NaN where there are none.
         """
         name = _one_of("quantity", quantity, _MEANS)
         column = self._column(name)
@@ -128,8 +136,24 @@ class Dynamics:
         divisor = weight - weight_sq / weight if ddof else weight
         return m2 / np.where(self.count > ddof, divisor, np.nan)
 
-    def _column(self, name: str) -> npt.NDArray[np.float64]:
-        column: npt.NDArray[np.float64] | None = getattr(self, name)
+    def latest(self, quantity: str) -> npt.NDArray[np.float64]:
+        """float64 [N]: the latest observation's "loss", "margin", "el2n", "entropy", as recorded in float32,
+        and, to an absolute error of that of loss and margin, "p_true" and "prob_margin" (p_true less the
+        largest probability of another class); NaN where there is none.
+        """
+        _one_of("quantity", quantity, dict.fromkeys(_LATEST, ""))
+        if quantity == "p_true":
+            p: npt.NDArray[np.float64] = np.exp(-self.latest("loss"))
+            return p
+        if quantity == "prob_margin":
+            loss, margin = self.latest("loss"), self.latest("margin")
+            top = np.exp(-np.maximum(loss + np.minimum(margin, 0.0), 0.0))  # the larger of the two
+            gap: npt.NDArray[np.float64] = np.copysign(-np.expm1(-np.abs(margin)) * top, margin)
+            return gap
+        return np.where(self.count > 0, self._column(f"{quantity}_last"), np.nan)
+
+    def _column(self, name: str) -> npt.NDArray[np.floating[Any]]:
+        column: npt.NDArray[np.floating[Any]] | None = getattr(self, name)
         if column is None:
             raise ArgumentError(f"{name} was not recorded; recorded are {', '.join(self.quantities)}")
         return column
@@ -149,6 +173,7 @@ class Dynamics:
         margin: npt.ArrayLike | None = None,
         el2n: npt.ArrayLike | None = None,
         entropy: npt.ArrayLike | None = None,
+        grand: npt.ArrayLike | None = None,
     ) -> Dynamics:
         """Dynamics of numbers recorded elsewhere, each [E, N] in the order of the epochs; at least one of
         them.
@@ -158,7 +183,7 @@ class Dynamics:
         Raises ArgumentError where shapes or unobserved entries differ, or a number is infinite that must not
         be.
         """
-        given = (loss, p_true, correct, margin, el2n, entropy)
+        given = (loss, p_true, correct, margin, el2n, entropy, grand)
         arrays = {n: inputs.as_array(n, a) for n, a in zip(NAMES, given, strict=True) if a is not None}
         seen = _observed(arrays)
         epochs, num_samples = seen.shape
@@ -206,7 +231,9 @@ _MEANS = {
     "margin": "margin_sum",
     "el2n": "el2n_sum",
     "entropy": "entropy_sum",
+    "grand": "grand_sum",
 }
+_LATEST = ("loss", "p_true", "margin", "prob_margin", "el2n", "entropy")
 _VARIANCES = {"loss": "loss_m2", "p_true": "p_m2"}
 
 
@@ -255,7 +282,13 @@ def _observed(arrays: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
     return seen
 
 
-_RANGES = {"p_true": (0, 1), "correct": (0, 1), "el2n": (0, ranges.EL2N_MAX), "entropy": (0, np.inf)}
+_RANGES = {
+    "p_true": (0, 1),
+    "correct": (0, 1),
+    "el2n": (0, ranges.EL2N_MAX),
+    "entropy": (0, np.inf),
+    "grand": (0, np.inf),
+}
 _ALLOWED = {
     "loss": "finite numbers",
     "p_true": "0 to 1",
@@ -263,4 +296,5 @@ _ALLOWED = {
     "margin": "all but NaN",
     "el2n": "0 to sqrt(2)",
     "entropy": "finite numbers from 0",
+    "grand": "finite numbers from 0",
 }

@@ -102,7 +102,7 @@ def _compare(headers: npt.NDArray[np.int64]) -> None:
         if name == "kind":
             values = values[values != 0]
         if values.size and (values != values[0]).any():
-            what = {"kind": "what was observed (1: losses, 2: logits)"}.get(name, name)
+            what = {"kind": "what was observed (1: losses, 2: logits, 3: and features)"}.get(name, name)
             raise ArgumentError(f"end_epoch: the ranks differ in {what}: {headers[:, column].tolist()}")
 
 

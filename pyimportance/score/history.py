@@ -17,10 +17,10 @@ from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.atomic import make_directory, writing
 
 ROW = _C.row_dtype
-UNSEEN, CORRECT, LOSS_ONLY = 0, 2, 3  # codes of a row (csrc/observe/row.h)
+UNSEEN, CORRECT = 0, 2  # codes of a row (csrc/observe/row.h)
 
 Rows = npt.NDArray[np.void]
-NAMES = ("loss", "p_true", "correct", "margin", "el2n", "entropy")
+NAMES = ("loss", "p_true", "correct", "margin", "el2n", "entropy", "grand")
 
 
 class History(Protocol):
@@ -34,8 +34,13 @@ class History(Protocol):
     def seen(self) -> npt.NDArray[np.bool_]:
         """bool [E, N]: whether the sample was observed in the epoch."""
 
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """What was recorded, by the names that `array` takes."""
+
     def array(self, name: str) -> npt.NDArray[np.float64]:
-        """float64 [E, N]: "loss" (nats), "p_true", "correct" (0 or 1), "margin", "el2n" or "entropy" (nats).
+        """float64 [E, N]: "loss" (nats), "p_true", "correct" (0 or 1), "margin", "el2n", "entropy" (nats)
+        or "grand".
 
         ArgumentError for a name that was not recorded.
         """
@@ -44,15 +49,21 @@ class History(Protocol):
 class RowHistory:
     """A history of recorded rows, each epoch read when it is asked for."""
 
-    def __init__(self, store: RowStore, epochs: Sequence[int]) -> None:
-        self._store, self._epochs = store, tuple(epochs)
+    def __init__(self, store: RowStore, epochs: Sequence[int], quantities: tuple[str, ...]) -> None:
+        self._store, self._epochs, self._quantities = store, tuple(epochs), quantities
 
     @property
     def epochs(self) -> int:
         return len(self._epochs)
 
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        return self._quantities
+
     def rows(self, index: int) -> Rows:
-        """The rows [N] of one epoch, as recorded (read-only): fields loss, margin, el2n, entropy, code."""
+        """The rows [N] of one epoch, as recorded (read-only): fields loss, margin, el2n, entropy, code,
+        grand.
+        """
         rows = self._store.read(self._epochs[index]).view()
         rows.flags.writeable = False
         return rows
@@ -62,7 +73,7 @@ class RowHistory:
         return np.stack([self.rows(e)["code"] != UNSEEN for e in range(self.epochs)])
 
     def array(self, name: str) -> npt.NDArray[np.float64]:
-        _check_name(name, NAMES)
+        _check_name(name, self._quantities)
         return np.stack([self._one(self.rows(e), name) for e in range(self.epochs)])
 
     @staticmethod
@@ -73,10 +84,7 @@ class RowHistory:
             values = (rows["code"] == CORRECT).astype(np.float64)
         else:
             values = rows[name].astype(np.float64)
-        missing = rows["code"] == UNSEEN
-        if name != "loss":
-            missing |= rows["code"] == LOSS_ONLY
-        values[missing] = np.nan
+        values[rows["code"] == UNSEEN] = np.nan
         return values
 
 
@@ -92,11 +100,15 @@ class ArrayHistory:
         return int(self._seen.shape[0])
 
     @property
+    def quantities(self) -> tuple[str, ...]:
+        return tuple(self._arrays)
+
+    @property
     def seen(self) -> npt.NDArray[np.bool_]:
         return self._seen
 
     def array(self, name: str) -> npt.NDArray[np.float64]:
-        _check_name(name, tuple(self._arrays))
+        _check_name(name, self.quantities)
         values = self._arrays[name].astype(np.float64)
         values[~self._seen] = np.nan
         return values

@@ -6,24 +6,30 @@ the parts that do not: 1 - p_y as the sum of the others, a loss through log1p of
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+ROW_NAMES = ("loss", "p_true", "p_false", "p_other", "correct", "margin", "el2n", "entropy", "grand")
 
 
-def row_statistics(logits: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, Array]:
-    """Arrays [B] by name, from logits [B, C] and targets [B].
+def row_statistics(
+    logits: npt.ArrayLike, targets: npt.ArrayLike, features: npt.ArrayLike | None = None
+) -> dict[str, Array]:
+    """Arrays [B] by name, from logits [B, C], targets [B] and features [B, D].
 
-    loss, p_true, p_false (1 - p_true), correct (0 or 1), margin, el2n, entropy.
+    loss, p_true, p_false (1 - p_true), p_other (the largest but p_true), correct (0 or 1), margin, el2n,
+    entropy, grand (NaN without features).
     """
-    batch = zip(np.asarray(logits, dtype=np.float64), np.asarray(targets), strict=True)
-    rows = [_row(z, int(y)) for z, y in batch]
-    names = ("loss", "p_true", "p_false", "correct", "margin", "el2n", "entropy")
-    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
+    z, y = np.asarray(logits, dtype=np.float64), np.asarray(targets)
+    h = np.full((y.size, 1), np.nan) if features is None else np.asarray(features, dtype=np.float64)
+    rows = [_row(*item) for item in zip(z, y.tolist(), h, strict=True)]
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in ROW_NAMES}
 
 
-def _row(z: Array, y: int) -> dict[str, float]:
+def _row(z: Array, y: int, h: Array) -> dict[str, float]:
     others = np.arange(z.size) != y
     first = int(z.argmax())  # the first of equal ones
     rest = np.exp(z - z[first])
@@ -33,18 +39,21 @@ def _row(z: Array, y: int) -> dict[str, float]:
     p = np.exp(log_p)
     p_false = p[others].sum()
     loss = np.log1p(np.exp(z[others] - z[y]).sum()) if y == first else -log_p[y]
+    el2n = np.sqrt(p_false**2 + (p[others] ** 2).sum())
     return {
         "loss": loss,
         "p_true": p[y],
         "p_false": p_false,
+        "p_other": p[others].max(initial=0.0),
         "correct": float(first == y),
         "margin": z[y] - z[others].max(initial=-np.inf),
-        "el2n": np.sqrt(p_false**2 + (p[others] ** 2).sum()),
+        "el2n": el2n,
         "entropy": -(p[p > 0] * log_p[p > 0]).sum(),
+        "grand": el2n * np.sqrt(1 + (h**2).sum()),
     }
 
 
-def measure(name: str, history: dict[str, Array]) -> Array:
+def measure(name: str, history: dict[str, Array], **options: Any) -> Array:
     """float64 [N]: a measure, from arrays [E, N] named as in `row_statistics`; NaN: not observed."""
     values = np.full(history["loss"].shape[1], np.nan)
     seen_often = any((~np.isnan(column)).sum() > 1 for column in history["loss"].T)
@@ -52,11 +61,13 @@ def measure(name: str, history: dict[str, Array]) -> Array:
         seen = ~np.isnan(history["loss"][:, n])
         sample = {key: column[seen, n] for key, column in history.items()}
         if seen.any():
-            values[n] = _sample(name, sample, np.flatnonzero(seen), seen_often)
+            values[n] = _sample(name, sample, np.flatnonzero(seen), seen_often, options)
     return values
 
 
-def _sample(name: str, h: dict[str, Array], epochs: npt.NDArray[np.intp], seen_often: bool) -> float:
+def _sample(
+    name: str, h: dict[str, Array], epochs: npt.NDArray[np.intp], seen_often: bool, options: dict[str, Any]
+) -> float:
     e, correct = epochs.size, h["correct"] == 1
     m, q = h["p_true"].mean(), h["p_false"].mean()
     v = _variance(h["p_true"], h["p_false"], 0)
@@ -76,8 +87,19 @@ def _sample(name: str, h: dict[str, Array], epochs: npt.NDArray[np.intp], seen_o
         "el2n": h["el2n"].mean,
         "aum": h["margin"].mean,
         "entropy": h["entropy"].mean,
+        "grad_norm_bound": lambda: h["el2n"][-1] if options.get("latest") else h["el2n"].mean(),
+        "grand_last": lambda: np.mean(h["grand"]),
+        "self_confidence": lambda: h["p_true"][-1],
+        "normalized_margin": lambda: (h["p_true"][-1] - h["p_other"][-1] + 1) / 2,
+        "confidence_weighted_entropy": lambda: _weighted_entropy(h, options["classes"]),
+        "perplexity": lambda: np.exp(h["loss"].mean()),
     }
     return float(formulas[name]())
+
+
+def _weighted_entropy(h: dict[str, Array], classes: int) -> float:
+    r = h["entropy"][-1] / np.log(classes) / max(h["p_true"][-1], 1e-6)
+    return float(np.log1p(r) / max(r, 1e-6))
 
 
 def _variance(p: Array, q: Array, ddof: int) -> float:

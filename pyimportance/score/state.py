@@ -1,7 +1,8 @@
 """The running state of a tracker: columns [N], updated by the native fold (csrc/observe/fold.h).
 
-For every sample: 20 bytes where only losses are observed, 81 where logits are, 16 more once something decays;
-and 32 for the epoch in progress. Pages of memory that no sample has touched cost nothing.
+For every sample: 24 bytes where only losses are observed, 97 where logits are, 105 with features, 16 more
+once something decays; and 32 for the epoch in progress. Pages of memory that no sample has touched cost
+nothing.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from pyimportance.score import ranges
 
 Columns = dict[str, npt.NDArray[Any]]
 
-_I4, _F8 = np.dtype(np.int32), np.dtype(np.float64)
+_I4, _F4, _F8 = np.dtype(np.int32), np.dtype(np.float32), np.dtype(np.float64)
 
-# What each recorded quantity becomes; m2 is a sum of squared deviations from the mean.
+# What each recorded quantity becomes; m2 is a sum of squared deviations from the mean, last the latest one.
 QUANTITIES: dict[str, dict[str, np.dtype[Any]]] = {
-    "loss": {"loss_mean": _F8, "loss_m2": _F8},
+    "loss": {"loss_mean": _F8, "loss_m2": _F8, "loss_last": _F4},
     "p_true": {"p_mean": _F8, "p_m2": _F8, "q_sum": _F8},  # q = 1 - p
-    "margin": {"margin_sum": _F8},
-    "el2n": {"el2n_sum": _F8},
-    "entropy": {"entropy_sum": _F8},
+    "margin": {"margin_sum": _F8, "margin_last": _F4},
+    "el2n": {"el2n_sum": _F8, "el2n_last": _F4},
+    "entropy": {"entropy_sum": _F8, "entropy_last": _F4},
     "correct": {"correct": _I4, "forgotten": _I4, "first_learned": _I4, "ends": np.dtype(np.uint8)},
+    "grand": {"grand_sum": _F8},
 }
 WEIGHTS: dict[str, np.dtype[Any]] = {"weight": _F8, "weight_sq": _F8}
 DTYPES: dict[str, np.dtype[Any]] = {"count": _I4, **WEIGHTS}
@@ -33,7 +35,11 @@ for _columns in QUANTITIES.values():
     DTYPES |= _columns
 
 # The quantities that each kind of observation yields.
-KINDS: dict[str, tuple[str, ...]] = {"loss": ("loss",), "logits": tuple(QUANTITIES)}
+KINDS: dict[str, tuple[str, ...]] = {
+    "loss": ("loss",),
+    "logits": tuple(quantity for quantity in QUANTITIES if quantity != "grand"),
+    "logits and features": tuple(QUANTITIES),
+}
 
 
 def zeros(num_samples: int, quantities: tuple[str, ...]) -> Columns:

@@ -98,7 +98,7 @@ assert tracker.epochs == EPOCHS
     history = b"".join(want["history"].values())
     for rank in range(world):
         with np.load(tmp_path / f"rank{rank}.npz") as got:
-            assert set(got.files) == {"count", "history", *(n for q in state.QUANTITIES.values() for n in q)}
+            assert set(got.files) == {"history", *state.zeros(1, state.KINDS["logits"])}
             assert got["history"].tobytes() == history
             for name, column in want["columns"].items():
                 assert got[name].tobytes() == column, (rank, name)
@@ -145,7 +145,7 @@ print(tracker.epochs, np.frombuffer(tracker.state_dict()["open_ids"], np.int64).
     assert first.splitlines() == [
         "end_epoch: the ranks differ in num_samples: [4, 5]",
         "end_epoch: the ranks differ in epoch: [0, 1]",
-        "end_epoch: the ranks differ in what was observed (1: losses, 2: logits): [2, 1]",
+        "end_epoch: the ranks differ in what was observed (1: losses, 2: logits, 3: and features): [2, 1]",
         "0 [0]",
     ]
 

@@ -14,7 +14,7 @@ import torch
 
 from pyimportance import ArgumentError, DataError, Dynamics, OutputError, Tracker, measures, score
 from pyimportance.score import state
-from pyimportance.score.history import NAMES, ROW, RowHistory
+from pyimportance.score.history import ROW, RowHistory
 
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
@@ -68,7 +68,7 @@ def test_epochs_of_an_interval_count_from_its_own_first() -> None:
     dynamics = run(tracker, range(3, 6), range(30)).dynamics(False, None)
     history = dynamics.history
     assert history is not None
-    again = Dynamics.from_history(**{name: history.array(name) for name in NAMES})
+    again = Dynamics.from_history(**{name: history.array(name) for name in history.quantities})
     np.testing.assert_array_equal(dynamics.first_learned, again.first_learned)
     np.testing.assert_array_equal(
         score(dynamics, "first_learned").values, score(again, "first_learned").values
@@ -127,7 +127,7 @@ def test_merging_two_parts_of_the_data_is_exact(history: str | None) -> None:
     run(whole, range(4, 6), range(20))
     assert bits(first.dynamics()) == bits(whole.dynamics())
     if history:
-        for name in NAMES:
+        for name in state.KINDS["logits"]:
             merged, all_of_it = first.dynamics().history, whole.dynamics().history
             assert merged is not None
             assert all_of_it is not None
@@ -244,7 +244,7 @@ def test_a_state_of_the_first_epoch() -> None:
     other.load_state_dict(tracker.state_dict())
     for each in (tracker, other):
         each.end_epoch()
-        assert each.dynamics().quantities == tuple(state.QUANTITIES)
+        assert each.dynamics().quantities == state.KINDS["logits"]
     assert bits(tracker.dynamics()) == bits(other.dynamics())
 
 
@@ -373,13 +373,13 @@ def test_history(tmp_path: Path) -> None:
         assert history is not None
         assert history.epochs == 3
         np.testing.assert_array_equal(history.seen, np.tile(np.arange(20) % 2 == 0, (3, 1)))
-        again = Dynamics.from_history(**{name: history.array(name) for name in NAMES})
+        again = Dynamics.from_history(**{name: history.array(name) for name in history.quantities})
         for name in measures(again):
             np.testing.assert_allclose(
                 score(again, name).values, score(in_memory.dynamics(), name).values, rtol=1e-6, err_msg=name
             )
         with pytest.raises(
-            ArgumentError, match="history has no 'logits'; there are loss, p_true, correct, margin"
+            ArgumentError, match="history has no 'logits'; there are loss, p_true, margin, el2n"
         ):
             history.array("logits")
     in_memory.dynamics(reset=True)

@@ -3,7 +3,7 @@
 Sources: Sheikholeslami 2023, importance-aware data-parallel training (DAIS). Toneva et al. 2019, An empirical
 study of example forgetting. Swayamdipta et al. 2020, Dataset cartography. Chang et al. 2017, Active bias.
 Paul et al. 2021, Deep learning on a data diet. Pleiss et al. 2020, Identifying mislabeled data using the area
-under the margin ranking.
+under the margin ranking. Marion et al. 2023, When less is more.
 """
 
 from __future__ import annotations
@@ -104,3 +104,17 @@ def aum(d: Dynamics) -> Array:
 def entropy(d: Dynamics) -> Array:
     """Mean entropy of the predicted distribution, in nats."""
     return d.mean("entropy")
+
+
+@builtin("grand_last", high="hard", needs=("grand",))
+def grand_last(d: Dynamics) -> Array:
+    """Mean norm of the gradient with respect to the last layer's weights and bias, ||p - onehot(y)||_2
+    sqrt(1 + ||h||^2) for its input h. Paul et al. 2021 (GraNd, of the last layer).
+    """
+    return d.mean("grand")
+
+
+@builtin("perplexity", high="rare", needs=("loss",))
+def perplexity(d: Dynamics) -> Array:
+    """exp of the mean loss, which for a language model is the mean over its tokens. Marion et al. 2023."""
+    return np.exp(d.mean("loss"))

@@ -16,8 +16,8 @@ from pyimportance.score.dynamics import Dynamics
 Array = npt.NDArray[np.float64]
 Function = Callable[..., Array]
 
-# What a high value means, and whether that is the more important end: hard, ambiguous, suspect.
-IMPORTANT = {"hard": True, "ambiguous": True, "easy": False, "clean": False, "settled": False}
+# What a high value means, and whether that is the more important end: hard, ambiguous, rare, suspect.
+IMPORTANT = {"hard": True, "ambiguous": True, "rare": True, "easy": False, "clean": False, "settled": False}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def score(
 
     measure     one of `measures()`
     descending  whether a high score is the more important; by default as suits the measure: the important end
-                is hard, ambiguous or suspect
+                is hard, ambiguous, rare or suspect
     options     of the measure: correctness(fraction=False)
 
     Raises ArgumentError for an unknown measure or option, and where the measure needs what was not recorded.

@@ -1,0 +1,45 @@
+"""Measures of a sample's latest observation, kept in float32.
+
+Sources: Katharopoulos and Fleuret 2018, Not all samples are created equal. The label quality scores of
+cleanlab: Northcutt et al. 2021, Confident learning; Kuan and Mueller 2022, Model-agnostic label quality
+scoring.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pyimportance.checks import check_flag, check_integer
+from pyimportance.score.dynamics import Dynamics
+from pyimportance.score.measures.registry import Array, builtin
+
+
+@builtin("grad_norm_bound", high="hard", needs=("el2n",))
+def grad_norm_bound(d: Dynamics, latest: bool = False) -> Array:
+    """Mean bound of the norm of the gradient with respect to the last layer's input, or the ``latest`` one:
+    for softmax and cross-entropy it is ||p - onehot(y)||_2. Katharopoulos and Fleuret 2018.
+    """
+    return d.latest("el2n") if check_flag("latest", latest) else d.mean("el2n")
+
+
+@builtin("self_confidence", high="clean", needs=("loss",))
+def self_confidence(d: Dynamics) -> Array:
+    """The target's probability at the latest observation; low: a suspect label. cleanlab."""
+    return d.latest("p_true")
+
+
+@builtin("normalized_margin", high="clean", needs=("loss", "margin"))
+def normalized_margin(d: Dynamics) -> Array:
+    """(p_y - max of the other p + 1) / 2 at the latest observation; low: a suspect label. cleanlab."""
+    return (d.latest("prob_margin") + 1.0) / 2.0
+
+
+@builtin("confidence_weighted_entropy", high="clean", needs=("loss", "entropy"))
+def confidence_weighted_entropy(d: Dynamics, classes: int) -> Array:
+    """ln(r + 1) / max(r, 1e-6), r = (H / ln C) / max(p_y, 1e-6), at the latest observation, H the entropy and
+    C = ``classes``, at least 2; low: a suspect label. cleanlab.
+    """
+    ratio = d.latest("entropy") / np.log(check_integer("classes", classes, 2))
+    ratio = ratio / np.maximum(d.latest("p_true"), 1e-6)
+    weighted: Array = np.log1p(ratio) / np.maximum(ratio, 1e-6)
+    return weighted

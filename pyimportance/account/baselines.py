@@ -9,7 +9,6 @@ holds was dealt anew.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from pyimportance.account.report import IOReport
+from pyimportance.checks import check_integer, check_rank
 from pyimportance.errors import ArgumentError
 from pyimportance.io.cache import LRUCache
 from pyimportance.io.meter import Meter
@@ -63,8 +63,7 @@ class VanillaDataset(IterableDataset[dict[str, Any]]):
         cache: LRUCache | None = None,
         meter: Meter | None = None,
     ) -> None:
-        if not 0 <= operator.index(rank) < operator.index(world_size):
-            raise ArgumentError(f"rank={rank}: must be 0 or more and below world_size={world_size}")
+        rank, world_size = check_rank(rank, world_size)
         rows = np.arange(index.num_samples) if ids is None else index.rows_of(np.asarray(ids, np.int64))
         if len(rows) == 0:
             raise ArgumentError("there are no samples to deal over the ranks")
@@ -83,7 +82,7 @@ class VanillaDataset(IterableDataset[dict[str, Any]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch whose order the next pass follows."""
-        self._epoch = operator.index(epoch)
+        self._epoch = check_integer("epoch", epoch, 0)
 
     def rows(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Rows of the index that this rank yields in this epoch, in order, and which of them are padding."""

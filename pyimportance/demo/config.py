@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.train.schedule import Schedule
 
@@ -54,8 +55,7 @@ class DemoConfig:
 
         least = {"epochs": 1, "workers": 1, "seeds": 1, "bins": 1, "batch_size": 1, "shift": 0}
         for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise ArgumentError(f"{name}={getattr(self, name)}: must be at least {minimum}")
+            check_integer(name, getattr(self, name), minimum)
         if not self.lr > 0:
             raise ArgumentError(f"lr={self.lr}: must be above 0")
         if self.measure not in measures():

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from types import TracebackType
 
+from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError, DataError, OutputError
 from pyimportance.io.meter import Meter
 
@@ -27,13 +28,9 @@ class LRUCache:
         self, path: str | os.PathLike[str], capacity_bytes: int, slot_bytes: int, meter: Meter | None = None
     ) -> None:
         self._fd = -1
-        if capacity_bytes < 0 or slot_bytes < 1:
-            raise ArgumentError(
-                f"capacity_bytes is {capacity_bytes} and slot_bytes {slot_bytes}; "
-                "the first must be 0 or more, the second 1 or more"
-            )
-        self.path = os.fspath(path)
-        self.capacity_bytes, self.slot_bytes, self.meter = capacity_bytes, slot_bytes, meter
+        self.path, self.meter = os.fspath(path), meter
+        self.capacity_bytes = check_integer("capacity_bytes", capacity_bytes, 0)
+        self.slot_bytes = check_integer("slot_bytes", slot_bytes, 1)
         self.nbytes = self.evictions = 0
         self._entries: OrderedDict[Hashable, tuple[int, int]] = OrderedDict()  # key -> slot, bytes
         self._free: list[int] = []

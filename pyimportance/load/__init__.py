@@ -1,6 +1,5 @@
 """Shards -> batches: each rank reads its own workers' shards, all ranks get equally many batches.
 
-checks.py   options as plain int, float and bool
 merge.py    several lists merged in proportion to their lengths, and any part of the merge on its own
 plan.py     the sequence one worker yields in an epoch: a function of (generation, seed, epoch, worker)
 deal.py     who gets what of it: ranks, rounds, batches, loader processes, padding
@@ -10,5 +9,5 @@ shared.py   what the training process and its loader processes share: epoch, gen
 state.py    the position of a loader as a small dict, checked when it comes back
 dataset.py  ImportanceDataset: all of it as a torch IterableDataset
 
-The first four are pure NumPy and know neither files nor torch.
+The first three are pure NumPy and know neither files nor torch.
 """

@@ -10,10 +10,10 @@ import numpy as np
 import torch.utils.data
 from numpy.typing import NDArray
 
+from pyimportance.checks import check_flag, check_integer, check_rank
 from pyimportance.errors import ArgumentError, DataError, PyimportanceError
 from pyimportance.io.meter import Meter
 from pyimportance.load.batch import batches
-from pyimportance.load.checks import flag, integer
 from pyimportance.load.deal import Deal, Share
 from pyimportance.load.plan import Recipe, kept
 from pyimportance.load.reader import Files, Holding, Sample
@@ -79,8 +79,8 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         window_bytes: int = 32 * 2**20,
     ) -> None:
         super().__init__()
-        batched = flag("batched", batched)
-        batch_size = None if batch_size is None else integer("batch_size", batch_size)
+        batched = check_flag("batched", batched)
+        batch_size = None if batch_size is None else check_integer("batch_size", batch_size, 1)
         if batched and batch_size is None:
             raise ArgumentError("batched=True: give batch_size, the number of samples per batch")
         self.rank, self.world_size = _placement(rank, world_size)
@@ -113,8 +113,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
 
         A position from `load_state_dict` stays while the epoch is the one it was saved in.
         """
-        if (epoch := integer("epoch", epoch)) < 0:
-            raise ArgumentError(f"epoch: got {epoch}; it must not be negative")
+        epoch = check_integer("epoch", epoch, 0)
         if epoch != self._epoch:
             self._take_up(self.shards, epoch, None)
 
@@ -228,11 +227,11 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             raise ArgumentError("state_dict: loader processes read ahead; call it in the training process")
         yielded = self._yielded[0]
         if batches is not None:
-            batches = integer("batches", batches)
+            batches = check_integer("batches", batches, 0)
             if self.batch_size is None:
                 raise ArgumentError("state_dict: batches= needs the batch_size argument of ImportanceDataset")
-            if not 0 <= batches <= self._deal.batches:
-                raise ArgumentError(f"batches: got {batches}; an iteration has {self._deal.batches}")
+            if batches > self._deal.batches:
+                raise ArgumentError(f"batches={batches}: an iteration has {self._deal.batches}")
             yielded = batches * self.batch_size
         elif self._shared.noted(self._told.serial):
             raise ArgumentError(
@@ -298,14 +297,11 @@ def _placement(rank: int | None, world_size: int | None) -> tuple[int, int]:
         found = _environment("RANK", 0), _environment("WORLD_SIZE", 1)
     rank = found[0] if rank is None else rank
     world_size = found[1] if world_size is None else world_size
-    rank, world_size = integer("rank", rank), integer("world_size", world_size)
-    if world_size < 1 or not 0 <= rank < world_size:
-        raise ArgumentError(f"rank {rank} of world_size {world_size}: allowed are 0 to world_size - 1")
-    return rank, world_size
+    return check_rank(rank, world_size)
 
 
 def _environment(name: str, default: int) -> int:
     value = os.environ.get(name, str(default))
     if not value.isdecimal():
-        raise ArgumentError(f"environment variable {name}: got {value!r}; it must be a number")
+        raise ArgumentError(f"environment variable {name}={value!r}: must be an integer of at least 0")
     return int(value)

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError
-from pyimportance.load.checks import flag, integer
 from pyimportance.load.merge import Ints, merge, taken
 
 EQUALIZE = ("pad", "drop", "error")
@@ -85,18 +85,14 @@ class Deal:
     consumed: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "world_size", integer("world_size", self.world_size))
-        object.__setattr__(self, "batch_size", integer("batch_size", self.batch_size))
-        object.__setattr__(self, "elastic", flag("elastic", self.elastic))
+        object.__setattr__(self, "world_size", check_integer("world_size", self.world_size, 1))
+        object.__setattr__(self, "batch_size", check_integer("batch_size", self.batch_size, 1))
+        object.__setattr__(self, "elastic", check_flag("elastic", self.elastic))
         if not len(self.consumed):
             object.__setattr__(self, "consumed", np.zeros(len(self.sizes), np.int64))
         workers, ranks = len(self.sizes), self.world_size
         if self.equalize not in EQUALIZE:
-            raise ArgumentError(f"equalize: got {self.equalize!r}; allowed are {', '.join(EQUALIZE)}")
-        if self.batch_size < 1:
-            raise ArgumentError(f"batch_size: got {self.batch_size}; it must be at least 1")
-        if ranks < 1:
-            raise ArgumentError(f"world_size: got {ranks}; it must be at least 1")
+            raise ArgumentError(f"equalize={self.equalize!r}: allowed are {', '.join(EQUALIZE)}")
         if not self.elastic and workers % ranks and ranks % workers:
             raise ArgumentError(
                 f"world_size {ranks} and {workers} workers: neither divides the other, so ranks would have "

@@ -24,8 +24,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pyimportance.checks import check_flag, check_fraction, check_integer
 from pyimportance.errors import ArgumentError
-from pyimportance.load.checks import flag, integer, real
 from pyimportance.load.merge import Floats, Ints, merge, taken
 
 MIXES = ("stratified", "sequential")
@@ -89,18 +89,12 @@ class Recipe:
     window_bytes: int = 32 * 2**20
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seed", integer("seed", self.seed))
-        object.__setattr__(self, "window_bytes", integer("window_bytes", self.window_bytes))
-        object.__setattr__(self, "keep", real("keep", self.keep))
-        object.__setattr__(self, "shuffle", flag("shuffle", self.shuffle))
-        if self.seed < 0:
-            raise ArgumentError(f"seed: got {self.seed}; it must not be negative")
+        object.__setattr__(self, "seed", check_integer("seed", self.seed, 0))
+        object.__setattr__(self, "window_bytes", check_integer("window_bytes", self.window_bytes, 1))
+        object.__setattr__(self, "keep", check_fraction("keep", self.keep, positive=True))
+        object.__setattr__(self, "shuffle", check_flag("shuffle", self.shuffle))
         if self.mix not in MIXES:
-            raise ArgumentError(f"mix: got {self.mix!r}; allowed are {', '.join(MIXES)}")
-        if not 0 < self.keep <= 1:
-            raise ArgumentError(f"keep: got {self.keep}; it is a fraction of the samples, 0 < keep <= 1")
-        if self.window_bytes < 1:
-            raise ArgumentError(f"window_bytes: got {self.window_bytes}; it must be at least 1")
+            raise ArgumentError(f"mix={self.mix!r}: allowed are {', '.join(MIXES)}")
 
 
 class EpochPlan:
@@ -191,7 +185,7 @@ def most_important(
     if fraction >= 1:
         return np.arange(len(ids))
     if score is None:
-        raise ArgumentError(f"keep: got {fraction}, but these shards carry no scores to choose by")
+        raise ArgumentError(f"keep={fraction}: these shards carry no scores to choose by")
     key = -score if descending else score  # NumPy sorts NaN last, as its negative is NaN too
     return np.sort(np.lexsort((ids, key))[: kept(len(ids), fraction)])
 

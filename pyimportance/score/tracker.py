@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pyimportance.checks import check_integer
+from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.score import checkpoint, inputs, state
 from pyimportance.score.dynamics import Dynamics
@@ -231,8 +231,10 @@ class Tracker:
                effective number of observations). Counts of events (correct, forgotten, first learned) stay
                whole
         """
-        if decay is not None and (reset or not 0 < decay <= 1):
-            raise ArgumentError(f"decay={decay}: must be above 0 and at most 1, and not come with reset=True")
+        if decay is not None:
+            decay = check_fraction("decay", decay, positive=True)
+            if reset:
+                raise ArgumentError(f"decay={decay}: must not come with reset=True")
         end = self._first_epoch + self._epochs
         history = None
         if self._store is not None:

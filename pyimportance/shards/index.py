@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pyimportance import _C
+from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import open_file
@@ -47,8 +48,7 @@ def index(
     adjacent, a repeated extension, a link or sparse file. That a key occurs in two tars is no error here; see
     ``keys`` of `write_shards`.
     """
-    if limit is not None and limit < 1:
-        raise ArgumentError(f"limit is {limit}; it must be 1 or more")
+    limit = None if limit is None else check_integer("limit", limit, 1)
     files = expand(source)
     if limit is None:
         parts = _scan_all(files, allow_missing_eof, meter, progress)

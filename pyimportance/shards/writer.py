@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pyimportance import _C
+from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.io import atomic
 from pyimportance.io.meter import Meter
@@ -73,8 +74,7 @@ def write_shards(
     what its index says), OutputError (no space; ``out`` holds something else, or shards of an earlier
     state of the source; another process writes there).
     """
-    if shard_bytes < 1:
-        raise ArgumentError(f"shard_bytes is {shard_bytes}; it must be 1 or more")
+    shard_bytes = check_integer("shard_bytes", shard_bytes, 1)
     if keys not in ("error", "prefix"):
         raise ArgumentError(f"keys is {keys!r}; allowed are 'error' and 'prefix'")
     if meters is not None and len(meters) != partition.workers:

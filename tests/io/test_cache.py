@@ -66,7 +66,7 @@ def test_leaves_no_file_and_touches_none(tmp_path: Path) -> None:
 
 
 def test_refuses(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="capacity_bytes is -1 and slot_bytes 1"):
+    with pytest.raises(ArgumentError, match="capacity_bytes=-1: must be at least 0"):
         LRUCache(tmp_path / "cache", -1, 1)
     with (
         LRUCache(tmp_path / "cache", 10, 4) as cache,

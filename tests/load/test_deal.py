@@ -166,10 +166,10 @@ def test_no_samples_at_all():
         ({"sizes": [1, 1], "world_size": 4, "equalize": "drop"}, "rank 1 of 4 has no sample"),
         (
             {"sizes": [5], "world_size": 1, "equalize": "trim"},
-            "equalize: got 'trim'; allowed are pad, drop, error",
+            "equalize='trim': allowed are pad, drop, error",
         ),
-        ({"sizes": [5], "world_size": 1, "batch_size": 0}, "batch_size: got 0"),
-        ({"sizes": [5], "world_size": 0}, "world_size: got 0"),
+        ({"sizes": [5], "world_size": 1, "batch_size": 0}, "batch_size=0: must be at least 1"),
+        ({"sizes": [5], "world_size": 0}, "world_size=0: must be at least 1"),
     ],
 )
 def test_wrong_use(arguments, text):

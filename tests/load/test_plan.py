@@ -131,19 +131,19 @@ def test_keep_rounds_up_but_not_twice():
     assert kept(10, 1e-12) == 1
     assert kept(0, 0.5) == 0
     assert most_important(None, np.arange(5), 1.0, descending=True).tolist() == list(range(5))
-    with pytest.raises(ArgumentError, match=r"keep: got 0\.5, but these shards carry no scores"):
+    with pytest.raises(ArgumentError, match=r"keep=0\.5: these shards carry no scores"):
         most_important(None, np.arange(5), 0.5, descending=True)
 
 
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        ({"seed": -1}, "seed: got -1"),
-        ({"mix": "shaken"}, "mix: got 'shaken'; allowed are stratified, sequential"),
-        ({"keep": 0.0}, r"keep: got 0\.0"),
-        ({"keep": 1.5}, r"keep: got 1\.5"),
-        ({"keep": float("nan")}, "keep: got nan"),
-        ({"window_bytes": 0}, "window_bytes: got 0"),
+        ({"seed": -1}, "seed=-1: must be at least 0"),
+        ({"mix": "shaken"}, "mix='shaken': allowed are stratified, sequential"),
+        ({"keep": 0.0}, r"keep=0\.0: must be above 0 and at most 1"),
+        ({"keep": 1.5}, r"keep=1\.5: must be above 0"),
+        ({"keep": float("nan")}, "keep=nan: must be above 0"),
+        ({"window_bytes": 0}, "window_bytes=0: must be at least 1"),
     ],
 )
 def test_wrong_options(option, text):

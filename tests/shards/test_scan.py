@@ -328,7 +328,7 @@ def test_limit(source: Path) -> None:
         first = pyimportance.index(source, limit=limit)
         assert as_we_see(first) == as_we_see(whole)[: int(whole.part_start[limit])]
     assert pyimportance.index(source, limit=1000).digest == whole.digest
-    with pytest.raises(ArgumentError, match="limit is 0; it must be 1 or more"):
+    with pytest.raises(ArgumentError, match="limit=0: must be at least 1"):
         pyimportance.index(source, limit=0)
 
 

@@ -269,7 +269,7 @@ def test_a_source_that_is_shorter_than_it_says(
 
 def test_options(source: Path, tmp_path: Path, divide: Divide) -> None:
     parts = divide(pyimportance.index(source), 1)
-    with pytest.raises(ArgumentError, match="shard_bytes is 0; it must be 1 or more"):
+    with pytest.raises(ArgumentError, match="shard_bytes=0: must be at least 1"):
         write_shards(source, parts, tmp_path / "out", shard_bytes=0)
     with pytest.raises(ArgumentError, match="keys is 'rename'; allowed are 'error' and 'prefix'"):
         write_shards(source, parts, tmp_path / "out", keys="rename")  # type: ignore[arg-type]

@@ -7,29 +7,11 @@ import sys
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
-from pyimportance import ArgumentError, Dynamics, Tracker, score
-from pyimportance.score import state
-
-Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]
-
-
-def batch(ids: npt.ArrayLike, seed: int = 0, classes: int = 5) -> Batch:
-    ids = np.asarray(ids)
-    rng = np.random.default_rng(seed)
-    z = rng.normal(size=(ids.size, classes)).astype(np.float32) * 2
-    return ids, z, rng.integers(0, classes, ids.size)
-
-
-def bits(dynamics: Dynamics) -> dict[str, bytes]:
-    return {
-        name: getattr(dynamics, name).tobytes()
-        for name in state.DTYPES
-        if getattr(dynamics, name, None) is not None
-    }
+from pyimportance import ArgumentError, Tracker, score
+from tests.score.runs import batch, bits
 
 
 def test_the_first_observation_of_an_epoch_stands() -> None:

@@ -1,9 +1,10 @@
 """Where bytes come in and go out: the only folder that opens files.
 
-meter.py    counts bytes and requests by tier
-storage.py  opens data for reading, and counts every read
-parquet.py  reads a Parquet table that anybody may have written
-atomic.py   writes a file whole or not at all
-lock.py     one process at a time
-cache.py    the least recently used byte ranges, on disk
+meter.py       counts bytes and requests by tier
+descriptor.py  a file descriptor that is closed once
+storage.py     opens data for reading, and counts every read
+parquet.py     reads a Parquet table that anybody may have written
+atomic.py      writes a file whole or not at all
+lock.py        one process at a time
+cache.py       the least recently used byte ranges, on disk
 """

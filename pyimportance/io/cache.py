@@ -6,14 +6,14 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
-from types import TracebackType
 
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError, DataError, OutputError
+from pyimportance.io.descriptor import Descriptor
 from pyimportance.io.meter import Meter
 
 
-class LRUCache:
+class LRUCache(Descriptor):
     """Byte strings by key, at most ``capacity_bytes`` of them; the least recently used go first.
 
     For one process (threads may share it). All entries lie in one sparse file of slots of ``slot_bytes``,
@@ -27,12 +27,11 @@ class LRUCache:
     def __init__(
         self, path: str | os.PathLike[str], capacity_bytes: int, slot_bytes: int, meter: Meter | None = None
     ) -> None:
-        self._fd = -1
+        self._entries: OrderedDict[Hashable, tuple[int, int]] = OrderedDict()  # key -> slot, bytes
         self.path, self.meter = os.fspath(path), meter
         self.capacity_bytes = check_integer("capacity_bytes", capacity_bytes, 0)
         self.slot_bytes = check_integer("slot_bytes", slot_bytes, 1)
         self.nbytes = self.evictions = 0
-        self._entries: OrderedDict[Hashable, tuple[int, int]] = OrderedDict()  # key -> slot, bytes
         self._free: list[int] = []
         self._slots = 0
         self._lock = threading.Lock()
@@ -51,13 +50,13 @@ class LRUCache:
     def get(self, key: Hashable) -> bytes | None:
         """The entry, which becomes the most recently used; None if it is not here."""
         with self._lock:
-            self._check_open()
+            fd = self.fileno()
             entry = self._entries.get(key)
             if entry is None:
                 return None
             self._entries.move_to_end(key)
             slot, nbytes = entry
-            data = os.pread(self._fd, nbytes, slot * self.slot_bytes)
+            data = os.pread(fd, nbytes, slot * self.slot_bytes)
         if len(data) != nbytes:
             raise DataError(f"cache entry has {len(data)} of {nbytes} bytes", path=self.path)
         if self.meter is not None:
@@ -73,7 +72,7 @@ class LRUCache:
         if nbytes > self.slot_bytes:
             raise ArgumentError(f"entry {key!r} has {nbytes} bytes; a slot holds {self.slot_bytes}")
         with self._lock:
-            self._check_open()
+            fd = self.fileno()
             if key in self._entries:
                 self._drop(key)
             if nbytes > self.capacity_bytes:
@@ -86,7 +85,7 @@ class LRUCache:
                 self._slots += 1
             slot = self._free[-1]
             try:
-                written = os.pwrite(self._fd, data, slot * self.slot_bytes)
+                written = os.pwrite(fd, data, slot * self.slot_bytes)
             except OSError as e:
                 raise OutputError(f"{self.path}: cannot be written ({e.strerror})") from e
             if written != nbytes:
@@ -95,10 +94,6 @@ class LRUCache:
             self._entries[key] = slot, nbytes
             self.nbytes += nbytes
 
-    def _check_open(self) -> None:
-        if self._fd < 0:
-            raise ValueError(f"{self.path}: is closed")
-
     def _drop(self, key: Hashable) -> None:
         slot, nbytes = self._entries.pop(key)
         self._free.append(slot)
@@ -106,19 +101,6 @@ class LRUCache:
 
     def close(self) -> None:
         """Gives the space back. Twice is harmless."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            self._entries.clear()
-            self.nbytes = 0
-
-    def __enter__(self) -> LRUCache:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
+        super().close()
+        self._entries.clear()
+        self.nbytes = 0

@@ -11,29 +11,23 @@ import resource
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import TracebackType
 
 from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io.descriptor import Descriptor
 from pyimportance.io.meter import Meter
 
 _SPARE = 256  # descriptors left for everything else in the process
 
 
-class File:
+class File(Descriptor):
     """A regular file open for reading; its reads are charged to ``meter`` under ``tier``.
 
-    Get one from `open_file`. Closing it twice is harmless.
+    Get one from `open_file`. Native code reads through `fileno`, and then calls `charge`.
     """
 
     def __init__(self, path: str, fd: int, size: int, meter: Meter | None, tier: str) -> None:
         self.path, self.size, self.meter, self.tier = path, size, meter, tier
         self._fd = fd
-
-    def fileno(self) -> int:
-        """The descriptor, for native code that reads through it and then calls `charge`."""
-        if self._fd < 0:
-            raise ValueError(f"{self.path}: is closed")
-        return self._fd
 
     def pread(self, offset: int, nbytes: int) -> bytes:
         """``nbytes`` bytes from ``offset``, all of them.
@@ -81,22 +75,6 @@ class File:
         """Counts what native code read through `fileno`."""
         if self.meter is not None:
             self.meter.add(self.tier, nbytes, requests)
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __enter__(self) -> File:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
 
 
 def open_file(path: str | os.PathLike[str], meter: Meter | None = None, tier: str = "origin") -> File:

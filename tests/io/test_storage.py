@@ -57,6 +57,23 @@ def test_a_file_that_shrank_while_open(path: Path) -> None:
             file.pread(0, 100)
 
 
+def test_a_file_closes_once(path: Path) -> None:
+    with open_file(path) as file:
+        fd = file.fileno()
+    assert os.open(os.devnull, os.O_RDONLY) == fd  # the number is somebody else's now
+    file.close()
+    del file
+    os.close(fd)  # an OSError where one of the two closed it
+
+
+def test_a_closed_file_says_so(path: Path) -> None:
+    file = open_file(path)
+    file.close()
+    for use in (file.fileno, file.map, lambda: file.pread(0, 1)):
+        with pytest.raises(ValueError, match="is closed"):
+            use()
+
+
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing\.tar: does not exist"):
         open_file(tmp_path / "nothing.tar")

@@ -1,0 +1,36 @@
+"""Who opens a file closes it, and once."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+Owner = TypeVar("Owner", bound="Descriptor")
+
+
+class Descriptor:
+    """Holds a file descriptor until the end of ``with``, `close`, or its own end, whichever comes first."""
+
+    path = ""
+    _fd = -1  # before it is open, as after it was closed
+
+    def fileno(self) -> int:
+        """The descriptor. ValueError once it is closed."""
+        if self._fd < 0:
+            raise ValueError(f"{self.path}: is closed")
+        return self._fd
+
+    def close(self) -> None:
+        """Twice is harmless."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self: Owner) -> Owner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()

@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def report(config: DemoConfig, runs: Runs, about: Mapping[str, Any]) -> dict[str
     not local: misses of a vanilla run, the first fetch of a worker's own samples, and what repartitions
     moved, which is ``repartition_bytes``. ``disk_bytes`` were read from own shards or a cache;
     ``owned_bytes`` are the samples that a rank owns, or its cache holds, at the end. Accuracies are
-    fractions.
+    correct predictions per test sample.
     """
     policies = [_policy(name, config, runs) for name in config.policies]
     return {
@@ -77,7 +78,7 @@ def _policy(name: str, config: DemoConfig, runs: Runs) -> dict[str, Any]:
         return int(total // len(ranks)) if total % len(ranks) == 0 else total / len(ranks)
 
     accuracies = [seed[0]["accuracy"] for seed in per_seed]
-    row: dict[str, Any] = {"policy": name, "accuracy": float(np.mean(accuracies))}
+    row: dict[str, Any] = {"policy": name, "accuracy": fmean(accuracies)}
     row |= {key: mean(key) for key in BYTES}
     samples, training = mean("observed_samples"), mean("training_seconds")
     row["tracking_share"] = mean("tracking_seconds") / training if samples else 0.0
@@ -85,9 +86,9 @@ def _policy(name: str, config: DemoConfig, runs: Runs) -> dict[str, Any]:
     row["observe_ns_per_sample"] = mean("observe_seconds") / samples * 1e9 if samples else None
     row["training_seconds"] = training
     row["repartition_seconds"] = mean("repartition_seconds")
-    row["accuracy_rank0"] = float(np.mean([seed[0]["accuracy_rank0"] for seed in per_seed]))
-    row["accuracies"] = accuracies
-    row["accuracies_rank0"] = [seed[0]["accuracy_rank0"] for seed in per_seed]
+    accuracies_rank0 = [seed[0]["accuracy_rank0"] for seed in per_seed]
+    row["accuracy_rank0"] = fmean(accuracies_rank0)
+    row["accuracies"], row["accuracies_rank0"] = accuracies, accuracies_rank0
     if config.seeds > 1 and "vanilla" in config.policies and name != "vanilla":
         vanilla = [runs["vanilla", seed][0]["accuracy"] for seed in range(config.seeds)]
         row["difference_to_vanilla"] = paired_difference(accuracies, vanilla)

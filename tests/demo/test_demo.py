@@ -63,6 +63,8 @@ def test_every_policy_was_run(report: Any, rows: dict[str, Any]) -> None:
     for row in rows.values():
         assert 0.5 < row["accuracy"] <= 1  # ten digits: guessing gives 0.1
         assert 0.3 < row["accuracy_rank0"] <= 1
+        for accuracy in row["accuracies"] + row["accuracies_rank0"]:
+            assert accuracy == round(accuracy * report["test_samples"]) / report["test_samples"]
 
 
 def test_vanilla_reads_its_share_every_epoch(rows: dict[str, Any], source: SampleIndex) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from pyimportance import PyimportanceError, __version__
 from pyimportance.cli import bench, data, demo, inspect, scoring
+from pyimportance.score.engine import cuda
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -48,7 +49,9 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version, and whether CUDA is built in.")
+    ] = False,
 ) -> None:
     """Turn what a model finds hard into where the bytes lie: importance-grouped WebDataset shards.
 
@@ -66,6 +69,10 @@ def root(
     """
     if version:
         print(f"pyimportance {__version__}")
+        try:
+            print(f"{cuda().__name__} is built")
+        except PyimportanceError as error:
+            print(error)
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(BAD_INPUT)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 
 from pyimportance import _C
-from pyimportance.errors import ArgumentError
+from pyimportance.errors import ArgumentError, PyimportanceError
+
+_CUDA = "pyimportance._cuda"
 
 
 def engine(device: str) -> ModuleType:
@@ -16,3 +19,18 @@ def engine(device: str) -> ModuleType:
         f'device={device!r}: a tracker keeps its state on the "cpu"; logits may be on any device, '
         "observe copies them to the host"
     )
+
+
+def cuda() -> ModuleType:
+    """The CUDA extension. PyimportanceError where there is none, which says why."""
+    try:
+        return importlib.import_module(_CUDA)
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == _CUDA:
+            problem = (
+                "not built, as there was no usable nvcc on PATH or PYIMPORTANCE_CUDA was 0; "
+                "installing with PYIMPORTANCE_CUDA=1 tells what is missing"
+            )
+        else:
+            problem = f"built, but it cannot be loaded: {error}"
+        raise PyimportanceError(f"{_CUDA} is {problem}") from None

@@ -12,7 +12,7 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 
-from pyimportance import Dynamics, Partition, Scores, ShardSet, Tracker
+from pyimportance import _C, Dynamics, Partition, Scores, ShardSet, Tracker
 from pyimportance.cli.bench import bench
 from pyimportance.shards.sample_index import SampleIndex
 
@@ -119,7 +119,10 @@ def test_without_a_command_the_help_and_status_2(cli: Callable) -> None:
 
 def test_version(cli: Callable) -> None:
     outcome = cli("--version")
-    assert (outcome.status, outcome.out) == (0, "pyimportance 0.1.0\n")
+    version, extension = outcome.out.splitlines()
+    assert (outcome.status, version) == (0, "pyimportance 0.1.0")
+    built = list(Path(_C.__file__).parent.glob("_cuda.*.so"))
+    assert extension.startswith("pyimportance._cuda is built" if built else "pyimportance._cuda is not built")
 
 
 def test_help_is_quick_because_it_loads_no_torch() -> None:

@@ -1,195 +1,106 @@
-"""What the benches share: options, timing, the machine, the table, --json.
+"""What the benches share: options, timing in turns, checks of every answer.
 
-A bench is a script with ``run(options) -> Report`` and ``main(argv)``; it checks the answers it times.
+A bench is a script with ``run(options) -> Report`` and ``main(argv)``. Nothing is printed before all answers
+that were timed have been checked; one that is wrong ends the bench with status 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "torch", "pyarrow", "webdataset")
+import numpy as np
+import numpy.typing as npt
+from _report import Report, publish
+
+WARM = 1  # rounds that are not measured
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Wall-clock seconds of repeated calls: the median, and the interval of all."""
-
-    median: float
-    low: float
-    high: float
-    repeats: int
+class WrongAnswerError(Exception):
+    """What was timed is not what it should have been."""
 
 
-def measure(call: Callable[[], Any], repeats: int) -> tuple[Timing, Any]:
-    """Time ``call`` after one unmeasured call; also what it returned last, to be checked."""
-    result = call()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = call()
-        seconds.append(time.perf_counter() - start)
-    return Timing(statistics.median(seconds), min(seconds), max(seconds), repeats), result
+def check(holds: object, problem: str) -> None:
+    if not holds:
+        raise WrongAnswerError(problem)
 
 
-def compare(contenders: Mapping[str, Callable[[int], Any]], repeats: int) -> dict[str, Timing]:
-    """Time the contenders in turn, round by round, so that a machine that slows down slows all of them.
+def check_close(
+    what: str, got: npt.ArrayLike, right: npt.ArrayLike, *, rtol: float = 0.0, atol: float = 0.0
+) -> None:
+    """Raises WrongAnswerError, with the first entry where not |got - right| <= atol + rtol |right|.
 
-    Each is called with the number of the round, to take inputs of its own; rounds 0 and 1 are not measured.
+    NaN is right where NaN is expected.
+    """
+    got, right = np.asarray(got), np.asarray(right)
+    check(got.shape == right.shape, f"{what}: shape {list(got.shape)}; right is {list(right.shape)}")
+    wrong = got != right if rtol == atol == 0 else ~np.isclose(got, right, rtol=rtol, atol=atol)
+    wrong &= ~(np.isnan(got) & np.isnan(right))
+    if wrong.any():
+        at, count = int(wrong.argmax()), int(np.count_nonzero(wrong))
+        raise WrongAnswerError(
+            f"{what}: {got.flat[at]} at {at}; right is {right.flat[at]} ({count} of {wrong.size} are wrong)"
+        )
+
+
+def compare(
+    contenders: Mapping[str, Callable[[int], Any]],
+    rounds: int,
+    examine: Callable[[str, int, Any], None],
+    prepare: Callable[[int], None] = lambda _: None,
+) -> dict[str, list[float]]:
+    """Seconds of ``rounds`` calls by name: the contenders in turn, round by round (A B A B), in this process.
+
+    A machine that slows down so slows all of them, and seconds of one round may be compared. Each contender
+    is called with the round's number, to take inputs of its own; the first WARM rounds are not measured.
+    Outside the clock ``prepare`` is called before every round, and ``examine``, with name, round and answer,
+    after every call: it raises WrongAnswerError.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(repeats + 2):
+    for turn in range(rounds + WARM):
+        prepare(turn)
         for name, call in contenders.items():
             start = time.perf_counter()
-            call(turn)
+            answer = call(turn)
             seconds[name].append(time.perf_counter() - start)
-    taken = {name: times[2:] for name, times in seconds.items()}
-    return {n: Timing(statistics.median(t), min(t), max(t), repeats) for n, t in taken.items()}
-
-
-def last_level_cache() -> int:
-    """Bytes; inputs that rotate over more come from memory. 32 MiB where the system does not say."""
-    try:
-        return max(os.sysconf("SC_LEVEL3_CACHE_SIZE"), os.sysconf("SC_LEVEL2_CACHE_SIZE")) or 1 << 25
-    except (ValueError, OSError):
-        return 1 << 25
-
-
-def machine() -> dict[str, Any]:
-    """Where this runs: processor, usable cores, memory, load, versions."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cpu": _field_of("/proc/cpuinfo", "model name") or platform.processor(),
-        "cores": usable,
-        "memory": _field_of("/proc/meminfo", "MemTotal"),
-        "system": platform.platform(),
-        "load": os.getloadavg()[0],
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-    }
-
-
-def _field_of(path: str, name: str) -> str:
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One contender in one case. ``items`` is what a time per item divides by; ``nbytes`` what was moved."""
-
-    case: str
-    contender: str
-    timing: Timing
-    items: int
-    nbytes: int
-    notes: str = ""
-
-
-@dataclass
-class Report:
-    """A bench's rows, with what they were measured on."""
-
-    bench: str
-    item: str
-    moved: str  # what the bytes are: "values read + positions written"
-    rows: list[Row] = field(default_factory=list)
-    machine: dict[str, Any] = field(default_factory=machine)
-
-    def as_dict(self) -> dict[str, Any]:
-        rows = [
-            {**asdict(row), "ns_per_item": ns_per_item(row), "gb_per_s": gb_per_s(row)} for row in self.rows
-        ]
-        return {
-            "bench": self.bench,
-            "item": self.item,
-            "moved": self.moved,
-            "machine": self.machine,
-            "rows": rows,
-        }
-
-
-def ns_per_item(row: Row) -> float:
-    return row.timing.median / max(row.items, 1) * 1e9
-
-
-def gb_per_s(row: Row) -> float:
-    return row.nbytes / row.timing.median / 1e9
+            examine(name, turn, answer)
+            del answer
+    return {name: taken[WARM:] for name, taken in seconds.items()}
 
 
 def options_parser(description: str) -> argparse.ArgumentParser:
     """The options that every bench has; add your own."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="small cases, few repeats: does it run at all?")
-    parser.add_argument(
-        "--repeats", type=int, default=5, help="measured calls per row (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--json", metavar="PATH", help="write the report there as well ('-': standard output only)"
-    )
+    parser.add_argument("--quick", action="store_true", help="small cases, 2 rounds: does it run at all?")
+    parser.add_argument("--repeats", type=_positive, metavar="N", help="measured rounds, instead of as many")
+    parser.add_argument("--json", metavar="PATH", help="write the report there as well ('-': only, and here)")
     return parser
 
 
-def publish(report: Report, json_path: str | None) -> None:
-    """Print the table, and write the JSON where asked to."""
-    if json_path == "-":
-        print(json.dumps(report.as_dict(), indent=1))
-        return
-    show(report)
-    if json_path:
-        Path(json_path).write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}: must be 1 or more")
+    return number
 
 
-def show(report: Report) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    host = report.machine
-    versions = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
-    table = Table(title=f"{report.bench}: bytes are {report.moved}", title_justify="left")
-    for column in ("case", "contender", "ms", "interval", f"ns/{report.item}", "MB", "GB/s", "notes"):
-        table.add_column(column, justify="left" if column in ("case", "contender", "notes") else "right")
-    for row in report.rows:
-        t = row.timing
-        table.add_row(
-            row.case,
-            row.contender,
-            f"{t.median * 1e3:.2f}",
-            f"{t.low * 1e3:.2f} .. {t.high * 1e3:.2f}",
-            f"{ns_per_item(row):.2f}",
-            f"{row.nbytes / 1e6:.1f}",
-            f"{gb_per_s(row):.2f}",
-            row.notes,
-        )
-    console = Console(width=None if os.isatty(1) else 140)
-    console.print(
-        f"{host['cpu']}, {host['cores']} cores, {host['memory']}, load {host['load']:.1f}; {versions}"
-    )
-    console.print(table)
+def rounds(options: argparse.Namespace, usual: int) -> int:
+    """What --repeats says, also beside --quick; else ``usual``, or 2 with --quick."""
+    return options.repeats or (2 if options.quick else usual)
 
 
 def run_main(
     run: Callable[[argparse.Namespace], Report], parser: argparse.ArgumentParser, argv: Sequence[str] | None
 ) -> int:
-    """The body of a bench's ``main``."""
+    """The body of a bench's ``main``: exit status 0, or 1 without a figure where an answer was wrong."""
     options = parser.parse_args(argv)
-    publish(run(options), options.json)
+    try:
+        report = run(options)
+    except WrongAnswerError as wrong:
+        print(f"{parser.prog}: an answer is wrong, so there are no figures: {wrong}", file=sys.stderr)
+        return 1
+    publish(report, options.json)
     return 0

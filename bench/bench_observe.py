@@ -1,8 +1,9 @@
 """observe: logits -> per-sample statistics, scattered into 10 million samples' state, beside torch eager.
 
 Both compute loss, p_y, correct, margin, EL2N and entropy of every row and scatter them by sample id; torch as
-one writes it in a training loop. Logits rotate over more than the last level cache, every call has ids
-of its own, at random, so that all of it comes from memory. Timed with one thread, and with all processors.
+one writes it in a training loop. Every call has ids of its own, at random, and logits that rotate over more
+than the last-level cache, so that all of it comes from memory. With one thread, and with all processors.
+What the states hold after the last round is compared with float64 NumPy, for all rows of all rounds.
 """
 
 from __future__ import annotations
@@ -10,26 +11,35 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from _harness import Report, Row, compare, last_level_cache, options_parser, run_main
+from _harness import WARM, check, check_close, compare, options_parser, rounds, run_main
+from _machine import last_level_cache
+from _oracle import Statistics, statistics
+from _report import Report
 
-from pyimportance import _C, Tracker
+from pyimportance import Tracker
 from pyimportance.score.history import ROW
 
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]
+
+QUANTITIES = ("loss", "p_true", "margin", "el2n", "entropy")
+TORCH_ROW = 5 * 4 + 1  # bytes that torch keeps of a row: five float32 and a bool
 
 
 class TorchState:
     """What a training loop without this package would keep: one tensor [N] per statistic."""
 
     def __init__(self, num_samples: int) -> None:
-        self.loss, self.p, self.margin, self.el2n, self.entropy = torch.zeros(5, num_samples).unbind()
-        self.correct = torch.zeros(num_samples, dtype=torch.bool)
+        # Filled, not zeros: memory that was never written would be made while the clock runs.
+        self.loss, self.p_true, self.margin, self.el2n, self.entropy = (
+            torch.full((num_samples,), torch.nan) for _ in QUANTITIES
+        )
+        self.correct = torch.full((num_samples,), False)
 
     @torch.no_grad()
     def observe(self, ids: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
@@ -40,7 +50,7 @@ class TorchState:
         others = logits.scatter(1, at, -torch.inf)
         error = p.scatter_add(1, at, torch.full(at.shape, -1.0))
         self.loss[ids] = loss
-        self.p[ids] = torch.exp(-loss)
+        self.p_true[ids] = torch.exp(-loss)
         self.correct[ids] = logits.argmax(1) == targets
         self.margin[ids] = logits.gather(1, at)[:, 0] - others.amax(1)
         self.el2n[ids] = error.norm(dim=1)
@@ -63,68 +73,90 @@ def threads(count: int) -> Iterator[None]:
 
 
 class Inputs:
-    """Batches by number: ids that no other number has, logits and targets that rotate."""
+    """Batches by round: ids that no other round has, logits and targets that rotate."""
 
-    def __init__(self, rows: int, classes: int, num_samples: int, nbytes: int) -> None:
+    def __init__(self, rows: int, classes: int, num_samples: int) -> None:
         rng = np.random.default_rng(0)
         self.rows, self.ids = rows, rng.permutation(num_samples)
-        count = nbytes // (rows * classes * 4) + 2
+        count = 2 * last_level_cache() // (rows * classes * 4) + 1
         self.logits = [rng.standard_normal((rows, classes), dtype=np.float32) * 3 for _ in range(count)]
         self.targets = [rng.integers(0, classes, rows) for _ in range(count)]
+        self.right: dict[int, Statistics] = {}
 
-    def __getitem__(self, number: int) -> Batch:
-        at = number % len(self.logits)
-        ids = self.ids[number * self.rows : (number + 1) * self.rows]
-        assert ids.size == self.rows, "too few samples for so many rounds"
-        return ids, self.logits[at], self.targets[at]
+    def __getitem__(self, turn: int) -> Batch:
+        at = turn % len(self.logits)
+        return self.ids[turn * self.rows :][: self.rows], self.logits[at], self.targets[at]
+
+    def answer(self, turn: int) -> Statistics:
+        at = turn % len(self.logits)
+        if at not in self.right:
+            self.right[at] = statistics(self.logits[at], self.targets[at])
+        return self.right[at]
 
 
-def check(batch: Batch, num_samples: int) -> None:
-    """Both give the same numbers, to what float32 leaves of torch's."""
-    ids, logits, targets = batch
-    tracker, state = Tracker(num_samples, history="memory"), TorchState(num_samples)
-    tracker.observe(ids, logits, targets)
+def check_states(tracker: Tracker, state: TorchState, inputs: Inputs, turns: int) -> None:
+    """The states that were timed; ours to 1e-5, torch's to what float32 leaves of it."""
     tracker.end_epoch()
-    state.observe(*map(torch.from_numpy, batch))
-    history = tracker.dynamics().history
-    assert history is not None
-    for name in ("loss", "margin", "el2n", "entropy"):
-        ours, theirs = history.array(name)[0][ids], getattr(state, name)[ids].numpy()
-        assert np.allclose(ours, theirs, rtol=2e-4, atol=2e-5), name
-    assert np.array_equal(history.array("correct")[0][ids], state.correct[ids].numpy()), "correct"
+    dynamics = tracker.dynamics()
+    ours = {name: dynamics.mean(name) for name in QUANTITIES} | {"correct": dynamics.correct}
+    theirs = {name: getattr(state, name).numpy() for name in (*QUANTITIES, "correct")}
+    check(tracker.skipped == 0, f"the tracker skipped {tracker.skipped} rows")
+    check_close("samples observed", int(dynamics.count.sum()), turns * inputs.rows)
+    for turn in range(turns):
+        ids = inputs[turn][0]
+        for name, right in inputs.answer(turn).items():
+            exact = name == "correct"
+            check_close(
+                f"pyimportance, round {turn}, {name}", ours[name][ids], right,
+                rtol=0 if exact else 1e-5, atol=0 if exact else 1e-9,
+            )  # fmt: skip
+            check_close(
+                f"torch, round {turn}, {name}", theirs[name][ids], right,
+                rtol=0 if exact else 2e-4, atol=0 if exact else 2e-5,
+            )  # fmt: skip
+
+
+def bench_shape(report: Report, inputs: Inputs, turns: int, count: int) -> None:
+    tracker, state = Tracker(inputs.ids.size), TorchState(inputs.ids.size)
+    tracker.end_epoch()  # an empty one: it writes to all of the tracker's memory
+    rows, classes = inputs.logits[0].shape
+    with threads(count):
+        seconds = compare(
+            {
+                "pyimportance": lambda turn: tracker.observe(*inputs[turn]),
+                "torch eager": lambda turn: state.observe(*map(torch.from_numpy, inputs[turn])),
+            },
+            turns,
+            lambda *_: None,
+        )
+    check_states(tracker, state, inputs, turns + WARM)
+    report.add(
+        f"[{rows}, {classes}]",
+        seconds,
+        items=rows,
+        input_bytes=rows * (classes * 4 + 16),
+        threads=count,
+        written={"pyimportance": rows * ROW.itemsize, "torch eager": rows * TORCH_ROW},
+    )
 
 
 def run(options: argparse.Namespace) -> Report:
-    report = Report("observe", item="row", moved="logits, ids and targets read + 32 bytes a row written")
-    num_samples, repeats = (1_000_000, 3) if options.quick else (10_000_000, options.repeats)
-    rotate = 0 if options.quick else 3 * last_level_cache() // 2
+    num_samples, turns = 1_000_000 if options.quick else 10_000_000, rounds(options, 41)
+    report = Report("observe", item="row", about="")
     for rows, classes in ((65536, 10), (4096, 1000)):
-        inputs = Inputs(rows, classes, num_samples, rotate)
-        check(inputs[0], num_samples)
+        inputs = Inputs(rows, classes, max(num_samples, (turns + WARM) * rows))
         for count in sorted({1, len(os.sched_getaffinity(0))}):
-            with threads(count):
-                timings = compare(contenders(inputs, num_samples), repeats)
-            nbytes = rows * (classes * 4 + 16 + ROW.itemsize)
-            for name, timing in timings.items():
-                times = timing.median / timings["pyimportance"].median
-                notes = _C.instruction_set() if name == "pyimportance" else f"{times:.1f} x as long"
-                case = f"[{rows}, {classes}], {count} thread{'s' * (count > 1)}"
-                report.rows.append(Row(case, name, timing, rows, nbytes, notes))
+            bench_shape(report, inputs, turns, count)
+    report.about = (
+        f"MB in: logits, ids and targets. MB written: what each keeps of a row, {ROW.itemsize} bytes here, "
+        f"{TORCH_ROW} in torch. Logits rotate over {2 * last_level_cache() / 1e6:.0f} MB or more, twice the "
+        "last-level cache."
+    )
     return report
 
 
-def contenders(inputs: Inputs, num_samples: int) -> dict[str, Callable[[int], object]]:
-    tracker, state = Tracker(num_samples), TorchState(num_samples)
-    return {
-        "pyimportance": lambda number: tracker.observe(*inputs[number]),
-        "torch eager": lambda number: state.observe(*map(torch.from_numpy, inputs[number])),
-    }
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = options_parser("observe beside the same statistics in torch eager")
-    parser.set_defaults(repeats=41)
-    return run_main(run, parser, argv)
+    return run_main(run, options_parser("observe beside the same statistics in torch eager"), argv)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,15 @@ from pyimportance.errors import ArgumentError
 def bench(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(help="observe, order, shards or load; without, the names there are.")
+        str | None, typer.Argument(help="observe, score, order, shards or load; without, their names.")
     ] = None,
 ) -> None:
     """Run a benchmark of this checkout's bench/ folder; what follows the name is passed on to it.
 
-    Each prints the machine, versions, bytes moved and intervals, checks the answer it times, and runs its
-    peers (torch, NumPy, webdataset) beside it. They are scripts, not part of the installed package: run this
-    inside a checkout.
+    Each runs its peers (torch, NumPy, webdataset) in turn with it, and prints machine, versions, threads,
+    bytes, and medians with their intervals. It checks every answer that it times: with a wrong one it ends
+    with status 1 and no figures. They are scripts, not part of the installed package: run this inside a
+    checkout.
 
     Examples:
 
@@ -30,7 +31,7 @@ def bench(
 
         pyimportance bench observe
 
-        pyimportance bench order --quick
+        pyimportance bench order --quick --repeats 5 --json order.json
     """
     folder = find_bench(Path.cwd())
     names = sorted(path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py"))

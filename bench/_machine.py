@@ -1,0 +1,67 @@
+"""Where a bench runs: processor, caches, memory, load, versions. No names of hosts or folders."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pyimportance import _C
+from pyimportance.threads import default_threads
+
+PACKAGES = ("pyimportance", "numpy", "torch", "pyarrow", "webdataset")
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+def machine() -> dict[str, Any]:
+    torch = sys.modules.get("torch")
+    return {
+        "cpu": _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "caches": caches(),
+        "memory": _field("/proc/meminfo", "MemTotal"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "instructions": _C.instruction_set(),
+        "threads": {"pyimportance": default_threads(), "torch": torch.get_num_threads() if torch else None},
+        "load": round(os.getloadavg()[0], 2),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+    }
+
+
+def caches() -> dict[str, int]:
+    """Bytes by name ("L1d", "L2", "L3") of the caches that one core sees; empty where nobody says."""
+    found = {}
+    for folder in sorted(CACHES.glob("index*")):
+        level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+        if kind != "Instruction" and size.endswith("K"):
+            found[f"L{level}{'d' * (kind == 'Data')}"] = int(size[:-1]) * 1024
+    return found
+
+
+def last_level_cache() -> int:
+    """Bytes; 32 MiB where the system does not say."""
+    return max(caches().values(), default=32 << 20)
+
+
+def bytes_read() -> int | None:
+    """What this process has read by system calls, by the kernel's count; None where it keeps none."""
+    said = _field("/proc/self/io", "rchar")
+    return int(said) if said else None
+
+
+def _field(path: str, name: str) -> str:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "from a checkout" if package == "pyimportance" else "absent"

@@ -1,0 +1,186 @@
+"""A bench's figures: rows, their intervals, the table and the JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _machine import machine
+
+INTERVAL = "median [95 % bootstrap interval of the median]"
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A median, and the interval that 95 of 100 medians of resampled values lie in."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Interval:
+        drawn = np.random.default_rng(0).choice(np.asarray(values), (_RESAMPLES, len(values)))
+        low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
+        return cls(float(np.median(values)), float(low), float(high))
+
+    def text(self, scale: float, digits: int) -> str:
+        middle, low, high = (f"{x * scale:,.{digits}f}" for x in (self.median, self.low, self.high))
+        return f"{middle} [{low}, {high}]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender in one case.
+
+    seconds        of every measured round
+    items          what a time per item divides by
+    input_bytes    what the work is about, declared: the same for all contenders of a case that do the same
+    read_bytes     what was counted as read from files; None where nothing is read or counted
+    written_bytes  of the result: sizes of files, or of what is kept in memory; None where there is none
+    times_first    seconds over those of the case's first contender in the same round; None for that one
+    """
+
+    case: str
+    contender: str
+    threads: int
+    seconds: tuple[float, ...]
+    items: int
+    input_bytes: int
+    read_bytes: int | None
+    written_bytes: int | None
+    times_first: Interval | None
+    notes: str
+
+    @cached_property
+    def time(self) -> Interval:
+        return Interval.of(self.seconds)
+
+    @property
+    def ns_per_item(self) -> float:
+        return self.time.median / self.items * 1e9
+
+    @property
+    def input_gb_per_s(self) -> float:
+        return self.input_bytes / self.time.median / 1e9
+
+    def as_dict(self) -> dict[str, Any]:
+        derived = {name: getattr(self, name) for name in ("ns_per_item", "input_gb_per_s")}
+        return {**asdict(self), "time": asdict(self.time), **derived}
+
+
+@dataclass
+class Report:
+    """A bench's rows, with what they were measured on and what their bytes are."""
+
+    bench: str
+    item: str
+    about: str  # what the bytes are; what inputs rotate over
+    rows: list[Row] = field(default_factory=list)
+    machine: dict[str, Any] = field(default_factory=machine)
+
+    def add(
+        self,
+        case: str,
+        seconds: Mapping[str, Sequence[float]],
+        *,
+        items: int,
+        input_bytes: int | Mapping[str, int],
+        threads: int | Mapping[str, int] = 1,
+        read: Mapping[str, int | None] | None = None,
+        written: Mapping[str, int | None] | None = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        """The rows of a case, from the seconds that `compare` gives; mappings are by contender."""
+        first = next(iter(seconds))
+        for name, taken in seconds.items():
+            ratios = [a / b for a, b in zip(taken, seconds[first], strict=True)]
+            row = Row(
+                case=case,
+                contender=name,
+                threads=threads if isinstance(threads, int) else threads[name],
+                seconds=tuple(taken),
+                items=items,
+                input_bytes=input_bytes if isinstance(input_bytes, int) else input_bytes[name],
+                read_bytes=(read or {}).get(name),
+                written_bytes=(written or {}).get(name),
+                times_first=None if name == first else Interval.of(ratios),
+                notes=(notes or {}).get(name, ""),
+            )
+            self.rows.append(row)
+
+    def as_dict(self) -> dict[str, Any]:
+        rows = [row.as_dict() for row in self.rows]
+        shared = {key: getattr(self, key) for key in ("bench", "item", "about", "machine")}
+        return {**shared, "interval": INTERVAL, "rows": rows}
+
+
+def publish(report: Report, json_path: str | None) -> None:
+    """Print the table, and write the JSON where asked to."""
+    report.machine["load_after"] = round(os.getloadavg()[0], 2)
+    text = json.dumps(report.as_dict(), indent=1)
+    if json_path == "-":
+        print(text)
+        return
+    show(report)
+    if json_path:
+        Path(json_path).write_text(text + "\n")
+
+
+def show(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    cells: dict[str, list[str]] = {
+        "case": [row.case for row in report.rows],
+        "contender": [row.contender for row in report.rows],
+        "threads": [str(row.threads) for row in report.rows],
+        "ms": [row.time.text(1e3, 2) for row in report.rows],
+        f"ns/{report.item}": [f"{row.ns_per_item:,.1f}" for row in report.rows],
+        "x first": [row.times_first.text(1, 2) if row.times_first else "" for row in report.rows],
+        "MB in": [_megabytes(row.input_bytes) for row in report.rows],
+        "GB/s in": [f"{row.input_gb_per_s:.2f}" for row in report.rows],
+        "MB read": [_megabytes(row.read_bytes) for row in report.rows],
+        "MB written": [_megabytes(row.written_bytes) for row in report.rows],
+        "notes": [row.notes for row in report.rows],
+    }
+    table = Table(title=f"bench {report.bench}", title_justify="left")
+    shown = {name: column for name, column in cells.items() if any(column)}
+    for name in shown:
+        table.add_column(name, justify="left" if name in ("case", "contender", "notes") else "right")
+    last = ""
+    for case, *values in zip(*shown.values(), strict=True):
+        if last not in ("", case):
+            table.add_section()
+        table.add_row("" if case == last else case, *values)
+        last = case
+    console = Console(width=None if os.isatty(1) else 190, highlight=False)
+    console.print(_where(report.machine))
+    console.print(
+        f"{len(report.rows[0].seconds)} rounds, the contenders of a case in turn. ms: {INTERVAL}. "
+        "x first: seconds over those of the case's first contender in the same round, likewise."
+    )
+    console.print(report.about)
+    console.print(table)
+
+
+def _megabytes(nbytes: int | None) -> str:
+    return "" if nbytes is None else f"{nbytes / 1e6:,.1f}"
+
+
+def _where(host: dict[str, Any]) -> str:
+    caches = ", ".join(f"{name} {size // 1024:,} KiB" for name, size in host["caches"].items())
+    versions = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
+    threads = ", ".join(f"{name} {count}" for name, count in host["threads"].items() if count)
+    return (
+        f"{host['cpu']}, {host['cores']} cores, {caches or 'caches unknown'}, memory {host['memory']}; "
+        f"{host['system']}, {host['instructions']}; load {host['load']} before, {host['load_after']} after; "
+        f"threads unless a row says otherwise: {threads}; {versions}"
+    )

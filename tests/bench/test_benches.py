@@ -1,0 +1,134 @@
+"""Every bench runs, with as many rounds as it is told, and says what it measured and on what."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from pyimportance.score.reference import row_statistics
+
+BENCH = Path(__file__).parents[2] / "bench"
+CONTENDERS = {
+    "observe": {"pyimportance", "torch eager"},
+    "score": {"Tracker.end_epoch", "torch copy_ of as many bytes", "score", "NumPy"},
+    "order": {"pyimportance", "numpy stable", "torch.sort stable", "stripes", "sticky"},
+    "shards": {
+        "index + write_shards", "index, score, shard", "webdataset read + TarWriter",
+        "of which index", "repartition (3 of 4 move)", "verify",
+    },
+    "load": {"pyimportance", "pyimportance, batched", "webdataset"},
+}  # fmt: skip
+
+
+def test_every_bench_is_run_here() -> None:
+    assert {path.stem.removeprefix("bench_") for path in BENCH.glob("bench_*.py")} == set(CONTENDERS)
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_quick(name: str) -> None:
+    command = [sys.executable, str(BENCH / f"bench_{name}.py"), "--quick", "--repeats", "3", "--json", "-"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["bench"] == name
+    assert report["machine"].keys() >= {"cpu", "cores", "caches", "memory", "threads", "versions", "load"}
+    assert {row["contender"] for row in report["rows"]} >= CONTENDERS[name]
+    for row in report["rows"]:
+        assert len(row["seconds"]) == 3
+        assert 0 < row["time"]["low"] <= row["time"]["median"] <= row["time"]["high"]
+        assert row["threads"] >= 1
+        assert row["input_bytes"] > 0
+        if row["times_first"] is not None:
+            assert 0 < row["times_first"]["low"] <= row["times_first"]["high"]
+    if name in ("shards", "load"):
+        # What was counted, beside what was declared: nobody can read less, but for padding.
+        read = [(row["read_bytes"], row["input_bytes"]) for row in report["rows"] if row["read_bytes"]]
+        assert len(read) >= len(report["rows"]) - 1
+        assert all(counted >= 0.9 * declared for counted, declared in read)
+
+
+def test_checks_are_no_asserts() -> None:
+    """`python -O` leaves asserts out."""
+    for path in BENCH.glob("*.py"):
+        assert not [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)]
+
+
+def test_the_oracle_agrees_with_the_reference(bench: Callable[[str], ModuleType]) -> None:
+    rng = np.random.default_rng(0)
+    for classes in (2, 10, 100):
+        logits = rng.standard_normal((50, classes), dtype=np.float32) * 5
+        targets = rng.integers(0, classes, 50)
+        right = row_statistics(logits, targets)
+        for name, values in bench("_oracle").statistics(logits, targets).items():
+            np.testing.assert_allclose(values, right[name], rtol=1e-9, atol=1e-14, err_msg=name)
+
+
+def test_contenders_take_turns_and_every_answer_is_examined(bench: Callable[[str], ModuleType]) -> None:
+    calls: list[object] = []
+    seconds = bench("_harness").compare(
+        {"a": lambda turn: calls.append(("a", turn)) or turn, "b": lambda turn: calls.append(("b", turn))},
+        2,
+        lambda name, turn, answer: calls.append((name, turn, answer)),
+        prepare=calls.append,
+    )
+    each = [[t, ("a", t), ("a", t, t), ("b", t), ("b", t, None)] for t in range(3)]
+    assert calls == [call for turn in each for call in turn]
+    assert {name: len(taken) for name, taken in seconds.items()} == {"a": 2, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("got", "right", "says"),
+    [
+        ([1.0, 2.0], [1.0, 2.0001], r"it: 2\.0 at 1; right is 2\.0001 \(1 of 2 are wrong\)"),
+        ([1.0, np.nan], [1.0, 2.0], "it: nan at 1"),
+        ([1.0, 2.0], [np.nan, 2.0], "right is nan"),
+        ([1.0, np.inf], [1.0, -np.inf], "it: inf at 1"),
+        ([1.0], [1.0, 1.0], r"it: shape \[1\]; right is \[2\]"),
+        ([1, 2], [1, 3], "it: 2 at 1; right is 3"),
+    ],
+)  # fmt: skip
+def test_check_close_says_what_differs(
+    bench: Callable[[str], ModuleType], got: list[float], right: list[float], says: str
+) -> None:
+    harness = bench("_harness")
+    harness.check_close("it", right, right)
+    for tolerance in ({}, {"rtol": 1e-5, "atol": 1e-9}):
+        with pytest.raises(harness.WrongAnswerError, match=says):
+            harness.check_close("it", got, right, **tolerance)
+
+
+def test_ratios_are_of_the_same_round_and_intervals_are_labelled(
+    bench: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = bench("_report")
+    report = module.Report("nothing", item="row", about="MB in: none.")
+    # A machine that slows down 10 times: the medians' ratio is 6 or so, every round's is 2.
+    report.add("case", {"ours": [1.0, 1.0, 10.0], "peer": [2.0, 2.0, 20.0]}, items=1, input_bytes=1)
+    ours, peer = report.rows
+    assert ours.times_first is None
+    assert (peer.times_first.median, peer.times_first.low, peer.times_first.high) == (2, 2, 2)
+    assert ours.time.low <= ours.time.median == 1 <= ours.time.high
+    module.publish(report, None)
+    shown = capsys.readouterr().out
+    assert "median [95 % bootstrap interval of the median]" in shown
+    assert "seconds over those of the case's first contender in the same round" in shown
+    for word in (report.machine["cpu"], "cores", "load", "threads", "numpy", "MB in: none.", "peer"):
+        assert word in shown
+    assert report.as_dict()["interval"] == module.INTERVAL
+
+
+def test_an_interval_narrows_and_holds_the_median(bench: Callable[[str], ModuleType]) -> None:
+    draws = np.random.default_rng(0).normal(10, 1, (200, 15))
+    intervals = [bench("_report").Interval.of(draw) for draw in draws]
+    assert np.mean([i.low <= 10 <= i.high for i in intervals]) > 0.9
+    wide = bench("_report").Interval.of(draws[0])
+    narrow = bench("_report").Interval.of(draws.ravel())
+    assert narrow.high - narrow.low < (wide.high - wide.low) / 3

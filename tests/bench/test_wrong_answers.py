@@ -1,0 +1,287 @@
+"""A wrong answer, ours or a peer's, in whichever round: the bench ends with status 1 and shows no figure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pyimportance
+from pyimportance.shards.shard_set import ShardSet
+from pyimportance.shards.verify import VerifyReport
+
+Function = Callable[..., Any]
+Breaks = Callable[[ModuleType, pytest.MonkeyPatch], None]
+
+MUTANTS: dict[str, tuple[str, str, Breaks]] = {}
+"""What is wrong -> (bench, what it must say, what makes it so)."""
+
+
+def mutant(bench: str, says: str) -> Callable[[Breaks], Breaks]:
+    def register(breaks: Breaks) -> Breaks:
+        MUTANTS[breaks.__name__] = (bench, says, breaks)
+        return breaks
+
+    return register
+
+
+def from_call(number: int, right: Function, wrong: Function) -> Function:
+    """``right`` in the first calls, as a check of the first answer alone would see."""
+    calls = 0
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return (right if calls < number else wrong)(*args, **kwargs)
+
+    return call
+
+
+@mutant("observe", "pyimportance, round 1, loss")
+def logits_are_off_in_the_measured_round(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.Tracker.observe
+
+    def wrong(self: Any, ids: Any, logits: Any, targets: Any) -> None:
+        right(self, ids, logits * np.float32(1.0001), targets)
+
+    patch.setattr(module.Tracker, "observe", from_call(2, right, wrong))
+
+
+@mutant("observe", "samples observed")
+def a_row_is_lost(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.Tracker.observe
+    patch.setattr(module.Tracker, "observe", lambda self, i, z, y: right(self, i[1:], z[1:], y[1:]))
+
+
+@mutant("observe", "torch, round 0, entropy")
+def torch_leaves_entropy_out(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.TorchState.observe
+
+    def wrong(self: Any, ids: Any, *rest: Any) -> None:
+        right(self, ids, *rest)
+        self.entropy[ids] = 0
+
+    patch.setattr(module.TorchState, "observe", wrong)
+
+
+@mutant("score", "end_epoch: loss_mean")
+def an_epoch_is_folded_with_the_wrong_row(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.Tracker.end_epoch
+
+    def wrong(self: Any) -> None:
+        self._rows[-1] = self._rows[0]
+        right(self)
+
+    patch.setattr(module.Tracker, "end_epoch", from_call(2, right, wrong))
+
+
+@mutant("score", "epochs are committed; right is 2")
+def an_epoch_is_not_committed(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.Tracker.end_epoch
+    patch.setattr(module.Tracker, "end_epoch", from_call(2, right, lambda self: None))
+
+
+@mutant("score", "variability by score")
+def a_measure_is_off(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.score
+
+    def wrong(dynamics: Any, name: str) -> Any:
+        scores = right(dynamics, name)
+        off = np.float32(1.0001 if name == "variability" else 1)
+        return dataclasses.replace(scores, values=scores.values * off)
+
+    patch.setattr(module, "score", wrong)
+
+
+@mutant("order", "pyimportance, float32, positions")
+def two_neighbours_change_places_in_the_measured_round(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    def wrong(*args: Any, **kwargs: Any) -> Any:
+        order = pyimportance.argsort(*args, **kwargs)
+        order[-2:] = order[-2:][::-1]
+        return order
+
+    patch.setattr(module, "argsort", from_call(3, module.argsort, wrong))
+
+
+@mutant("order", "pyimportance, 1 thread, float32, positions")
+def ties_are_not_by_position(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    def wrong(values: Any, *, threads: int | None = None, **_: Any) -> Any:
+        order = np.argsort(values, kind="stable")
+        if threads == 1:
+            tie = np.flatnonzero(np.diff(values[order]) == 0)[0]
+            order[tie : tie + 2] = order[tie : tie + 2][::-1]
+        return order
+
+    patch.setattr(module, "argsort", wrong)
+
+
+def traded(parts: Any) -> Any:
+    """The last sample of worker 0 and the first of worker 1 change places."""
+    order, end = parts.order.copy(), parts.offsets[1]
+    order[[end - 1, end]] = order[[end, end - 1]]
+    return dataclasses.replace(parts, order=order)
+
+
+@mutant("order", "stripes: a worker's samples are not by importance")
+def two_samples_change_workers(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.partition
+    patch.setattr(module, "partition", lambda *args, **options: traded(right(*args, **options)))
+
+
+@mutant("order", "sticky: owners of a stratum")
+def sticky_is_random(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.partition
+
+    def wrong(scores: Any, workers: int, *, policy: str, current: Any = None) -> Any:
+        return right(scores, workers, policy="random" if policy == "sticky" else policy, current=current)
+
+    patch.setattr(module, "partition", wrong)
+
+
+def damaged(root: Path) -> None:
+    """One byte of one image changes."""
+    tar = sorted(root.glob("worker-*/*.tar"))[-1]
+    data = bytearray(tar.read_bytes())
+    data[3 * 512 + 100] ^= 1  # headers of .cls, its byte, header of .jpg
+    tar.write_bytes(data)
+
+
+@mutant("shards", "index + write_shards, worker 3: sample")
+def a_byte_changes(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.write_shards
+
+    def wrong(*args: Any, **options: Any) -> Any:
+        shards = right(*args, **options)
+        damaged(Path(shards.root))
+        return shards
+
+    patch.setattr(module, "write_shards", from_call(2, right, wrong))
+
+
+@mutant("shards", "index + write_shards, worker 0: sample")
+def samples_go_elsewhere(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.write_shards
+    patch.setattr(module, "write_shards", lambda i, parts, *a, **o: right(i, traded(parts), *a, **o))
+
+
+@mutant("shards", "index, score, shard, worker 3: sample")
+def a_byte_changes_by_command(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.command
+
+    def wrong(*arguments: Any) -> None:
+        right(*arguments)
+        if arguments[0] == "shard":
+            damaged(arguments[2])
+
+    patch.setattr(module, "command", wrong)
+
+
+@mutant("shards", "pyimportance shard ended with status 2")
+def a_command_fails(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.command
+    patch.setattr(
+        module, "command", lambda name, *more: right(name, *more, *["--bins", 0] * (name == "shard"))
+    )
+
+
+@mutant("shards", "webdataset read + TarWriter, worker")
+def webdataset_leaves_a_sample_out(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.TarWriter.write
+    patch.setattr(module.TarWriter, "write", from_call(501, right, lambda *_: 0))
+
+
+@mutant("shards", "of which index: other keys")
+def an_index_is_short(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    def wrong(self: Any, turn: int) -> Any:
+        return pyimportance.index(self.source, limit=len(self.right) - 1)
+
+    patch.setattr(module.Case, "index", wrong)
+
+
+@mutant("shards", "repartition (3 of 4 move): worker 0 has other samples")
+def nothing_moves(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(module, "repartition", lambda shards, *_, **__: shards)
+
+
+@mutant("shards", "verify: read 0 bytes")
+def verify_reads_nothing(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    def wrong(self: ShardSet, **_: Any) -> VerifyReport:
+        return VerifyReport(len(self.shards), self.num_samples, sum(s.nbytes for s in self.shards), ())
+
+    patch.setattr(ShardSet, "verify", wrong)
+
+
+def yields(change: Callable[[list[Any]], Any]) -> Breaks:
+    """ImportanceDatasets whose second epoch and later ones ``change`` makes of the right samples."""
+
+    def breaks(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+        right = module.ImportanceDataset.__iter__
+
+        def wrong(self: Any) -> Iterator[Any]:
+            items = list(right(self))
+            if self.epoch > 0:
+                change(items)
+            return iter(items)
+
+        patch.setattr(module.ImportanceDataset, "__iter__", wrong)
+
+    return breaks
+
+
+def other_byte(items: list[Any]) -> None:
+    items[7]["jpg"] = items[7]["jpg"][:-1] + bytes([items[7]["jpg"][-1] ^ 1])
+
+
+def other_label(items: list[Any]) -> None:
+    if isinstance(items[0]["cls"], list):  # batches
+        items[0]["cls"][0], items[0]["cls"][1] = b"x", b"y"
+
+
+for _name, _says, _change in (
+    ("a_sample_has_another_byte", "epoch 1: sample", other_byte),
+    ("a_sample_is_missing", "epoch 1: 999 samples; right is 1000", lambda items: items.pop(7)),
+    ("a_sample_comes_twice", "comes twice", lambda items: items.append(items[7])),
+    ("a_sample_is_a_pad", "pad True", lambda items: items[7].update(__pad__=True)),
+    ("a_sample_has_another_id", "has key", lambda items: items[7].update(__index__=0)),
+    ("a_batch_has_other_labels", "batched, epoch 1: sample", other_label),
+):
+    MUTANTS[_name] = ("load", _says, yields(_change))
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_figures_of_wrong_answers(
+    name: str,
+    bench: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    script, says, breaks = MUTANTS[name]
+    module, report = bench(script), tmp_path / "report.json"
+    breaks(module, monkeypatch)
+    assert module.main(["--quick", "--repeats", "1", "--json", str(report)]) == 1
+    shown = capsys.readouterr()
+    assert "an answer is wrong, so there are no figures" in shown.err
+    assert says in shown.err
+    assert shown.out == ""
+    assert not report.exists()
+
+
+def test_the_command_ends_with_that_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pyimportance.cli.app import main
+
+    monkeypatch.setattr(pyimportance, "argsort", lambda values, **_: np.arange(len(values)))
+    monkeypatch.setattr("sys.argv", [])
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "order", "--quick", "--repeats", "1"])
+    shown = capsys.readouterr()
+    assert (ended.value.code, shown.out) == (1, "")
+    assert "an answer is wrong" in shown.err

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError
+from pyimportance.order.argsort import argsort
 from pyimportance.order.checks import part_of
 from pyimportance.order.ranking import Ranking
 from pyimportance.order.samplers.chance import Chance, Ints
@@ -37,7 +38,8 @@ def take(ranking: Ranking, count: int, *, beta: float, bins: int = 50, seed: int
     bin_of = _bins(ranking.values[pool].astype(np.float64), bins)
     sizes = np.bincount(bin_of, minlength=bins)
     budgets = _budgets(sizes, min(count, pool.size))
-    grouped = np.lexsort((Chance("CCS", seed).words(pool.size), bin_of))
+    shuffled = Chance("CCS", seed).permutation(pool.size)
+    grouped = shuffled[argsort(bin_of[shuffled], descending=False)]
     place = np.arange(pool.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     chosen = np.sort(grouped[place < np.repeat(budgets, sizes)])
     return np.concatenate([pool[chosen], unscored[: count - chosen.size]])

@@ -25,7 +25,7 @@ class InfoBatch:
 
     epochs  of the whole training, counted from 0
     r       the share, 0 <= r < 1
-    anneal  the last share of epochs that leaves nothing out: ``epoch >= (1 - anneal) * epochs``
+    anneal  0..1: the last floor(anneal * epochs) epochs, and any after them, leave nothing out
 
     Not biased: the expected weighted sum over the draw is the sum over all samples. A share of m samples that
     is no whole number is rounded up or down at random, so that each is left out with probability r exactly
@@ -53,7 +53,7 @@ class InfoBatch:
         chance = Chance("InfoBatch", seed, epoch)
         shuffled = chance.permutation(check_scores(scores).num_samples)
         ids = scores.sample_ids()[shuffled]
-        if epoch >= (1 - self.anneal) * self.epochs:
+        if epoch >= self.epochs - math.floor(self.anneal * self.epochs + 1e-9):  # 0.29 * 100 is 28.99...
             return Draw.plain(ids, biased=False)
         low = _below_mean(scores)
         candidates = np.flatnonzero(low)
@@ -71,7 +71,6 @@ def _below_mean(scores: Scores) -> npt.NDArray[np.bool_]:
     """bool [N]: less important than the mean of the finite scores."""
     values = scores.values.astype(np.float64)
     finite = values[np.isfinite(values)]
+    # Of equal float32 values this is exact, up to 2**29 of them: none lies below.
     mean = total(finite) / finite.size if finite.size else math.nan
-    # A mean of equal values can be off by its rounding, which must not divide what is equal.
-    mean = min(max(mean, finite.min()), finite.max()) if finite.size else mean
     return values < mean if scores.descending else values > mean

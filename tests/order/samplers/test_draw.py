@@ -67,6 +67,17 @@ def test_uniforms_and_replacing() -> None:
     assert set(drawn.tolist()) == {1, 3}
 
 
+@pytest.mark.parametrize("u", [0.0, 0.5, 1 - 2**-53])
+def test_the_least_and_the_greatest_uniform_draw_what_has_mass(
+    monkeypatch: pytest.MonkeyPatch, u: float
+) -> None:
+    monkeypatch.setattr(Chance, "uniforms", lambda self, count: np.full(count, u))
+    for size in range(1, 100):
+        mass = np.r_[0.0, np.full(size, 0.1), 0.0]
+        (at,) = Chance("r", 0).replacing(mass, 1).tolist()
+        assert mass[at] > 0
+
+
 @pytest.mark.parametrize(
     ("seed", "epoch", "text"),
     [(-1, 0, "seed=-1: must be at least 0"), (0, 1.5, "epoch=1.5: must be an int"), (True, 0, "seed=True")],

@@ -49,7 +49,8 @@ def test_order_is_random_whatever_the_score(z: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "anneal", "first"), [(200, 0.125, 175), (10, 0.125, 9), (7, 0.0, 7), (8, 1.0, 0)]
+    ("epochs", "anneal", "first"),
+    [(200, 0.125, 175), (10, 0.125, 9), (7, 0.0, 7), (8, 1.0, 0), (100, 0.29, 71), (10, 0.7, 3)],
 )
 def test_the_last_epochs_are_whole(epochs: int, anneal: float, first: int) -> None:
     sampler = InfoBatch(epochs, anneal=anneal)

@@ -1,12 +1,12 @@
-// The part of the DLPack 0.8 ABI (https://dmlc.github.io/dlpack) by which CUDA tensors come in.
+// The part of the DLPack 0.8 ABI (https://dmlc.github.io/dlpack) by which device tensors come in.
 #pragma once
 
 #include <cstdint>
 
 namespace pyi::dlpack {
 
-enum DeviceType : std::int32_t { kCUDA = 2 };
-enum TypeCode : std::uint8_t { kInt = 0, kUInt = 1, kFloat = 2 };
+enum DeviceType : std::int32_t { kCPU = 1, kCUDA = 2 };
+enum TypeCode : std::uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBFloat = 4 };
 
 struct Tensor {
   void* data;

@@ -69,4 +69,4 @@ def test_the_cuda_extension_takes_device_tensors_only() -> None:
     logits, targets = OnTheHost(np.zeros((2, 3), np.float32)), OnTheHost(np.zeros(2, np.int64))
     out = OnTheHost(np.zeros((2, 32), np.uint8))
     with pytest.raises(ValueError, match="logits: must be on a CUDA device"):
-        cuda.rows(logits, targets, out, 0)
+        cuda.rows(logits, targets, out, out, 0)

@@ -85,15 +85,7 @@ class ColumnsOf {
                f64("margin_sum"), f64("el2n_sum"),    f64("entropy_sum"),   f64("grand_sum"),
                f32("loss_last"),  f32("margin_last"), f32("el2n_last"),     f32("entropy_last"),
                i32("correct"),    i32("forgotten"),   i32("first_learned"), column<std::uint8_t>("ends")};
-    const auto together = [](bool all, bool any) { return all || !any; };
-    if (columns.count == nullptr || !together(columns.weight && columns.weight_sq, columns.weight) ||
-        !together(columns.loss_mean && columns.loss_m2 && columns.loss_last, columns.loss_mean) ||
-        !together(columns.p_mean && columns.p_m2 && columns.q_sum, columns.p_mean) ||
-        !together(columns.margin_sum && columns.margin_last, columns.margin_sum) ||
-        !together(columns.el2n_sum && columns.el2n_last, columns.el2n_sum) ||
-        !together(columns.entropy_sum && columns.entropy_last, columns.entropy_sum) ||
-        !together(columns.correct && columns.forgotten && columns.first_learned && columns.ends,
-                  columns.correct)) {
+    if (!complete(columns)) {
       throw ArgumentError("columns: count, or the companion of a column, is missing");
     }
   }

@@ -1,84 +1,193 @@
-// pyimportance._cuda: device tensors in by DLPack, work enqueued on the caller's stream.
-#include <string>
+// pyimportance._cuda: device tensors in by DLPack, work enqueued on the caller's stream. The current device
+// must be the tensors'.
+#include <optional>
+#include <stdexcept>
 
-#include "dlpack.h"
+#include "borrowed.h"
 #include "module.h"
-#include "observe/rows_cuda.h"
+#include "observe/epoch_cuda.h"
 
 namespace pyi::cuda {
 namespace {
 
-// A tensor that lives as long as this: taken from its producer's capsule, given back at the end.
-class Borrowed {
- public:
-  Borrowed(const char* name, const py::object& tensor, std::uintptr_t stream) : name_(name) {
-    // DLPack numbers the legacy default stream 1; 0 is ambiguous and refused by producers.
-    const py::int_ consumer(stream == 0 ? 1 : stream);
-    capsule_ = tensor.attr("__dlpack__")(py::arg("stream") = consumer);
-    managed_ = static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule_.ptr(), "dltensor"));
-    if (managed_ == nullptr) throw py::error_already_set();
-    PyCapsule_SetName(capsule_.ptr(), "used_dltensor");
-  }
-  Borrowed(const Borrowed&) = delete;
-  Borrowed& operator=(const Borrowed&) = delete;
-  ~Borrowed() {
-    if (managed_ != nullptr && managed_->deleter != nullptr) managed_->deleter(managed_);
-  }
+void check(cudaError_t status) {
+  if (status != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(status));
+}
 
-  const dlpack::Tensor* operator->() const { return &managed_->tensor; }
+cudaStream_t handle(std::intptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
 
-  void expect(dlpack::TypeCode code, int bits, int axes) const {
-    const dlpack::Tensor& t = managed_->tensor;
-    if (t.device.type != dlpack::kCUDA) throw py::value_error(name_ + ": must be on a CUDA device");
-    if (t.dtype.code != code || t.dtype.bits != bits || t.dtype.lanes != 1 || t.ndim != axes) {
-      throw py::value_error(name_ + ": has another dtype or number of axes than it must have");
+Logits logits_of(const Borrowed& tensor, std::int64_t rows) {
+  tensor.expect(2);
+  Number number = Number::kFloat;
+  if (tensor.is(dlpack::kFloat, 16)) {
+    number = Number::kHalf;
+  } else if (tensor.is(dlpack::kBFloat, 16)) {
+    number = Number::kBFloat16;
+  } else if (!tensor.is(dlpack::kFloat, 32)) {
+    tensor.refuse("must be float32, float16 or bfloat16");
+  }
+  const std::int64_t got = tensor->shape[0], classes = tensor->shape[1];
+  if (got != rows) tensor.refuse(std::to_string(got) + " rows; must be " + std::to_string(rows));
+  if (classes < 1 || classes > INT32_MAX) tensor.refuse("must have 1 to 2**31 - 1 classes");
+  return {tensor.data<const void>(), number, static_cast<std::ptrdiff_t>(tensor.stride()), classes};
+}
+
+// A batch's tensors, and the batch.
+struct Entries {
+  Entries(const py::object& ids, const py::object& mask, const py::object& norms, bool skip,
+          std::int64_t samples, const py::object& scratch, std::intptr_t stream)
+      : ids_("ids", ids, stream), scratch_("scratch", scratch, stream) {
+    ids_.expect(1);
+    const std::int64_t rows = ids_->shape[0];
+    if (rows > INT32_MAX) ids_.refuse("must be at most 2**31 - 1 of them");
+    ids_.expect(1, dlpack::kInt, 64, rows);
+    scratch_.expect_structs<Gist>(rows);
+    batch.ids = ids_.data<const std::int64_t>();
+    if (!mask.is_none()) {
+      mask_.emplace("mask", mask, stream);
+      mask_->expect(1, dlpack::kUInt, 8, rows);
+      batch.mask = mask_->data<const std::uint8_t>();
     }
-    const bool adjacent = t.strides == nullptr || t.shape[axes - 1] <= 1 || t.strides[axes - 1] == 1;
-    if (!adjacent) throw py::value_error(name_ + ": elements of the last axis must be adjacent");
+    if (!norms.is_none()) {
+      norms_.emplace("norms", norms, stream);
+      norms_->expect(1, dlpack::kFloat, 32, rows);
+      batch.norms = norms_->data<const float>();
+    }
+    batch.rows = rows;
+    batch.samples = samples;
+    batch.skip_nonfinite = skip;
+  }
+  Gist* gists() const { return scratch_.data<Gist>(); }
+  Batch batch{};
+
+ private:
+  Borrowed ids_, scratch_;
+  std::optional<Borrowed> mask_, norms_;
+};
+
+// An epoch in progress, in tensors that somebody else made: uint8 rows [N, 32], zeros; int32 claims [N], -1;
+// and int64 problems [7]: -1, then zeros.
+class Epoch {
+ public:
+  Epoch(const py::object& rows, const py::object& claims, const py::object& problems, std::intptr_t stream)
+      : rows_("rows", rows, stream),
+        claims_("claims", claims, stream),
+        problems_("problems", problems, stream) {
+    rows_.expect(2);
+    samples_ = rows_->shape[0];
+    rows_.expect_structs<Row>(samples_);
+    claims_.expect(1, dlpack::kInt, 32, samples_);
+    problems_.expect(1, dlpack::kInt, 64, sizeof(Problems) / sizeof(std::int64_t));
   }
 
-  template <class T>
-  T* data() const {
-    return reinterpret_cast<T*>(static_cast<char*>(managed_->tensor.data) + managed_->tensor.byte_offset);
+  void observe_logits(const py::object& ids, const py::object& logits, const py::object& targets,
+                      const py::object& mask, const py::object& norms, bool skip, const py::object& scratch,
+                      std::intptr_t stream) {
+    Entries entries(ids, mask, norms, skip, samples_, scratch, stream);
+    const Borrowed z("logits", logits, stream), y("targets", targets, stream);
+    y.expect(1, dlpack::kInt, 64, entries.batch.rows);
+    entries.batch.targets = y.data<const std::int64_t>();
+    check(scan_logits(entries.batch, logits_of(z, entries.batch.rows), entries.gists(), claims(), problems(),
+                      handle(stream)));
+    store(entries, stream);
+  }
+
+  void observe_losses(const py::object& ids, const py::object& losses, const py::object& mask, bool skip,
+                      const py::object& scratch, std::intptr_t stream) {
+    const Entries entries(ids, mask, py::none(), skip, samples_, scratch, stream);
+    const Borrowed loss("loss", losses, stream);
+    loss.expect(1, dlpack::kFloat, 64, entries.batch.rows);
+    check(scan_losses(entries.batch, loss.data<const double>(), entries.gists(), claims(), problems(),
+                      handle(stream)));
+    store(entries, stream);
+  }
+
+  void commit(const py::object& ids, const py::object& rows, std::intptr_t stream) {
+    const Borrowed id("ids", ids, stream), from("rows", rows, stream);
+    id.expect(1);
+    const std::int64_t n = id->shape[0];
+    id.expect(1, dlpack::kInt, 64, n);
+    from.expect_structs<Row>(n);
+    check(commit_rows(id.data<const std::int64_t>(), from.data<const Row>(), n, rows_.data<Row>(),
+                      handle(stream)));
+  }
+
+  void fold(const py::dict& tensors, std::int32_t epoch, std::intptr_t stream) {
+    std::vector<Borrowed> kept;
+    const auto column = [&](const char* name, dlpack::TypeCode code, int bits) -> void* {
+      if (!tensors.contains(name)) return nullptr;
+      kept.emplace_back(name, tensors[name], stream);
+      kept.back().expect(1, code, bits, samples_);
+      return kept.back().data<void>();
+    };
+    const auto f64 = [&](const char* name) { return static_cast<double*>(column(name, dlpack::kFloat, 64)); };
+    const auto f32 = [&](const char* name) { return static_cast<float*>(column(name, dlpack::kFloat, 32)); };
+    const auto i32 = [&](const char* name) {
+      return static_cast<std::int32_t*>(column(name, dlpack::kInt, 32));
+    };
+    const Columns columns = {
+        i32("count"),         f64("weight"),
+        f64("weight_sq"),     f64("loss_mean"),
+        f64("loss_m2"),       f64("p_mean"),
+        f64("p_m2"),          f64("q_sum"),
+        f64("margin_sum"),    f64("el2n_sum"),
+        f64("entropy_sum"),   f64("grand_sum"),
+        f32("loss_last"),     f32("margin_last"),
+        f32("el2n_last"),     f32("entropy_last"),
+        i32("correct"),       i32("forgotten"),
+        i32("first_learned"), static_cast<std::uint8_t*>(column("ends", dlpack::kUInt, 8))};
+    if (!complete(columns)) throw py::value_error("columns: count, or the companion of a column, is missing");
+    check(fold_rows(columns, rows_.data<Row>(), samples_, epoch, handle(stream)));
   }
 
  private:
-  std::string name_;
-  py::object capsule_;
-  dlpack::ManagedTensor* managed_ = nullptr;
+  Claim* claims() const { return claims_.data<Claim>(); }
+  Problems* problems() const { return problems_.data<Problems>(); }
+  void store(const Entries& entries, std::intptr_t stream) {
+    check(
+        store_rows(entries.batch, entries.gists(), claims(), problems(), rows_.data<Row>(), handle(stream)));
+  }
+
+  Borrowed rows_, claims_, problems_;
+  std::int64_t samples_;
 };
 
-void rows(const py::object& logits, const py::object& targets, const py::object& out, std::uintptr_t stream) {
-  const Borrowed z("logits", logits, stream), y("targets", targets, stream), r("out", out, stream);
-  z.expect(dlpack::kFloat, 32, 2);
-  y.expect(dlpack::kInt, 64, 1);
-  r.expect(dlpack::kUInt, 8, 2);
-  const std::int64_t n = z->shape[0], classes = z->shape[1];
-  const bool packed = r->strides == nullptr || r->strides[0] == static_cast<std::int64_t>(sizeof(Row));
-  if (classes < 1 || classes > INT32_MAX) throw py::value_error("logits: 1 to 2^31 - 1 classes are allowed");
-  if (y->shape[0] != n) throw py::value_error("targets: must be one per row of logits");
-  if (r->shape[0] != n || r->shape[1] != static_cast<std::int64_t>(sizeof(Row)) || !packed) {
-    throw py::value_error("out: must be contiguous uint8 [B, " + std::to_string(sizeof(Row)) + "]");
-  }
-  if (z->device.id != y->device.id || z->device.id != r->device.id) {
-    throw py::value_error("logits, targets and out: must be on one device");
-  }
-  const Logits view{z.data<const float>(), z->strides == nullptr ? classes : z->strides[0], classes};
-  const cudaError_t status = compute_rows(view, y.data<const std::int64_t>(), n, r.data<Row>(),
-                                          reinterpret_cast<cudaStream_t>(stream));
-  if (status != cudaSuccess) {
-    throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(status));
-  }
+void rows(const py::object& logits, const py::object& targets, const py::object& scratch,
+          const py::object& out, std::intptr_t stream) {
+  const Borrowed z("logits", logits, stream), y("targets", targets, stream), g("scratch", scratch, stream),
+      r("out", out, stream);
+  z.expect(2);
+  y.expect(1);
+  const std::int64_t n = y->shape[0];
+  if (n > INT32_MAX) y.refuse("must be at most 2**31 - 1 of them");
+  const Logits from = logits_of(z, n);
+  y.expect(1, dlpack::kInt, 64, n);
+  g.expect_structs<Gist>(n);
+  r.expect_structs<Row>(n);
+  Batch batch{};
+  batch.targets = y.data<const std::int64_t>();
+  batch.rows = n;
+  check(scan_logits(batch, from, g.data<Gist>(), nullptr, nullptr, handle(stream)));
+  check(settle_rows(g.data<const Gist>(), n, r.data<Row>(), handle(stream)));
 }
 
 }  // namespace
 }  // namespace pyi::cuda
 
 PYBIND11_MODULE(_cuda, m) {
-  m.doc() = "CUDA kernels of pyimportance.";
-  m.def("rows", &pyi::cuda::rows, pyi::py::arg("logits"), pyi::py::arg("targets"), pyi::py::arg("out"),
-        pyi::py::arg("stream"),
-        "Statistics of float32 logits [B, C] for int64 targets [B] into uint8 out [B, 32] "
-        "(csrc/observe/row.h), "
-        "enqueued on the CUDA stream whose handle is given.");
+  using pyi::py::arg;
+  m.doc() = "CUDA kernels of pyimportance. Tensors come in by DLPack; stream is the handle of a CUDA stream.";
+  m.def("rows", &pyi::cuda::rows, arg("logits"), arg("targets"), arg("scratch"), arg("out"), arg("stream"),
+        "Statistics of logits [B, C] for int64 targets [B] into uint8 out [B, 32] (csrc/observe/row.h); a "
+        "target "
+        "out of range counts as unseen. scratch: as out.");
+  pyi::py::class_<pyi::cuda::Epoch>(m, "Epoch", "An epoch's rows [N], on a device.")
+      .def(pyi::py::init<pyi::py::object, pyi::py::object, pyi::py::object, std::intptr_t>(), arg("rows"),
+           arg("claims"), arg("problems"), arg("stream"))
+      .def("observe_logits", &pyi::cuda::Epoch::observe_logits, arg("ids"), arg("logits"), arg("targets"),
+           arg("mask"), arg("norms"), arg("skip_nonfinite"), arg("scratch"), arg("stream"))
+      .def("observe_losses", &pyi::cuda::Epoch::observe_losses, arg("ids"), arg("losses"), arg("mask"),
+           arg("skip_nonfinite"), arg("scratch"), arg("stream"))
+      .def("commit_rows", &pyi::cuda::Epoch::commit, arg("ids"), arg("rows"), arg("stream"))
+      .def("fold", &pyi::cuda::Epoch::fold, arg("columns"), arg("epoch"), arg("stream"));
 }

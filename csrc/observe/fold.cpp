@@ -1,6 +1,5 @@
 #include "observe/fold.h"
 
-#include "observe/arithmetic.h"
 #include "parallel.h"
 
 namespace pyi {
@@ -12,21 +11,9 @@ constexpr std::int64_t kGrain = 1 << 15;  // observations a thread is worth star
 
 void fold_rows(const Columns& columns, const Row* rows, std::int64_t samples, std::int32_t epoch,
                int threads) {
-  Columns loss_only{};
-  loss_only.count = columns.count;
-  loss_only.weight = columns.weight;
-  loss_only.weight_sq = columns.weight_sq;
-  loss_only.loss_mean = columns.loss_mean;
-  loss_only.loss_m2 = columns.loss_m2;
-  loss_only.loss_last = columns.loss_last;
   parallel_for(samples, useful_threads(threads, samples, kGrain), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const Row& row = rows[i];
-      if (row.code == kUnseen) continue;
-      const Probability<double> y = probability(row.loss);
-      const Observation seen{row.loss, y.p,         y.q,       row.margin,
-                             row.el2n, row.entropy, row.grand, row.code == kCorrect};
-      fold(row.code == kLossOnly ? loss_only : columns, i, seen, epoch);
+      if (rows[i].code != kUnseen) fold(columns, i, rows[i], epoch);
     }
   });
 }

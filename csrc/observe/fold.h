@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "observe/arithmetic.h"
 #include "observe/row.h"
 
 namespace pyi {
@@ -28,12 +29,24 @@ struct Columns {
   std::uint8_t* ends;           // bit 0: correct at its first observation; bit 1: at its last
 };
 
+// Whether the count, and of each quantity all of its columns or none, are there.
+inline bool complete(const Columns& c) {
+  const auto together = [](bool all, bool any) { return all || !any; };
+  return c.count != nullptr && together(c.weight && c.weight_sq, c.weight) &&
+         together(c.loss_mean && c.loss_m2 && c.loss_last, c.loss_mean) &&
+         together(c.p_mean && c.p_m2 && c.q_sum, c.p_mean) &&
+         together(c.margin_sum && c.margin_last, c.margin_sum) &&
+         together(c.el2n_sum && c.el2n_last, c.el2n_sum) &&
+         together(c.entropy_sum && c.entropy_last, c.entropy_sum) &&
+         together(c.correct && c.forgotten && c.first_learned && c.ends, c.correct);
+}
+
 struct Observation {
   double loss, p, q, margin, el2n, entropy, grand;
   bool right;
 };
 
-inline void welford(double x, double weight, double* mean, double* m2) {
+PYI_HD void welford(double x, double weight, double* mean, double* m2) {
   const double off = x - *mean;
   *mean += off / weight;
   // Where the past weighs nothing against x, rounding can take the mean past it.
@@ -41,7 +54,7 @@ inline void welford(double x, double weight, double* mean, double* m2) {
   *m2 += step > 0 ? step : 0;
 }
 
-inline void fold(const Columns& c, std::int64_t i, const Observation& seen, std::int32_t epoch) {
+PYI_HD void fold(const Columns& c, std::int64_t i, const Observation& seen, std::int32_t epoch) {
   const std::int32_t before = c.count[i]++;
   double weight = c.count[i];
   if (c.weight != nullptr) {
@@ -74,7 +87,26 @@ inline void fold(const Columns& c, std::int64_t i, const Observation& seen, std:
   }
 }
 
-// Folds an epoch's rows [samples]; unseen ones change nothing. Rows of kLossOnly fold into the loss alone.
+// What a row says. One of kLossOnly folds into the loss alone.
+PYI_HD void fold(const Columns& c, std::int64_t i, const Row& row, std::int32_t epoch) {
+  const Probability<double> y = probability(row.loss);
+  const Observation seen{row.loss, y.p,         y.q,       row.margin,
+                         row.el2n, row.entropy, row.grand, row.code == kCorrect};
+  if (row.code != kLossOnly) {
+    fold(c, i, seen, epoch);
+    return;
+  }
+  Columns loss{};
+  loss.count = c.count;
+  loss.weight = c.weight;
+  loss.weight_sq = c.weight_sq;
+  loss.loss_mean = c.loss_mean;
+  loss.loss_m2 = c.loss_m2;
+  loss.loss_last = c.loss_last;
+  fold(loss, i, seen, epoch);
+}
+
+// Folds an epoch's rows [samples]; unseen ones change nothing.
 void fold_rows(const Columns&, const Row* rows, std::int64_t samples, std::int32_t epoch, int threads);
 
 // A history as plain arrays [epochs, samples], each of which may be missing (null) along with its columns.

@@ -1,92 +1,220 @@
-// A warp a row, in two passes over it: the largest logit, its first place and the largest of the others; then
-// the sums over all classes but that one. The second pass finds the row in a cache.
-#include <algorithm>
-
-#include "observe/arithmetic.h"
-#include "observe/rows_cuda.h"
+// Few classes: a team of lanes of a warp shares a row, each with a few of its logits in registers; neighbours
+// read neighbours. Many: one or eight warps stream over a row by 16 bytes a lane, the sums relative to a
+// reference that a warp raises where a logit is far above it (online softmax; the exponent's slack makes that
+// rare). Which of the two, and how many lanes, follows from the number of classes alone.
+#include "launch.h"
+#include "observe/entry_cuda.h"
+#include "observe/narrow.h"
 
 namespace pyi::cuda {
 namespace {
 
-constexpr int kWarp = 32;
-constexpr int kRowsPerBlock = 8;
-constexpr std::int64_t kMaxBlocks = 1 << 16;  // more rows than these hold go round again
-constexpr unsigned kAll = 0xffffffffu;
+constexpr std::int64_t kFewClasses = 256;
+constexpr std::int64_t kWarpClasses = 4096;  // up to these a warp a row, beyond eight warps
 
-struct Top {
-  float first, second;
-  int place;
+__device__ float team_max(float x, int team) {
+  for (int distance = team / 2; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(kAll, x, distance));
+  return x;
+}
+
+template <class V>
+__device__ V team_sum(V x, int team) {
+  for (int distance = team / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(kAll, x, distance);
+  return x;
+}
+
+struct Part {
+  double s;
+  float q, a, reference, top;
 };
 
-// As in one pass from left to right: of equal logits the first place stands, and the other is second.
-__device__ Top joined(Top a, Top b) {
-  const bool b_wins = b.first > a.first || (b.first == a.first && b.place < a.place);
-  const Top winner = b_wins ? b : a, loser = b_wins ? a : b;
-  return {winner.first, fmaxf(winner.second, loser.first), winner.place};
+__device__ Part team_part(const Share& share, float reference, float top, int team) {
+  return {team_sum(static_cast<double>(share.s.high) - share.s.low, team),
+          team_sum(share.q.high - share.q.low, team), team_sum(share.a.high - share.a.low, team), reference,
+          team_max(top, team)};
 }
 
-__device__ Top top_of(const float* z, int classes, int lane) {
-  Top top{-INFINITY, -INFINITY, INT32_MAX};
-  for (int k = lane; k < classes; k += kWarp) top = joined(top, {z[k], -INFINITY, k});
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    const Top other{__shfl_xor_sync(kAll, top.first, distance), __shfl_xor_sync(kAll, top.second, distance),
-                    __shfl_xor_sync(kAll, top.place, distance)};
-    top = joined(top, other);
+template <class T>
+constexpr bool kExactFor = sizeof(T) == sizeof(float);
+
+// team: a power of two up to a warp, with at least classes / kEach lanes.
+template <class T, int kEach>
+__global__ void __launch_bounds__(kThreads) few_classes(Batch batch, Logits logits, Sink sink, int team) {
+  const std::int64_t row = (blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x) / team;
+  const int lane = threadIdx.x % team, classes = static_cast<int>(logits.classes);
+  const bool leads = lane == 0 && row < batch.rows;
+  const bool live = row < batch.rows && admit(batch, classes, row, sink, leads);
+
+  const T* z = static_cast<const T*>(logits.data) + (live ? row * logits.stride : 0);
+  const int target = live ? static_cast<int>(batch.targets[row]) : -1;
+  float own[kEach], top = kNothing;
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int k = lane + i * team;
+    own[i] = live && k < classes && k != target ? widen(z[k]) : kNothing;
+    top = fmaxf(top, own[i]);
   }
-  return top;
-}
+  const float aim = live ? widen(z[target]) : 0.0f;
+  const float reference = fmaxf(team_max(top, team), kLowest);
+  Share share;
+  add_logits<kExactFor<T>>(share, own, reference);
+  const Part part = team_part(share, reference, top, team);
 
-__device__ Sums<double> sums_of(const float* z, int classes, Top top, int lane) {
-  Sums<double> sums{};
-  for (int k = lane; k < classes; k += kWarp) {
-    if (k != top.place) add_class<double>(sums, z[k], top.first);
+  bool tied = false;
+  if (__any_sync(kAll, live && part.top == aim)) {
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) tied |= own[i] == aim && lane + i * team < target;
+    tied = team_max(tied ? 1.0f : 0.0f, team) > 0;
   }
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    sums.s += __shfl_xor_sync(kAll, sums.s, distance);
-    sums.q += __shfl_xor_sync(kAll, sums.q, distance);
-    sums.a += __shfl_xor_sync(kAll, sums.a, distance);
+  if (leads && live) {
+    deliver(batch, row, {part.s, part.q, part.a, part.reference, part.top, aim, verdict(aim, part.top, tied)},
+            sink);
   }
-  return sums;
 }
 
-__device__ Row finished(float target, Top top, const Sums<double>& sums, bool right) {
-  const Statistics<double> row = finish<double>(target, top.first, top.second, sums, right);
-  // A NaN logit loses every comparison and shows in the entropy; with nothing but NaN or -inf top is -inf.
-  if (!isfinite(top.first) || !isfinite(row.loss) || !isfinite(row.entropy))
-    return {0, 0, 0, 0, kNonFinite, 0};
-  return {row.loss,
-          row.margin,
-          static_cast<float>(sqrt(row.el2n_squared)),
-          static_cast<float>(row.entropy),
-          right ? kCorrect : kWrong,
-          NAN};
+template <class T>
+constexpr int kPerVector = 16 / sizeof(T);
+
+// 16 bytes as numbers, without the target's if it is among them: `off` places on.
+template <class T>
+__device__ void unpack(const uint4& from, unsigned off, float* to) {
+  T numbers[kPerVector<T>];
+  memcpy(numbers, &from, sizeof from);
+#pragma unroll
+  for (int i = 0; i < kPerVector<T>; ++i) to[i] = widen(numbers[i]);
+  if (off < static_cast<unsigned>(kPerVector<T>)) {
+#pragma unroll
+    for (unsigned i = 0; i < kPerVector<T>; ++i) to[i] = i == off ? kNothing : to[i];
+  }
 }
 
-__global__ void rows_kernel(Logits logits, const std::int64_t* targets, std::int64_t n, Row* out) {
-  const int lane = threadIdx.x % kWarp, classes = static_cast<int>(logits.classes);
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kRowsPerBlock;
-  for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(kRowsPerBlock) + threadIdx.x / kWarp; i < n;
-       i += step) {
-    const float* z = logits.data + i * logits.stride;
-    const std::int64_t target = targets[i];
-    if (target < 0 || target >= classes) {  // the same for all lanes of the warp
-      if (lane == 0) out[i] = {0, 0, 0, 0, kNonFinite, 0};
-      continue;
+// A warp's state. All lanes agree on the reference.
+struct Stream {
+  Share share;
+  float reference = kLowest, top = kNothing;
+
+  template <bool kExact, int N>
+  __device__ void take(const float (&z)[N]) {
+    float most = z[0];
+#pragma unroll
+    for (int i = 1; i < N; ++i) most = fmaxf(most, z[i]);
+    top = fmaxf(top, most);
+    if (__any_sync(kAll, most > reference + kSlack)) {
+      const float higher = team_max(most, kWarp);
+      move_reference(share, reference, higher);
+      reference = higher;
     }
-    const Top top = top_of(z, classes, lane);
-    const Sums<double> sums = sums_of(z, classes, top, lane);
-    if (lane == 0) out[i] = finished(z[target], top, sums, target == top.place);
+    add_logits<kExact>(share, z, reference);
   }
+};
+
+// The parts of a row that warps have, as one that every thread has.
+template <int kWarps>
+__device__ Part joined(const Part& mine, int lane) {
+  if (kWarps == 1) return mine;
+  __shared__ Part parts[kThreads / kWarp];
+  if (lane == 0) parts[threadIdx.x / kWarp] = mine;
+  __syncthreads();
+  const Part nobody{0, 0, 0, kLowest, kNothing};
+  const Part part = lane < kWarps ? parts[lane] : nobody;
+  const float reference = team_max(part.reference, kWarp);
+  const Sums<double> sums = relative_to(part.reference, part.s, part.q, part.a, reference);
+  return {team_sum(sums.s, kWarp), static_cast<float>(team_sum(sums.q, kWarp)),
+          static_cast<float>(team_sum(sums.a, kWarp)), reference, team_max(part.top, kWarp)};
+}
+
+template <class T, int kWarps>
+__global__ void __launch_bounds__(kThreads) many_classes(Batch batch, Logits logits, Sink sink) {
+  constexpr int kPer = kPerVector<T>, kStep = kWarps * kWarp;
+  const int lane = threadIdx.x % kWarp, thread = threadIdx.x % kStep,
+            classes = static_cast<int>(logits.classes);
+  const std::int64_t row = blockIdx.x * static_cast<std::int64_t>(kThreads / kStep) + threadIdx.x / kStep;
+  // The same for all threads of the row, so that those that leave are missed by nobody.
+  if (row >= batch.rows || !admit(batch, classes, row, sink, thread == 0)) return;
+
+  const T* z = static_cast<const T*>(logits.data) + row * logits.stride;
+  const int target = static_cast<int>(batch.targets[row]);
+  const float aim = widen(z[target]);
+  const int beyond = static_cast<int>(reinterpret_cast<std::uintptr_t>(z) % 16 / sizeof(T));
+  const int head = beyond == 0 ? 0 : kPer - beyond;  // before the first whole 16 bytes
+  const int vectors = (classes - head) / kPer, tail = head + vectors * kPer;
+  const uint4* body = reinterpret_cast<const uint4*>(z + head);
+
+  Stream stream;
+  if (thread < kWarp && (head > 0 || tail < classes)) {
+    const int k = lane < kWarp / 2 ? (lane < head ? lane : classes) : tail + lane - kWarp / 2;
+    const float edge[] = {k < classes && k != target ? widen(z[k]) : kNothing};
+    stream.template take<kExactFor<T>>(edge);
+  }
+  // Two vectors a lane at a time, and the next two on their way.
+  uint4 now[2] = {}, next[2] = {};
+  const auto fetch = [&](uint4(&to)[2], int from) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int v = from + i * kStep;
+      if (v < vectors) to[i] = __ldcs(body + v);
+    }
+  };
+  fetch(now, thread);
+  for (int v = thread; v - lane < vectors; v += 2 * kStep) {  // as often for each lane of a warp
+    fetch(next, v + 2 * kStep);
+    float numbers[2 * kPer];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int at = v + i * kStep;
+      const unsigned off = static_cast<unsigned>(target - head) - static_cast<unsigned>(at) * kPer;
+      unpack<T>(now[i], off, numbers + i * kPer);
+      if (at >= vectors) {
+#pragma unroll
+        for (int j = 0; j < kPer; ++j) numbers[i * kPer + j] = kNothing;
+      }
+      now[i] = next[i];
+    }
+    stream.template take<kExactFor<T>>(numbers);
+  }
+
+  const Part part = joined<kWarps>(team_part(stream.share, stream.reference, stream.top, kWarp), lane);
+  int tied = 0;
+  if (part.top == aim) {  // rare: whether an equal one stands before the target
+    for (std::int64_t k = thread; k < target; k += kStep) tied |= widen(z[k]) == aim;
+    tied = kWarps == 1 ? __any_sync(kAll, tied) : __syncthreads_or(tied);
+  }
+  if (thread == 0) {
+    deliver(batch, row,
+            {part.s, part.q, part.a, part.reference, part.top, aim, verdict(aim, part.top, tied != 0)}, sink);
+  }
+}
+
+template <class T>
+cudaError_t scan(const Batch& batch, const Logits& logits, const Sink& sink, cudaStream_t stream) {
+  constexpr int kSome = 4, kMore = 8;
+  const auto blocks = [&](int lanes) { return (batch.rows * lanes + kThreads - 1) / kThreads; };
+  if (logits.classes > kWarpClasses) {
+    return launch(many_classes<T, kThreads / kWarp>, blocks(kThreads), stream, batch, logits, sink);
+  }
+  if (logits.classes > kFewClasses)
+    return launch(many_classes<T, 1>, blocks(kWarp), stream, batch, logits, sink);
+  if (logits.classes > kSome * kWarp) {
+    return launch(few_classes<T, kMore>, blocks(kWarp), stream, batch, logits, sink, kWarp);
+  }
+  int team = 1;
+  while (team * kSome < logits.classes) team *= 2;
+  return launch(few_classes<T, kSome>, blocks(team), stream, batch, logits, sink, team);
 }
 
 }  // namespace
 
-cudaError_t compute_rows(const Logits& logits, const std::int64_t* targets, std::int64_t n, Row* out,
-                         cudaStream_t stream) {
-  if (n == 0) return cudaSuccess;
-  const std::int64_t blocks = std::min((n + kRowsPerBlock - 1) / kRowsPerBlock, kMaxBlocks);
-  rows_kernel<<<static_cast<unsigned>(blocks), kWarp * kRowsPerBlock, 0, stream>>>(logits, targets, n, out);
-  return cudaGetLastError();
+cudaError_t scan_logits(const Batch& batch, const Logits& logits, Gist* out, Claim* claims,
+                        Problems* problems, cudaStream_t stream) {
+  const Sink sink{out, claims, problems};
+  switch (logits.number) {
+    case Number::kHalf:
+      return scan<Half>(batch, logits, sink, stream);
+    case Number::kBFloat16:
+      return scan<BFloat16>(batch, logits, sink, stream);
+    default:
+      return scan<float>(batch, logits, sink, stream);
+  }
 }
 
 }  // namespace pyi::cuda

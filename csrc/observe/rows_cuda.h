@@ -1,4 +1,6 @@
-// Logits -> rows on a CUDA device: the contract of rows.h, with the same arithmetic (arithmetic.h).
+// Logits -> gists on a CUDA device (gist.h), in one pass over memory. Everything here is enqueued on the
+// stream and nothing waited for; functions return the status of their launches. All pointers are to device
+// memory.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -6,19 +8,47 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "observe/row.h"
+#include "observe/gist.h"
 
 namespace pyi::cuda {
 
+// What is wrong with entries of the batches so far; read by the host when it next waits for the device
+// anyway.
+enum Kind : std::int64_t { kNone = 0, kBadId = 1, kBadTarget = 2, kBadNumber = 3 };
+struct Problems {
+  unsigned long long pending;              // this batch's first: position * 4 + kind; ~0 if there is none
+  std::int64_t kind, position, id, value;  // of the first of all; value: the target, if that is what is wrong
+  unsigned long long count;                // entries that were left out for one of these
+  unsigned long long skipped;              // entries left out as not finite, where that was asked for
+};
+static_assert(sizeof(Problems) == 56);
+
+enum class Number { kFloat, kHalf, kBFloat16 };
+
+// A batch of rows, the classes of each adjacent in memory.
+struct Batch {
+  const std::int64_t* ids;  // may be null, and with it claims and problems: the rows are nobody's
+  const std::int64_t* targets;
+  const std::uint8_t* mask;  // may be null; where 0, nothing of the entry is looked at
+  const float* norms;        // of the features that go with each entry; may be null
+  std::int64_t rows, samples;
+  bool skip_nonfinite;
+};
 struct Logits {
-  const float* data;      // device
-  std::ptrdiff_t stride;  // floats from one row to the next; the classes of a row are adjacent
+  const void* data;  // float, Half or BFloat16
+  Number number;
+  std::ptrdiff_t stride;  // numbers from one row to the next
   std::int64_t classes;   // 1 .. 2^31 - 1
 };
+// Which entry of the batch may store its row, by sample id: that of the lowest position. ~0: none.
+using Claim = unsigned;
 
-// out[i] for 0 <= i < n, all on the device, enqueued on `stream` without waiting for it. A target outside
-// 0 .. classes - 1 gives a row of kNonFinite, and nothing is read for it. Returns the status of the launch.
-cudaError_t compute_rows(const Logits& logits, const std::int64_t* targets, std::int64_t n, Row* out,
-                         cudaStream_t stream);
+// One gist for each entry. One that is masked out, or whose id or target is out of range, gets kUnseen;
+// nothing is read by such a target. One that is not finite gets kNonFinite, or with ids kUnseen. The others
+// claim their ids.
+cudaError_t scan_logits(const Batch&, const Logits&, Gist* out, Claim* claims, Problems*, cudaStream_t);
+// The same for losses alone; targets are not looked at.
+cudaError_t scan_losses(const Batch&, const double* losses, Gist* out, Claim* claims, Problems*,
+                        cudaStream_t);
 
 }  // namespace pyi::cuda

@@ -1,0 +1,108 @@
+"""Where the CUDA kernels run in these tests: on a device, and compiled as C++ on the host (on_host/)."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from pyimportance.score.history import ROW
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The extension, where its tensors live, and the stream to enqueue on."""
+
+    native: ModuleType
+    device: torch.device
+    stream: Callable[[], int]
+
+    def tensor(self, value: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+        tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.asarray(value))
+        return tensor.to(self.device)
+
+    def poisoned(self, *shape: int) -> torch.Tensor:
+        """Bytes that no kernel writes."""
+        return torch.full(shape, 0xA5, dtype=torch.uint8, device=self.device)
+
+    def rows(self, logits: Any, targets: npt.ArrayLike) -> npt.NDArray[np.void]:
+        """The rows [B] that the kernels make of logits [B, C]."""
+        y = self.tensor(targets)
+        out, scratch = self.poisoned(len(y), 32), self.poisoned(len(y), 32)
+        self.native.rows(self.tensor(logits), y, scratch, out, self.stream())
+        rows: npt.NDArray[np.void] = out.cpu().numpy().view(ROW).reshape(-1)
+        return rows
+
+
+@pytest.fixture(scope="session")
+def on_host(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """pyimportance._cuda with the host as its device."""
+    pybind11 = pytest.importorskip("pybind11", reason="the kernels on the host need it to be built")
+    compiler = shutil.which("g++") or shutil.which("c++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler to build the kernels for the host with")
+    folder = tmp_path_factory.mktemp("on_host")
+    flags = ["-std=c++17", "-O1", "-fPIC", "-w", "-DPYI_DEVICE_TYPE=dlpack::kCPU"]
+    includes = [HERE / "on_host", ROOT / "csrc", pybind11.get_include()]
+    flags += [f"-I{path}" for path in (*includes, sysconfig.get_path("include"))]
+    sources = sorted([*(ROOT / "csrc").rglob("*.cu"), *(ROOT / "csrc").rglob("*.cuda.cc")])
+    commands = [
+        [compiler, *flags, "-x", "c++", "-c", str(source), "-o", str(folder / f"{source.name}.o")]
+        for source in sources
+    ]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    for process in running:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    library = folder / f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"
+    objects = [str(path) for path in sorted(folder.glob("*.o"))]
+    subprocess.run([compiler, "-shared", *objects, "-o", str(library)], check=True)
+    return _loaded(library)
+
+
+def _loaded(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("_cuda", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _on_device() -> Machine:
+    if not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device")
+    native = pytest.importorskip("pyimportance._cuda", reason="built without CUDA")
+    device = torch.device("cuda", torch.cuda.current_device())
+    return Machine(native, device, lambda: torch.cuda.current_stream(device).cuda_stream)
+
+
+@pytest.fixture(params=["on the host", pytest.param("on a device", marks=pytest.mark.gpu)])
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """Runs the test in both places."""
+    if request.param == "on a device":
+        yield _on_device()
+        torch.cuda.synchronize()
+    else:
+        yield Machine(request.getfixturevalue("on_host"), torch.device("cpu"), lambda: -1)
+
+
+@pytest.fixture
+def device() -> Iterator[Machine]:
+    """For what only a device can show."""
+    yield _on_device()
+    torch.cuda.synchronize()

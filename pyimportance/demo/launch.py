@@ -27,6 +27,10 @@ def run_ranks(folder: Path, size: int) -> Generator[dict[str, Any], None, None]:
     """
     # All ranks are on this machine, whatever its host name resolves to.
     environment = {"GLOO_SOCKET_IFNAME": "lo", **os.environ, "OMP_NUM_THREADS": "1"}
+    # With -m, the folder that this process happens to run in would go first: in a checkout, a package without
+    # its extension. As multiprocessing does, ranks import from where this process imports.
+    start = f"import sys; sys.path[:] = {sys.path!r}; import runpy; "
+    start += "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
     with ExitStack() as stack:
         processes: list[subprocess.Popen[str]] = []
         listeners: list[threading.Thread] = []
@@ -36,7 +40,7 @@ def run_ranks(folder: Path, size: int) -> Generator[dict[str, Any], None, None]:
             errors = stack.enter_context(open(folder / f"rank-{rank:03d}.err", "w", encoding="utf-8"))
             processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", *program],
+                    [sys.executable, "-c", start, *program],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
                     stderr=errors,

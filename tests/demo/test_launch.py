@@ -38,15 +38,30 @@ def children() -> set[int]:
     return {int(p) for p in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()}
 
 
-def test_a_broken_image_stops_every_rank(tmp_path: Path) -> None:
-    data, work = tmp_path / "data", tmp_path / "work"
+def prepared(folder: Path, epochs: int, broken: int | None = None) -> Path:
+    """A working folder for two ranks that train on 24 images."""
+    data, work = folder / "data", folder / "work"
     data.mkdir()
     work.mkdir()
-    write_images(data / "train-0.tar", 24, broken=17)
+    write_images(data / "train-0.tar", 24, broken)
     write_images(data / "test-0.tar", 4)
-    config = DemoConfig(workers=2, epochs=2, policies=("vanilla",), batch_size=4)
+    config = DemoConfig(workers=2, epochs=epochs, policies=("vanilla",), batch_size=4)
     (work / "config.json").write_text(json.dumps(config.to_dict()))
     open_source(data).save(work)
+    return work
+
+
+def test_ranks_import_what_their_parent_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what lies in the current folder, which may be a checkout of something older, or not built."""
+    work = prepared(tmp_path, epochs=2)
+    (tmp_path / "pyimportance").mkdir()
+    (tmp_path / "pyimportance" / "__init__.py").write_text("raise ImportError('the wrong package')")
+    monkeypatch.chdir(tmp_path)
+    assert [said["event"] for said in run_ranks(work, 2)] == ["epoch", "epoch", "run"]
+
+
+def test_a_broken_image_stops_every_rank(tmp_path: Path) -> None:
+    work = prepared(tmp_path, epochs=2, broken=17)
     before = children()
     with pytest.raises(PyimportanceError, match=r"rank \d of the demo failed: .*train-0.*'017\.png'"):
         list(run_ranks(work, 2))
@@ -54,14 +69,7 @@ def test_a_broken_image_stops_every_rank(tmp_path: Path) -> None:
 
 
 def test_ranks_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
-    data, work = tmp_path / "data", tmp_path / "work"
-    data.mkdir()
-    work.mkdir()
-    write_images(data / "train-0.tar", 24)
-    write_images(data / "test-0.tar", 4)
-    config = DemoConfig(workers=2, epochs=10_000, policies=("vanilla",), batch_size=4)
-    (work / "config.json").write_text(json.dumps(config.to_dict()))
-    open_source(data).save(work)
+    work = prepared(tmp_path, epochs=10_000)
     code = (
         "import pathlib, sys; from pyimportance.demo.launch import run_ranks\n"
         "for _ in run_ranks(pathlib.Path(sys.argv[1]), 2): print(flush=True)"

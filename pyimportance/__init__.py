@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyimportance.order.select import select as select
     from pyimportance.order.values import Partition as Partition
     from pyimportance.score.dynamics import Dynamics as Dynamics
+    from pyimportance.score.ensembles import Ensemble as Ensemble
     from pyimportance.score.measures import measures as measures
     from pyimportance.score.measures import score as score
     from pyimportance.score.tracker import Tracker as Tracker
@@ -46,6 +47,7 @@ _HOME = {
     "Controller": "train.controller",
     "DataError": "errors",
     "Dynamics": "score.dynamics",
+    "Ensemble": "score.ensembles",
     "IOReport": "account.report",
     "ImportanceDataset": "load.dataset",
     "NaNScoresWarning": "order.ranking",

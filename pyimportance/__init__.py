@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pyimportance.order.ranking import NaNScoresWarning as NaNScoresWarning
     from pyimportance.order.select import select as select
     from pyimportance.order.values import Partition as Partition
+    from pyimportance.score.calibration import Calibration as Calibration
+    from pyimportance.score.calibration import calibration as calibration
+    from pyimportance.score.calibration import fit_temperature as fit_temperature
     from pyimportance.score.dynamics import Dynamics as Dynamics
     from pyimportance.score.ensembles import Ensemble as Ensemble
     from pyimportance.score.measures import measures as measures
@@ -44,6 +47,7 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it.
 _HOME = {
     "ArgumentError": "errors",
+    "Calibration": "score.calibration",
     "Controller": "train.controller",
     "DataError": "errors",
     "Dynamics": "score.dynamics",
@@ -61,6 +65,8 @@ _HOME = {
     "Tracker": "score.tracker",
     "VanillaDataset": "account.baselines",
     "argsort": "order.argsort",
+    "calibration": "score.calibration",
+    "fit_temperature": "score.calibration",
     "index": "shards.index",
     "measures": "score.measures",
     "partition": "order.partition",

@@ -42,39 +42,12 @@ def fold(
 ) -> None: ...
 def reduce(
     columns: dict[str, npt.NDArray[Any]],
-    seen: npt.NDArray[np.bool_],
-    loss: npt.NDArray[np.float64] | None,
-    p_true: npt.NDArray[np.float64] | None,
-    correct: npt.NDArray[np.bool_] | None,
-    margin: npt.NDArray[np.float64] | None,
-    el2n: npt.NDArray[np.float64] | None,
-    entropy: npt.NDArray[np.float64] | None,
-    grand: npt.NDArray[np.float64] | None,
+    history: dict[str, npt.NDArray[Any]],
+    epochs: int,
+    samples: int,
+    most_el2n: float,
     threads: int,
-) -> None: ...
-def ensemble_add(
-    p_sum: npt.NDArray[np.float64],
-    votes: npt.NDArray[np.uint16],
-    entropy_sum: npt.NDArray[np.float64],
-    count: npt.NDArray[np.int32],
-    wrong: npt.NDArray[np.int32],
-    seen: npt.NDArray[np.bool_],
-    predictions: npt.NDArray[Any],
-    probabilities: bool,
-    sharpness: float,
-    ids: npt.NDArray[np.int64] | None,
-    targets: npt.NDArray[np.int64] | None,
-    threads: int,
-) -> None: ...
-def ensemble_entropy(
-    p_sum: npt.NDArray[np.float64],
-    votes: npt.NDArray[np.uint16],
-    entropy_sum: npt.NDArray[np.float64],
-    count: npt.NDArray[np.int32],
-    wrong: npt.NDArray[np.int32],
-    seen: npt.NDArray[np.bool_],
-    threads: int,
-) -> npt.NDArray[np.float64]: ...
+) -> bool: ...
 def instruction_sets() -> list[str]: ...
 def instruction_set() -> str: ...
 def use_instruction_set(name: str) -> None: ...

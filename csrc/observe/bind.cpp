@@ -4,6 +4,7 @@
 #include "module.h"
 #include "observe/epoch.h"
 #include "observe/fold.h"
+#include "observe/reduce.h"
 #include "observe/rows.h"
 
 namespace pyi {
@@ -114,26 +115,42 @@ void bind_fold(const py::dict& arrays, const Array<Row>& rows, std::int32_t epoc
   fold_rows(columns, from, samples, epoch, threads);
 }
 
-void bind_reduce(const py::dict& arrays, const Array<bool>& seen, const Optional<double>& loss,
-                 const Optional<double>& p_true, const Optional<bool>& correct,
-                 const Optional<double>& margin, const Optional<double>& el2n,
-                 const Optional<double>& entropy, const Optional<double>& grand, int threads) {
-  if (seen.ndim() != 2) throw ArgumentError("seen: must have two axes, [E, N]");
-  const auto check = [&](const char* name, const auto& array) {
-    if (array) check_length(name, array->size(), seen.size());
+// An array [E, N] of a dict by name; the epochs may lie apart.
+Series series_of(const py::dict& arrays, const char* name, std::int64_t epochs, std::int64_t samples) {
+  if (!arrays.contains(name)) return {nullptr, 0, Series::kMissing};
+  const auto array = py::array::ensure(arrays[name]);
+  if (!array || array.ndim() != 2 || array.shape(0) != epochs || array.shape(1) != samples) {
+    throw ArgumentError(std::string(name) + ": must be an array [E, N] like the others");
+  }
+  const Series::Kind kind = py::isinstance<py::array_t<float>>(array)    ? Series::kFloat
+                            : py::isinstance<py::array_t<double>>(array) ? Series::kDouble
+                            : py::isinstance<py::array_t<bool>>(array)   ? Series::kByte
+                                                                         : Series::kMissing;
+  const bool events = std::string(name) == "correct";
+  if (kind == Series::kMissing || (kind == Series::kByte && !events) ||
+      (epochs > 0 && samples > 1 && array.strides(1) != array.itemsize())) {
+    throw ArgumentError(std::string(name) + ": must be float32 or float64, the samples adjacent in memory");
+  }
+  return {static_cast<const char*>(array.data()), array.strides(0), kind};
+}
+
+bool bind_reduce(const py::dict& arrays, const py::dict& history, std::int64_t epochs, std::int64_t samples,
+                 double most_el2n, int threads) {
+  const ColumnsOf all(arrays, samples);
+  const Columns& c = all.columns;
+  const auto series = [&](const char* name) { return series_of(history, name, epochs, samples); };
+  const History h{series("loss"),  series("p_true"),  series("margin"), series("el2n"), series("entropy"),
+                  series("grand"), series("correct"), epochs,           samples};
+  const auto fits = [](const Series& s, const void* column) {
+    return (s.kind != Series::kMissing) == (column != nullptr);
   };
-  check("loss", loss);
-  check("p_true", p_true);
-  check("correct", correct);
-  check("margin", margin);
-  check("el2n", el2n);
-  check("entropy", entropy);
-  check("grand", grand);
-  const Columns columns = ColumnsOf(arrays, seen.shape(1)).columns;
-  const History history{data_of(loss),  data_of(p_true),  data_of(margin), data_of(el2n), data_of(entropy),
-                        data_of(grand), data_of(correct), seen.data(),     seen.shape(0), seen.shape(1)};
+  if (!fits(h.loss, c.loss_mean) || !fits(h.p_true, c.p_mean) || !fits(h.margin, c.margin_sum) ||
+      !fits(h.el2n, c.el2n_sum) || !fits(h.entropy, c.entropy_sum) || !fits(h.grand, c.grand_sum) ||
+      !fits(h.correct, c.correct)) {
+    throw ArgumentError("columns: not those of the arrays");
+  }
   py::gil_scoped_release nogil;
-  reduce(columns, history, threads);
+  return reduce(c, h, most_el2n, threads);
 }
 
 }  // namespace
@@ -152,10 +169,9 @@ void register_observe(py::module_& m) {
         py::arg("epoch").noconvert(), "Scatter rows that another rank observed.");
   m.def("fold", &bind_fold, py::arg("columns"), py::arg("rows").noconvert(), py::arg("epoch"),
         py::arg("threads"), "Fold an epoch's rows [N] into the columns, in place.");
-  m.def("reduce", &bind_reduce, py::arg("columns"), py::arg("seen").noconvert(), py::arg("loss").noconvert(),
-        py::arg("p_true").noconvert(), py::arg("correct").noconvert(), py::arg("margin").noconvert(),
-        py::arg("el2n").noconvert(), py::arg("entropy").noconvert(), py::arg("grand").noconvert(),
-        py::arg("threads"), "Fold a history [E, N] into the columns, in place.");
+  m.def("reduce", &bind_reduce, py::arg("columns"), py::arg("history"), py::arg("epochs"), py::arg("samples"),
+        py::arg("most_el2n"), py::arg("threads"),
+        "Set the columns from arrays [E, N]; False where one holds what it must not.");
   m.def("instruction_sets", &instruction_sets, "Those of the row kernel that this processor has, best last.");
   m.def("instruction_set", &instruction_set, "The one in use.");
   m.def("use_instruction_set", &use_instruction_set, py::arg("name"));

@@ -109,15 +109,4 @@ PYI_HD void fold(const Columns& c, std::int64_t i, const Row& row, std::int32_t 
 // Folds an epoch's rows [samples]; unseen ones change nothing.
 void fold_rows(const Columns&, const Row* rows, std::int64_t samples, std::int32_t epoch, int threads);
 
-// A history as plain arrays [epochs, samples], each of which may be missing (null) along with its columns.
-struct History {
-  const double *loss, *p_true, *margin, *el2n, *entropy, *grand;
-  const bool* correct;
-  const bool* seen;  // never missing
-  std::int64_t epochs, samples;
-};
-
-// The same fold, over a whole history.
-void reduce(const Columns&, const History&, int threads);
-
 }  // namespace pyi

@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyimportance import _C
 from pyimportance.errors import ArgumentError
 from pyimportance.score import inputs, ranges, state
+from pyimportance.score.arrays import reduced
 from pyimportance.score.history import NAMES, ArrayHistory, History
-from pyimportance.threads import default_threads
-
-_BLOCK = 1 << 16  # samples that from_history converts at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -180,25 +177,15 @@ class Dynamics:
 
         NaN marks what was not observed, in all floating-point arrays alike; an array of bools or integers
         (for ``correct``, 0 or 1) has none to say. They are kept, uncopied, as the result's ``history``.
+        Arrays of float32 and float64 (and bools for ``correct``) whose samples are adjacent in memory are
+        read where they lie, mapped files among them; others are converted a part at a time.
         Raises ArgumentError where shapes or unobserved entries differ, or a number is infinite that must not
         be.
         """
         given = (loss, p_true, correct, margin, el2n, entropy, grand)
         arrays = {n: inputs.as_array(n, a) for n, a in zip(NAMES, given, strict=True) if a is not None}
-        seen = _observed(arrays)
-        epochs, num_samples = seen.shape
-        columns = state.zeros(num_samples, tuple(q for q in state.QUANTITIES if q in arrays))
-        for start in range(0, num_samples, _BLOCK):
-            part = slice(start, start + _BLOCK)
-            block: dict[str, Any] = dict.fromkeys(NAMES)
-            for name, array in arrays.items():
-                dtype = np.bool_ if name == "correct" else np.float64
-                values = np.where(seen[:, part], array[:, part], 0)
-                block[name] = np.ascontiguousarray(values, dtype=dtype)
-            views = {name: column[part] for name, column in columns.items()}
-            _C.reduce(views, np.ascontiguousarray(seen[:, part]), **block, threads=default_threads())
-        columns.pop("ends", None)
-        return cls(epochs=epochs, history=ArrayHistory(arrays, seen), **columns)
+        columns = reduced(arrays)
+        return cls(epochs=next(iter(arrays.values())).shape[0], history=ArrayHistory(arrays), **columns)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the statistics (not the history) as .npz, whole or not at all. OutputError where it cannot
@@ -241,60 +228,3 @@ def _one_of(name: str, value: Any, table: Mapping[Any, str]) -> str:
     if not isinstance(value, (str, int)) or isinstance(value, bool) or value not in table:
         raise ArgumentError(f"{name}={value!r}: must be one of {', '.join(map(repr, table))}")
     return table[value]
-
-
-def _observed(arrays: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
-    """bool [E, N]; raises ArgumentError where the arrays disagree about it, or hold what they must not."""
-    if not arrays:
-        raise ArgumentError(f"from_history: nothing was given; at least one of {', '.join(NAMES)} is needed")
-    first, shape = next((name, array.shape) for name, array in arrays.items())
-    seen: npt.NDArray[np.bool_] | None = None
-    for name, array in arrays.items():
-        if array.ndim != 2 or array.dtype.kind not in "fiub" or array.shape != shape:
-            raise ArgumentError(
-                f"{name}: {array.dtype} of shape {list(array.shape)}; "
-                f"must be numbers [E, N], here {list(shape)}"
-            )
-        if array.dtype.kind != "f":
-            continue
-        here = ~np.isnan(array)
-        if seen is not None and (differ := here != seen).any():
-            e, n = np.argwhere(differ)[0]
-            raise ArgumentError(
-                f"{name}: epoch {e} of sample {n} is {array[e, n]}, while in {first} it is "
-                f"{arrays[first][e, n]}; NaN must mark the same as not observed"
-            )
-        if seen is None:
-            first, seen = name, here
-    seen = np.ones(shape, dtype=np.bool_) if seen is None else seen
-    for name, array in arrays.items():
-        low, high = _RANGES.get(name, (-np.inf, np.inf))
-        wrong = seen & ~((array >= low) & (array <= high))
-        if name == "correct":
-            wrong |= seen & (array != 0) & (array != 1)
-        if name != "margin":  # which is infinite where there is but one class
-            wrong |= seen & np.isinf(array)
-        if wrong.any():
-            e, n = np.argwhere(wrong)[0]
-            raise ArgumentError(
-                f"{name}: {array[e, n]} in epoch {e} of sample {n}; allowed are {_ALLOWED[name]}"
-            )
-    return seen
-
-
-_RANGES = {
-    "p_true": (0, 1),
-    "correct": (0, 1),
-    "el2n": (0, ranges.EL2N_MAX),
-    "entropy": (0, np.inf),
-    "grand": (0, np.inf),
-}
-_ALLOWED = {
-    "loss": "finite numbers",
-    "p_true": "0 to 1",
-    "correct": "0 and 1",
-    "margin": "all but NaN",
-    "el2n": "0 to sqrt(2)",
-    "entropy": "finite numbers from 0",
-    "grand": "finite numbers from 0",
-}

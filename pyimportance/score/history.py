@@ -20,6 +20,7 @@ ROW = _C.row_dtype
 UNSEEN, CORRECT = 0, 2  # codes of a row (csrc/observe/row.h)
 
 Rows = npt.NDArray[np.void]
+ALL = slice(None)
 NAMES = ("loss", "p_true", "correct", "margin", "el2n", "entropy", "grand")
 
 
@@ -38,9 +39,9 @@ class History(Protocol):
     def quantities(self) -> tuple[str, ...]:
         """What was recorded, by the names that `array` takes."""
 
-    def array(self, name: str) -> npt.NDArray[np.float64]:
+    def array(self, name: str, samples: slice = ALL) -> npt.NDArray[np.float64]:
         """float64 [E, N]: "loss" (nats), "p_true", "correct" (0 or 1), "margin", "el2n", "entropy" (nats)
-        or "grand".
+        or "grand"; of some samples, whose numbers alone are then read.
 
         ArgumentError for a name that was not recorded.
         """
@@ -72,9 +73,9 @@ class RowHistory:
     def seen(self) -> npt.NDArray[np.bool_]:
         return np.stack([self.rows(e)["code"] != UNSEEN for e in range(self.epochs)])
 
-    def array(self, name: str) -> npt.NDArray[np.float64]:
+    def array(self, name: str, samples: slice = ALL) -> npt.NDArray[np.float64]:
         _check_name(name, self._quantities)
-        return np.stack([self._one(self.rows(e), name) for e in range(self.epochs)])
+        return np.stack([self._one(self.rows(e)[samples], name) for e in range(self.epochs)])
 
     @staticmethod
     def _one(rows: Rows, name: str) -> npt.NDArray[np.float64]:
@@ -91,13 +92,13 @@ class RowHistory:
 class ArrayHistory:
     """A history of plain arrays [E, N]."""
 
-    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], seen: npt.NDArray[np.bool_]) -> None:
-        self._arrays, self._seen = dict(arrays), seen.view()
-        self._seen.flags.writeable = False
+    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        self._arrays = dict(arrays)
+        self._shape = next(iter(self._arrays.values())).shape
 
     @property
     def epochs(self) -> int:
-        return int(self._seen.shape[0])
+        return int(self._shape[0])
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -105,13 +106,25 @@ class ArrayHistory:
 
     @property
     def seen(self) -> npt.NDArray[np.bool_]:
-        return self._seen
+        return observed(self._arrays, ALL)
 
-    def array(self, name: str) -> npt.NDArray[np.float64]:
+    def array(self, name: str, samples: slice = ALL) -> npt.NDArray[np.float64]:
         _check_name(name, self.quantities)
-        values = self._arrays[name].astype(np.float64)
-        values[~self._seen] = np.nan
+        values = self._arrays[name][:, samples].astype(np.float64)
+        if self._arrays[name].dtype.kind != "f":
+            values[~observed(self._arrays, samples)] = np.nan
         return values
+
+
+def observed(arrays: Mapping[str, npt.NDArray[Any]], samples: slice) -> npt.NDArray[np.bool_]:
+    """bool [E, n]: where arrays [E, N] hold an observation of some samples; everywhere, unless one of them
+    has NaNs to say otherwise.
+    """
+    for array in arrays.values():
+        if array.dtype.kind == "f":
+            there: npt.NDArray[np.bool_] = ~np.isnan(array[:, samples])
+            return there
+    return np.ones(next(iter(arrays.values()))[:, samples].shape, dtype=np.bool_)
 
 
 def _check_name(name: str, known: Sequence[str]) -> None:

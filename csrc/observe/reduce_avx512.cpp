@@ -1,0 +1,26 @@
+// The reduction for x86-64 processors with AVX-512.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+// Only what follows may use these instructions: the standard headers above must not.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma"))), \
+                             apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,prefer-vector-width=512")
+#endif
+#pragma GCC diagnostic ignored "-Wpsabi"  // no vector is passed to a function that is not inlined
+
+#define PYI_ISA avx512
+#define PYI_VECTOR_BYTES 64
+// With a mask of all ones: GCC 12 warns of uninitialised memory in the plain forms.
+#define PYI_WIDEN(x) _mm512_maskz_cvtps_pd(0xff, x)
+#include "observe/reduce_kernel.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

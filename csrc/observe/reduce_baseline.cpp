@@ -1,0 +1,6 @@
+// The reduction for any processor.
+#pragma GCC diagnostic ignored "-Wpsabi"  // no vector is passed to a function that is not inlined
+
+#define PYI_ISA baseline
+#define PYI_VECTOR_BYTES 16
+#include "observe/reduce_kernel.h"

@@ -7,4 +7,5 @@ PYBIND11_MODULE(_C, m) {
   pyi::register_order(m);
   pyi::register_tar(m);
   pyi::register_observe(m);
+  pyi::register_ensemble(m);
 }

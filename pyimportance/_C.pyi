@@ -48,6 +48,29 @@ def reduce(
     most_el2n: float,
     threads: int,
 ) -> bool: ...
+def ensemble_add(
+    p_sum: npt.NDArray[np.float64],
+    votes: npt.NDArray[np.uint16],
+    entropy_sum: npt.NDArray[np.float64],
+    count: npt.NDArray[np.int32],
+    wrong: npt.NDArray[np.int32],
+    seen: npt.NDArray[np.bool_],
+    predictions: npt.NDArray[Any],
+    probabilities: bool,
+    sharpness: float,
+    ids: npt.NDArray[np.int64] | None,
+    targets: npt.NDArray[np.int64] | None,
+    threads: int,
+) -> None: ...
+def ensemble_entropy(
+    p_sum: npt.NDArray[np.float64],
+    votes: npt.NDArray[np.uint16],
+    entropy_sum: npt.NDArray[np.float64],
+    count: npt.NDArray[np.int32],
+    wrong: npt.NDArray[np.int32],
+    seen: npt.NDArray[np.bool_],
+    threads: int,
+) -> npt.NDArray[np.float64]: ...
 def instruction_sets() -> list[str]: ...
 def instruction_set() -> str: ...
 def use_instruction_set(name: str) -> None: ...

@@ -24,10 +24,20 @@ if TYPE_CHECKING:
     from pyimportance.order.ranking import NaNScoresWarning as NaNScoresWarning
     from pyimportance.order.select import select as select
     from pyimportance.order.values import Partition as Partition
+    from pyimportance.score.calibration import Calibration as Calibration
+    from pyimportance.score.calibration import calibration as calibration
+    from pyimportance.score.calibration import fit_temperature as fit_temperature
     from pyimportance.score.dynamics import Dynamics as Dynamics
+    from pyimportance.score.ensembles import Ensemble as Ensemble
+    from pyimportance.score.labels import label_quality as label_quality
     from pyimportance.score.measures import measures as measures
     from pyimportance.score.measures import score as score
     from pyimportance.score.tracker import Tracker as Tracker
+    from pyimportance.score.uncertainty import depth_uncertainty as depth_uncertainty
+    from pyimportance.score.uncertainty import duq_uncertainty as duq_uncertainty
+    from pyimportance.score.uncertainty import evidential_uncertainty as evidential_uncertainty
+    from pyimportance.score.uncertainty import pass_disagreement as pass_disagreement
+    from pyimportance.score.uncertainty import pass_variance as pass_variance
     from pyimportance.score.values import Scores as Scores
     from pyimportance.shards.generations import repartition as repartition
     from pyimportance.shards.index import index as index
@@ -43,9 +53,11 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it.
 _HOME = {
     "ArgumentError": "errors",
+    "Calibration": "score.calibration",
     "Controller": "train.controller",
     "DataError": "errors",
     "Dynamics": "score.dynamics",
+    "Ensemble": "score.ensembles",
     "IOReport": "account.report",
     "ImportanceDataset": "load.dataset",
     "NaNScoresWarning": "order.ranking",
@@ -59,9 +71,17 @@ _HOME = {
     "Tracker": "score.tracker",
     "VanillaDataset": "account.baselines",
     "argsort": "order.argsort",
+    "calibration": "score.calibration",
+    "depth_uncertainty": "score.uncertainty",
+    "duq_uncertainty": "score.uncertainty",
+    "evidential_uncertainty": "score.uncertainty",
+    "fit_temperature": "score.calibration",
     "index": "shards.index",
+    "label_quality": "score.labels",
     "measures": "score.measures",
     "partition": "order.partition",
+    "pass_disagreement": "score.uncertainty",
+    "pass_variance": "score.uncertainty",
     "pool_batchnorm": "train.batchnorm",
     "repartition": "shards.generations",
     "samplers": "order",

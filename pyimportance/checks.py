@@ -45,6 +45,13 @@ def check_nonnegative(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_positive(name: str, value: Any) -> float:
+    """``value`` as a finite float > 0."""
+    if check_nonnegative(name, value) == 0:
+        raise ArgumentError(f"{name}={value!r}: must be a finite number > 0")
+    return float(value)
+
+
 def check_flag(name: str, value: Any) -> bool:
     """``value`` as a bool; 0, 1 and strings are none."""
     if not isinstance(value, bool | np.bool_):

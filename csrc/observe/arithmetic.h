@@ -110,18 +110,10 @@ PYI_HD Probability<V> probability(V loss) {
   return {scale * e.r + scale, -(scale * e.r + (scale - 1.0))};
 }
 
-// log(1 + s) for s >= 0, relative error below 1e-13, also for tiny s.
-//
-// 1 + s = 2^k (1 + g) with 1 + g in [sqrt(1/2), sqrt(2)), and log(1 + g) = 2 artanh(g / (2 + g)) by its
-// series, whose argument is at most 0.172. With k = 0, g is s itself and not the rounded 1 + s less 1.
+// log(1 + g) for 1 + g in [sqrt(1/2), sqrt(2)): 2 artanh(g / (2 + g)) by its series, whose argument is at
+// most 0.172.
 template <class V>
-PYI_HD V log1p_positive(V s) {
-  constexpr std::uint64_t one = 0x3ff0000000000000, root_half = 0x3fe6a09e667f3bcd,
-                          two52 = 0x4330000000000000;
-  const Bits<V> u = to_bits(1.0 + s);
-  const Bits<V> biased = (u + (one - root_half)) >> 52;
-  const V k = from_bits<V>(biased | two52) - (0x1p+52 + 1023.0);
-  const V g = k == 0.0 ? s : from_bits<V>(u - ((biased - 1023) << 52)) - 1.0;
+PYI_HD V log1p_series(V g) {
   const V x = g / (g + 2.0);
   const V x2 = x * x;
   V series = x2 * (1.0 / 15) + (1.0 / 13);
@@ -130,7 +122,38 @@ PYI_HD V log1p_positive(V s) {
   series = series * x2 + (1.0 / 7);
   series = series * x2 + (1.0 / 5);
   series = series * x2 + (1.0 / 3);
-  return k * 0x1.62e42fefa39efp-1 + (x + x) * (series * x2 + 1.0);
+  return (x + x) * (series * x2 + 1.0);
+}
+
+// x = 2^k m with m in [sqrt(1/2), sqrt(2)).
+template <class V>
+struct Scaled {
+  V k, m;
+};
+
+template <class V>
+PYI_HD Scaled<V> scaled(V x) {
+  constexpr std::uint64_t one = 0x3ff0000000000000, root_half = 0x3fe6a09e667f3bcd,
+                          two52 = 0x4330000000000000;
+  const Bits<V> u = to_bits(x);
+  const Bits<V> biased = (u + (one - root_half)) >> 52;
+  return {from_bits<V>(biased | two52) - (0x1p+52 + 1023.0), from_bits<V>(u - ((biased - 1023) << 52))};
+}
+
+constexpr double kLn2 = 0x1.62e42fefa39efp-1;
+
+// log(1 + s) for s >= 0, relative error below 1e-13, also for tiny s.
+template <class V>
+PYI_HD V log1p_positive(V s) {
+  const Scaled<V> x = scaled(1.0 + s);
+  return x.k * kLn2 + log1p_series(x.k == 0.0 ? s : x.m - 1.0);  // s itself, not the rounded 1 + s less 1
+}
+
+// log(x) for normal x > 0, relative error below 1e-13; finite at 0, so that 0 log 0 is 0.
+template <class V>
+PYI_HD V log_positive(V x) {
+  const Scaled<V> parts = scaled(x);
+  return parts.k * kLn2 + log1p_series(parts.m - 1.0);
 }
 
 template <class V>

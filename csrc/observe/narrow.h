@@ -1,4 +1,4 @@
-// The numbers that logits come in on a device, each as the float of equal value.
+// The numbers that logits come in, each as the float of equal value (a double, as itself).
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,7 @@ PYI_HD float float_of_bits(std::uint32_t bits) {
   return x;
 }
 
+PYI_HD double widen(double x) { return x; }
 PYI_HD float widen(float x) { return x; }
 PYI_HD float widen(BFloat16 x) { return float_of_bits(static_cast<std::uint32_t>(x.bits) << 16); }
 PYI_HD float widen(Half x) {
@@ -28,11 +29,12 @@ PYI_HD float widen(Half x) {
   asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x.bits));
   return wide;
 #else
+  // Without branches, so that loops become vectors, and without a subnormal step, which a process may flush.
   const std::uint32_t sign = (x.bits & 0x8000u) << 16, rest = x.bits & 0x7fffu;
-  if (rest >= 0x7c00u) return float_of_bits(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
-  // A float of the same digits is 2^112 too small, whether they are normal or not.
-  const float scaled = float_of_bits(rest << 13) * 0x1p+112f;
-  return sign != 0 ? -scaled : scaled;
+  const float tiny = (float_of_bits(rest | 0x4b000000u) - 0x1p+23f) * 0x1p-24f;
+  const float normal = float_of_bits((rest << 13) + (rest < 0x7c00u ? 112u << 23 : 224u << 23));
+  const float size = rest < 0x400u ? tiny : normal;
+  return sign != 0 ? -size : size;
 #endif
 }
 

@@ -21,6 +21,9 @@
 #define PYI_SQRT(x) _mm256_sqrt_pd(x)
 #include "observe/rows_kernel.h"
 
+// Uses what the rows' defines.
+#include "observe/ensemble_kernel.h"
+
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -24,6 +24,9 @@
 #define PYI_WIDEN(x) _mm512_maskz_cvtps_pd(0xff, x)
 #include "observe/rows_kernel.h"
 
+// Uses what the rows' defines.
+#include "observe/ensemble_kernel.h"
+
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -4,3 +4,6 @@
 #define PYI_ISA baseline
 #define PYI_VECTOR_BYTES 16
 #include "observe/rows_kernel.h"
+
+// Uses what the rows' defines.
+#include "observe/ensemble_kernel.h"

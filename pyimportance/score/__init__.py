@@ -12,6 +12,11 @@ state.py        the columns of that state: which there are, how two of them merg
 checkpoint.py   a tracker's state dict: plain values, checked before they are used
 history.py      every epoch's rows, kept in memory or in a directory
 exchange.py     the rows of an epoch handed round between the ranks of torch.distributed
+ensembles.py    Ensemble: members, one at a time -> what they disagree on
+calibration.py  the temperature of logits; how far confidence is from accuracy
+labels.py       label quality of given out-of-sample predictions
+uncertainty.py  what evidential, distance-, depth- and dropout-based models report
+predictions.py  logits or probabilities as arguments, and their probabilities in float64, block by block
 inputs.py       NumPy or torch arguments as the arrays the native code takes
 engine.py       the one place that chooses between the native code for CPU and for CUDA
 reference.py    the slow float64 NumPy oracle the tests compare with

@@ -15,29 +15,33 @@ import numpy.typing as npt
 from pyimportance.errors import ArgumentError
 
 _INT64_MAX = 2**63 - 1
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])  # NumPy has no such type: its bits
 
 
-def as_array(name: str, value: Any) -> npt.NDArray[Any]:
+def as_array(name: str, value: Any, *, bfloat16: bool = False) -> npt.NDArray[Any]:
     """``value`` as NumPy sees it; a tensor without its gradient, copied to the host if it is elsewhere.
+
+    bfloat16  whether a tensor of that type comes as BFLOAT16, where it lies, and not as a copy in float32
 
     ArgumentError where NumPy has no such array: a ragged list, a sparse or meta tensor, an exotic dtype.
     """
     try:
-        return _converted(value)
+        return _converted(value, bfloat16)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(
             f"{name}: no array can be made of this {type(value).__name__} ({error})"
         ) from None
 
 
-def _converted(value: Any) -> npt.NDArray[Any]:
+def _converted(value: Any, bfloat16: bool) -> npt.NDArray[Any]:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         tensor = value.detach().cpu()
-        if tensor.dtype == torch.bfloat16:  # NumPy has no such type
-            tensor = tensor.float()
+        bits = bfloat16 and tensor.dtype == torch.bfloat16
+        if tensor.dtype == torch.bfloat16:
+            tensor = tensor.view(torch.int16) if bits else tensor.float()
         array: npt.NDArray[Any] = tensor.numpy()
-        return array
+        return array.view(BFLOAT16) if bits else array
     return np.asarray(value)
 
 
@@ -55,6 +59,17 @@ def integers(name: str, value: Any, mask: Any = None) -> npt.NDArray[np.int64]:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
+def class_numbers(name: str, value: Any, rows: int, classes: int) -> npt.NDArray[np.int64]:
+    """int64 [rows], each in 0..classes-1."""
+    array = integers(name, value)
+    if array.size != rows:
+        raise ArgumentError(f"{name}: {array.size} of them for {rows} rows")
+    if (outside := (array < 0) | (array >= classes)).any():
+        row = int(outside.argmax())
+        raise ArgumentError(f"{name}: {array[row]} at row {row}; must be at least 0 and below {classes}")
+    return array
+
+
 def booleans(name: str, value: Any, rows: int) -> npt.NDArray[np.bool_]:
     """bool [rows]."""
     array = as_array(name, value)
@@ -63,13 +78,15 @@ def booleans(name: str, value: Any, rows: int) -> npt.NDArray[np.bool_]:
     return np.ascontiguousarray(array, dtype=np.bool_)
 
 
-def floats(name: str, value: Any, shape: tuple[int | str, ...]) -> npt.NDArray[Any]:
-    """Floating-point numbers of a shape in which a string stands for any length."""
-    array = as_array(name, value)
+def floats(
+    name: str, value: Any, shape: tuple[int | str, ...], *, bfloat16: bool = False
+) -> npt.NDArray[Any]:
+    """Floating-point numbers of a shape in which a string stands for any length; bfloat16: see as_array."""
+    array = as_array(name, value, bfloat16=bfloat16)
     fits = array.ndim == len(shape) and all(
         isinstance(wanted, str) or got == wanted for got, wanted in zip(array.shape, shape, strict=True)
     )
-    if not fits or (array.dtype.kind != "f" and array.size):
+    if not fits or (array.dtype.kind != "f" and array.dtype != BFLOAT16 and array.size):
         wanted = ", ".join(str(length) for length in shape)
         raise ArgumentError(f"{name}: {_described(array)}; must be floating point [{wanted}]")
     return array

@@ -105,3 +105,34 @@ def _weighted_entropy(h: dict[str, Array], classes: int) -> float:
 def _variance(p: Array, q: Array, ddof: int) -> float:
     """Of p; from q = 1 - p where that is the smaller and so has the more digits."""
     return float((p if p.mean() < q.mean() else q).var(ddof=ddof))
+
+
+def softmax(logits: npt.ArrayLike) -> Array:
+    """Probabilities [..., C]."""
+    z = np.asarray(logits, dtype=np.float64)
+    e = np.exp(z - z.max(-1, keepdims=True))
+    p: Array = e / e.sum(-1, keepdims=True)
+    return p
+
+
+def entropy(p: Array) -> Array:
+    """Of probabilities [..., C], in nats; the largest one's part from the sum of the others."""
+    j = p.argmax(-1)[..., None]
+    others = np.where(np.arange(p.shape[-1]) == j, 0.0, p)
+    log = np.log(np.where(others > 0, others, 1.0))
+    rest = others.sum(-1)
+    values: Array = -(others * log).sum(-1) - (1 - rest) * np.log1p(-rest)
+    return values
+
+
+def ensemble_measures(p: Array, targets: npt.ArrayLike) -> dict[str, Array]:
+    """Arrays [N] by name, from the members' probabilities [M, N, C] and targets [N]."""
+    votes = p.argmax(-1)
+    most = np.array([np.bincount(column).max() for column in votes.T])
+    of_mean = entropy(p.mean(0))
+    return {
+        "ensemble_entropy": of_mean,
+        "mutual_information": np.maximum(of_mean - entropy(p).mean(0), 0),
+        "variation_ratio": 1 - most / len(p),
+        "error_count": (votes != np.asarray(targets)).sum(0).astype(np.float64),
+    }

@@ -7,9 +7,8 @@ scoring.
 
 from __future__ import annotations
 
-import numpy as np
-
 from pyimportance.checks import check_flag, check_integer
+from pyimportance.score import labels
 from pyimportance.score.dynamics import Dynamics
 from pyimportance.score.measures.registry import Array, builtin
 
@@ -31,7 +30,7 @@ def self_confidence(d: Dynamics) -> Array:
 @builtin("normalized_margin", high="clean", needs=("loss", "margin"))
 def normalized_margin(d: Dynamics) -> Array:
     """(p_y - max of the other p + 1) / 2 at the latest observation; low: a suspect label. cleanlab."""
-    return (d.latest("prob_margin") + 1.0) / 2.0
+    return labels.normalized_margin(d.latest("prob_margin"))
 
 
 @builtin("confidence_weighted_entropy", high="clean", needs=("loss", "entropy"))
@@ -39,7 +38,5 @@ def confidence_weighted_entropy(d: Dynamics, classes: int) -> Array:
     """ln(r + 1) / max(r, 1e-6), r = (H / ln C) / max(p_y, 1e-6), at the latest observation, H the entropy and
     C = ``classes``, at least 2; low: a suspect label. cleanlab.
     """
-    ratio = d.latest("entropy") / np.log(check_integer("classes", classes, 2))
-    ratio = ratio / np.maximum(d.latest("p_true"), 1e-6)
-    weighted: Array = np.log1p(ratio) / np.maximum(ratio, 1e-6)
-    return weighted
+    least = check_integer("classes", classes, 2)
+    return labels.confidence_weighted_entropy(d.latest("p_true"), d.latest("entropy"), least)

@@ -75,8 +75,10 @@ def options_parser(description: str) -> argparse.ArgumentParser:
     """The options that every bench has; add your own."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="small cases, 2 rounds: does it run at all?")
-    parser.add_argument("--repeats", type=_positive, metavar="N", help="measured rounds, instead of as many")
-    parser.add_argument("--json", metavar="PATH", help="write the report there as well ('-': only, and here)")
+    parser.add_argument("--repeats", type=_positive, metavar="N", help="measured rounds of every case")
+    parser.add_argument(
+        "--json", metavar="PATH", help="write the report there as well ('-': to standard output, alone)"
+    )
     return parser
 
 

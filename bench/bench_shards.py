@@ -224,7 +224,7 @@ def bench_case(report: Report, name: str, source: list[str], folder: Path, turns
         items=len(case.right),
         input_bytes=dict.fromkeys(seconds, nbytes)
         | {INDEX: nbytes - payload, MOVE: moved, VERIFY: case.written[OURS] or 0},
-        threads=dict.fromkeys(seconds, copy._THREADS) | {THEIRS: 1},
+        threads=dict.fromkeys(seconds, copy._THREADS) | {THEIRS: 1, VERIFY: min(8, os.cpu_count() or 1)},
         read=case.read,
         written=case.written,
     )

@@ -49,10 +49,12 @@ def test_quick(name: str) -> None:
         if row["times_first"] is not None:
             assert 0 < row["times_first"]["low"] <= row["times_first"]["high"]
     if name in ("shards", "load"):
-        # What was counted, beside what was declared: nobody can read less, but for padding.
-        read = [(row["read_bytes"], row["input_bytes"]) for row in report["rows"] if row["read_bytes"]]
-        assert len(read) >= len(report["rows"]) - 1
-        assert all(counted >= 0.9 * declared for counted, declared in read)
+        by_kernel = ("webdataset", "webdataset read + TarWriter", "index, score, shard")  # where it counts
+        for row in report["rows"]:
+            if row["read_bytes"] is None:
+                assert row["contender"] in by_kernel
+            else:  # counted, beside what was declared: nobody can read less, but for padding
+                assert row["read_bytes"] >= 0.9 * row["input_bytes"]
 
 
 def test_checks_are_no_asserts() -> None:

@@ -1,24 +1,77 @@
-"""The one place that chooses the native code for a device."""
+"""Where a tracker's state lives: what the host and a device do for it, and the one place that chooses."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pyimportance import _C
 from pyimportance.errors import ArgumentError, PyimportanceError
+from pyimportance.score.history import Rows
+from pyimportance.score.host import HostEngine
+from pyimportance.score.state import Columns
+
+if TYPE_CHECKING:
+    import torch
+
+    # Rows as ranks exchange them: int64 ids [n], ascending, and their rows as bytes [n, 32].
+    Packed = tuple[torch.Tensor, torch.Tensor]
 
 _CUDA = "pyimportance._cuda"
 
 
-def engine(device: str) -> ModuleType:
-    """The extension module that observes on ``device``. ArgumentError where there is none."""
-    if device == "cpu":
-        return _C
-    raise ArgumentError(
-        f'device={device!r}: a tracker keeps its state on the "cpu"; logits may be on any device, '
-        "observe copies them to the host"
-    )
+class Engine(Protocol):
+    """A tracker's statistics, and the rows of its epoch in progress."""
+
+    skipped: int  # entries of the epoch that were left out as not finite
+
+    def observe(self, ids: Any, logits: Any, targets: Any, mask: Any, skip: bool) -> None:
+        """A batch into the epoch's rows, as Tracker.observe."""
+
+    def observe_loss(self, ids: Any, loss: Any, mask: Any, skip: bool) -> None: ...
+
+    def check(self) -> None:
+        """ArgumentError if an entry of an earlier batch was refused (once; it has been left out)."""
+
+    def columns(self) -> Columns:
+        """The statistics, on the host. Who changes them calls set_columns."""
+
+    def set_columns(self, columns: Columns) -> None: ...
+
+    def rows(self) -> Rows:
+        """[N], on the host, not to be changed."""
+
+    def load(self, columns: Columns, rows: Rows, skipped: int) -> None:
+        """Everything anew. What is given is the engine's from here on."""
+
+    def fold(self, epoch: int, quantities: tuple[str, ...]) -> None:
+        """The rows into the statistics, which have the quantities' columns from here on; then, no rows."""
+
+    def packed(self) -> Packed:
+        """The rows that there are, wherever the state lives."""
+
+    def replace(self, parts: list[Packed]) -> None:
+        """These rows instead; of a sample that is in several parts the first stands."""
+
+
+def engine(device: Any, num_samples: int) -> Engine:
+    """The state of ``num_samples`` on "cpu", "cuda" or "cuda:N". ArgumentError where there is none such."""
+    name, _, index = str(device).partition(":")
+    if name == "cpu" and not index:
+        return HostEngine(num_samples)
+    if name != "cuda" or (str(device) != name and not index.isdecimal()):
+        raise ArgumentError(f'device={str(device)!r}: must be "cpu", "cuda" or "cuda:N"')
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ArgumentError(f"device={str(device)!r}: torch finds no CUDA device")
+    there = torch.cuda.device_count()
+    if index and int(index) >= there:
+        raise ArgumentError(f"device={str(device)!r}: there are {there} CUDA devices")
+    from pyimportance.score.device import DeviceEngine
+
+    chosen = int(index) if index else torch.cuda.current_device()
+    return DeviceEngine(num_samples, torch.device("cuda", chosen), cuda())
 
 
 def cuda() -> ModuleType:

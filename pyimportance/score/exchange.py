@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pyimportance import _C
 from pyimportance.errors import ArgumentError, OutputError
-from pyimportance.score.history import ROW, UNSEEN, Rows
+from pyimportance.score.history import ROW
 
 if TYPE_CHECKING:
     import torch
 
-_WIRE = np.dtype([("id", np.int64), ("row", ROW)])  # packed: 40 bytes
+    from pyimportance.score.engine import Engine, Packed
+
+_ID = 8  # bytes; each row is sent with its id before it, 40 in all
 _HEADER = ("num_samples", "epoch", "kind")
 
 
@@ -47,52 +48,52 @@ class Exchanged:
 
     kind: int
     skipped: int
-    own_ids: npt.NDArray[np.int64]
-    own_rows: Rows
-
-    def undo(self, rows: Rows) -> None:
-        """``rows`` as they were before the exchange."""
-        rows[:] = np.zeros((), dtype=ROW)
-        rows[self.own_ids] = self.own_rows
+    own: Packed
 
 
-def exchange(rows: Rows, epoch: int, kind: int, skipped: int, group: Any) -> Exchanged:
-    """Completes this rank's ``rows`` [N], in place.
+def exchange(engine: Engine, num_samples: int, epoch: int, kind: int, group: Any) -> Exchanged:
+    """Completes this rank's rows, in the engine.
 
     kind: 0 where this rank has observed nothing yet; ranks that have must agree. Raises ArgumentError, on all
     ranks, where the ranks differ in their number of samples, epoch or kind; then nothing has changed.
     """
-    ids = np.flatnonzero(rows["code"] != UNSEEN)
-    own = rows[ids]
-    header = np.array([rows.size, epoch, kind, ids.size, skipped], dtype=np.int64)
-    headers = np.stack(_all_gather(header, group))
+    import torch
+
+    ids, own = engine.packed()
+    count = len(ids)
+    header = torch.tensor([num_samples, epoch, kind, count, engine.skipped])
+    headers = torch.stack(_all_gather(header, group)).cpu().numpy()
     _compare(headers)
     counts = headers[:, 3]
     if counts.max() > 0:
-        sent = np.zeros(counts.max(), dtype=_WIRE)  # ranks send equally much, the shorter ones zeros
-        sent["id"][: ids.size], sent["row"][: ids.size] = ids, own
-        received = _all_gather(sent.view(np.uint8), group)
-        rows[ids] = np.zeros((), dtype=ROW)
-        for count, wire in zip(counts, received, strict=True):
-            items = wire.view(_WIRE)[:count]
-            _C.commit_rows(np.ascontiguousarray(items["id"]), np.ascontiguousarray(items["row"]), rows)
-    return Exchanged(int(headers[:, 2].max()), int(headers[:, 4].sum()), ids, own)
+        # Ranks send equally much, the shorter ones zeros.
+        sent = own.new_zeros(int(counts.max()), _ID + ROW.itemsize)
+        sent[:count, :_ID], sent[:count, _ID:] = ids.view(torch.uint8).reshape(count, _ID), own
+        engine.replace(
+            [
+                (wire[:n, :_ID].contiguous().view(torch.int64).reshape(-1), wire[:n, _ID:].contiguous())
+                for n, wire in zip(counts, _all_gather(sent, group), strict=True)
+            ]
+        )
+    return Exchanged(int(headers[:, 2].max()), int(headers[:, 4].sum()), (ids, own))
 
 
 def agree(step: Callable[[], None], what: str, group: Any) -> None:
     """Runs ``step`` on every rank (collective). Where it raises on any, all raise: those their own exception,
     the others an OutputError that names the first of those.
     """
+    import torch
+
     failure: Exception | None = None
     try:
         step()
     except Exception as error:
         failure = error
-    flag = np.array([failure is not None], dtype=np.int64)
-    failed = np.flatnonzero(np.concatenate(_all_gather(flag, group)))
+    flags = _all_gather(torch.tensor([failure is not None]).to(torch.int64), group)
+    failed = [rank for rank, flag in enumerate(flags) if flag.item()]
     if failure is not None:
         raise failure
-    if failed.size:
+    if failed:
         raise OutputError(f"end_epoch: {what} failed on rank {failed[0]} (its error says why)")
 
 
@@ -106,22 +107,17 @@ def _compare(headers: npt.NDArray[np.int64]) -> None:
             raise ArgumentError(f"end_epoch: the ranks differ in {what}: {headers[:, column].tolist()}")
 
 
-def _all_gather(array: npt.NDArray[Any], group: Any) -> list[npt.NDArray[Any]]:
-    """One array per rank, all of the same shape and dtype."""
-    import torch
-    import torch.distributed as dist
-
-    mine = torch.from_numpy(array).to(_device(group))
-    everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(everyone, mine, group=group)
-    return [tensor.cpu().numpy() for tensor in everyone]
-
-
-def _device(group: Any) -> torch.device:
-    """Where the backend wants its tensors: gloo and mpi on the host, nccl on the current device."""
+def _all_gather(mine: torch.Tensor, group: Any) -> list[torch.Tensor]:
+    """One tensor per rank, all of the same shape and dtype, where the backend wants them: gloo and mpi on the
+    host, nccl on the device.
+    """
     import torch
     import torch.distributed as dist
 
     if "nccl" not in dist.get_backend(group):
-        return torch.device("cpu")
-    return torch.device("cuda", torch.cuda.current_device())
+        mine = mine.cpu()
+    elif not mine.is_cuda:
+        mine = mine.to(torch.device("cuda", torch.cuda.current_device()))
+    everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(everyone, mine, group=group)
+    return everyone

@@ -42,15 +42,19 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 
 
+def names(quantities: tuple[str, ...]) -> list[str]:
+    """The columns that quantities become."""
+    return ["count", *(name for quantity in quantities for name in QUANTITIES[quantity])]
+
+
 def zeros(num_samples: int, quantities: tuple[str, ...]) -> Columns:
     """The state of samples that nobody has observed."""
-    names = ["count", *(name for quantity in quantities for name in QUANTITIES[quantity])]
-    return {name: np.zeros(num_samples, DTYPES[name]) for name in names}
+    return {name: np.zeros(num_samples, DTYPES[name]) for name in names(quantities)}
 
 
 def check(columns: Columns, kind: str, epochs: int) -> None:
     """ArgumentError where these are not what observations of a kind leave behind in so many epochs."""
-    wanted = {"count", *(name for quantity in KINDS.get(kind, ()) for name in QUANTITIES[quantity])}
+    wanted = set(names(KINDS.get(kind, ())))
     weighted = WEIGHTS.keys() & columns.keys()
     if columns.keys() - weighted not in (wanted, {"count"}) or len(weighted) not in (0, len(WEIGHTS)):
         raise ArgumentError(f"state: columns {sorted(columns)} for {kind or 'nothing'} observed")

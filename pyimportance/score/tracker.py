@@ -7,11 +7,10 @@ from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError
-from pyimportance.score import checkpoint, inputs, state
+from pyimportance.score import checkpoint, state
 from pyimportance.score.dynamics import Dynamics
 from pyimportance.score.engine import engine
 from pyimportance.score.exchange import agree, distributed, exchange
@@ -21,10 +20,8 @@ from pyimportance.score.history import (
     DirectoryStore,
     MemoryStore,
     RowHistory,
-    Rows,
     RowStore,
 )
-from pyimportance.threads import default_threads
 
 NonFinite = Literal["raise", "skip"]
 _KINDS = ("", *state.KINDS)  # by number, as ranks exchange it
@@ -43,7 +40,9 @@ class Tracker:
         scores = score(tracker.dynamics(), "loss_mean")
 
     num_samples  N; sample ids are 0..N-1
-    device       "cpu": where the state lives
+    device       where the state lives: "cpu", "cuda" or "cuda:N". On a device, where batches are then best,
+                 too, observing waits for nothing; what is wrong with an entry is raised by what next reads
+                 the state (end_epoch, dynamics, state_dict, merge). It is left out, the others are recorded
     history      "memory", or the path of a directory: keeps every epoch's rows as well, 32 bytes a sample and
                  epoch. The directory must be empty, unless load_state_dict continues the run that filled it
     first_epoch  the number of the first epoch that this tracker will commit. A tracker that continues another
@@ -68,15 +67,11 @@ class Tracker:
     ) -> None:
         self._num_samples = check_integer("num_samples", num_samples, 1)
         self._first_epoch = check_integer("first_epoch", first_epoch, 0)
-        self._native = engine(device)
+        self._engine = engine(device, self._num_samples)
         self._epochs = 0
         self._start = self._first_epoch  # the first epoch that the statistics cover
         self._kind = ""
         self._skipped = 0  # in committed epochs, of all ranks
-        self._skipping = 0  # in this one, of this rank
-        self._columns: state.Columns = {"count": np.zeros(self._num_samples, np.int32)}
-        self._rows: Rows = np.zeros(self._num_samples, ROW)
-        self._scratch: Rows = np.zeros(0, ROW)
         self._open = False
         self._claimed = False  # whether what the history's directory holds is known to be ours
         self._store: RowStore | None = None
@@ -100,7 +95,7 @@ class Tracker:
     @property
     def skipped(self) -> int:
         """Observations left out because they were not finite, up to now (after `end_epoch`: of all ranks)."""
-        return self._skipped + self._skipping
+        return self._skipped + self._engine.skipped
 
     def observe(
         self,
@@ -126,25 +121,14 @@ class Tracker:
         ArgumentError naming the entry or the sample; then nothing of the batch has been recorded.
         """
         skip = self._begin("logits", nonfinite)
-        sample = inputs.integers("ids", ids, mask)
-        rows = inputs.logits_array(logits, sample.size)
-        target = inputs.integers("targets", targets, mask)
-        live = None if mask is None else inputs.booleans("mask", mask, sample.size)
-        skipped = self._native.observe_logits(
-            sample, rows, target, live, skip, self._scratch_for(sample), self._rows, default_threads()
-        )
-        self._recorded("logits", skipped)
+        self._engine.observe(ids, logits, targets, mask, skip)
+        self._kind, self._open = "logits", True
 
     def observe_loss(self, ids: Any, loss: Any, mask: Any = None, *, nonfinite: NonFinite = "raise") -> None:
         """Record losses [B] alone (regression, language models); the rest as in `observe`."""
         skip = self._begin("loss", nonfinite)
-        sample = inputs.integers("ids", ids, mask)
-        losses = inputs.floats("loss", loss, (sample.size,))
-        live = None if mask is None else inputs.booleans("mask", mask, sample.size)
-        wide = np.ascontiguousarray(losses, dtype=np.float64)
-        scratch = self._scratch_for(sample)
-        skipped = self._native.observe_losses(sample, wide, live, skip, scratch, self._rows)
-        self._recorded("loss", skipped)
+        self._engine.observe_loss(ids, loss, mask, skip)
+        self._kind, self._open = "loss", True
 
     def _begin(self, kind: str, nonfinite: str) -> bool:
         if nonfinite not in ("raise", "skip"):
@@ -156,16 +140,6 @@ class Tracker:
                 f"{now}: this tracker has been given {before}; a tracker takes one of the two"
             )
         return nonfinite == "skip"
-
-    def _scratch_for(self, ids: npt.NDArray[np.int64]) -> Rows:
-        if self._scratch.size < ids.size:
-            self._scratch = np.zeros(ids.size, ROW)
-        return self._scratch
-
-    def _recorded(self, kind: str, skipped: int) -> None:
-        self._kind = kind
-        self._skipping += skipped
-        self._open = True
 
     def end_epoch(self, group: Any = None) -> None:
         """Commit the epoch: fold its observations into the statistics.
@@ -182,34 +156,35 @@ class Tracker:
         """
         epoch = self._first_epoch + self._epochs
         if distributed(group):
-            agree(self._claim_history, "finding the history's directory empty", group)
+            agree(self._check, "a check before it", group)
             self._exchange(epoch, group)
         else:
-            self._claim_history()
+            self._check()
             self._write_history(epoch)
-        if self._kind and "loss_mean" not in self._columns:
-            self._columns = state.zeros(self._num_samples, state.KINDS[self._kind]) | self._columns
-        self._native.fold(self._columns, self._rows, epoch, default_threads())
-        self._rows.view(np.uint8).fill(0)
+        self._engine.fold(epoch, state.KINDS.get(self._kind, ()))
         self._epochs += 1
-        self._skipped += self._skipping
-        self._skipping, self._open = 0, False
+        self._skipped += self._engine.skipped
+        self._engine.skipped, self._open = 0, False
 
     def _exchange(self, epoch: int, group: Any) -> None:
         """All ranks' rows here, and in the history; or everything as before, on all ranks."""
-        before = self._kind, self._skipping
-        done = exchange(self._rows, epoch, _KINDS.index(self._kind), self._skipping, group)
-        self._kind, self._skipping = _KINDS[done.kind], done.skipped
+        before = self._kind, self._engine.skipped
+        done = exchange(self._engine, self._num_samples, epoch, _KINDS.index(self._kind), group)
+        self._kind, self._engine.skipped = _KINDS[done.kind], done.skipped
         try:
             agree(lambda: self._write_history(epoch), "writing the history", group)
         except BaseException:
-            done.undo(self._rows)
-            self._kind, self._skipping = before
+            self._engine.replace([done.own])
+            self._kind, self._engine.skipped = before
             raise
 
     def _write_history(self, epoch: int) -> None:
         if self._store is not None:
-            self._store.write(epoch, self._rows)
+            self._store.write(epoch, self._engine.rows())
+
+    def _check(self) -> None:
+        self._engine.check()
+        self._claim_history()
 
     def _claim_history(self) -> None:
         """A new run must not mix its epochs with another's; one that goes on (load_state_dict) finds its
@@ -235,21 +210,24 @@ class Tracker:
             decay = check_fraction("decay", decay, positive=True)
             if reset:
                 raise ArgumentError(f"decay={decay}: must not come with reset=True")
+        self._engine.check()
         end = self._first_epoch + self._epochs
         history = None
         if self._store is not None:
             epochs = [e for e in self._store.epochs() if self._start <= e < end]
             history = RowHistory(self._store, epochs, state.KINDS.get(self._kind, ()))
-        columns = {name: column.copy() for name, column in self._columns.items() if name != "ends"}
+        live = self._engine.columns()
+        columns = {name: column.copy() for name, column in live.items() if name != "ends"}
         if "correct" in columns:  # the fold numbers epochs from the run's first; an interval, from its own
             columns["first_learned"] -= np.where(columns["correct"] > 0, self._start, 0).astype(np.int32)
         snapshot = Dynamics(epochs=end - self._start, history=history, **columns)
         if reset:
             quantities = state.KINDS[self._kind] if self._kind else ()
-            self._columns = state.zeros(self._num_samples, quantities)
+            self._engine.set_columns(state.zeros(self._num_samples, quantities))
             self._start = end
         elif decay is not None and decay < 1:
-            state.decay(self._columns, decay)
+            state.decay(live, decay)
+            self._engine.set_columns(live)
         return snapshot
 
     def merge(self, other: Tracker) -> None:
@@ -260,6 +238,8 @@ class Tracker:
         moments are combined by Chan et al. 1979, forgetting counts across the seam. Raises ArgumentError
         otherwise, where an epoch is in progress, and where the trackers do not fit together.
         """
+        self._engine.check()
+        other._engine.check()
         if self._open or other._open:
             raise ArgumentError("merge: an epoch is in progress; call end_epoch first")
         if self._num_samples != other._num_samples:
@@ -269,7 +249,8 @@ class Tracker:
         if (self._store is None) != (other._store is None):
             raise ArgumentError("merge: one of the trackers keeps a history, the other does not")
         end, other_end = self._first_epoch + self._epochs, other._first_epoch + other._epochs
-        both = (self._columns["count"] > 0) & (other._columns["count"] > 0)
+        mine, theirs = self._engine.columns(), other._engine.columns()
+        both = (mine["count"] > 0) & (theirs["count"] > 0)
         if both.any() and other._first_epoch < end:
             raise ArgumentError(
                 f"merge: {np.count_nonzero(both)} samples ({int(both.argmax())} first) seen by both: "
@@ -280,8 +261,8 @@ class Tracker:
         self._merge_history(other)
         if other._kind:
             if not self._kind:
-                self._columns = state.zeros(self._num_samples, state.KINDS[other._kind])
-            self._columns = state.merged(self._columns, other._columns)
+                mine = state.zeros(self._num_samples, state.KINDS[other._kind])
+            self._engine.set_columns(state.merged(mine, theirs))
         self._kind = self._kind or other._kind
         if other._epochs:
             first = min(self._first_epoch, other._first_epoch) if self._epochs else other._first_epoch
@@ -318,6 +299,7 @@ class Tracker:
 
         A history in memory is part of it; one in a directory stays there.
         """
+        self._engine.check()
         history = None
         if isinstance(self._store, MemoryStore):
             history = {epoch: self._store.read(epoch) for epoch in self._committed()}
@@ -328,10 +310,10 @@ class Tracker:
                 start=self._start,
                 kind=self._kind,
                 skipped=self._skipped,
-                skipping=self._skipping,
+                skipping=self._engine.skipped,
                 open=self._open,
-                rows=self._rows,
-                columns=self._columns,
+                rows=self._engine.rows(),
+                columns=self._engine.columns(),
                 history=history,
             )
         )
@@ -343,8 +325,8 @@ class Tracker:
             raise ArgumentError('state: one of it and the tracker has history="memory", the other has not')
         self._first_epoch, self._epochs, self._start = found.first_epoch, found.epochs, found.start
         self._kind, self._open = found.kind, found.open
-        self._skipped, self._skipping = found.skipped, found.skipping
-        self._rows, self._columns = found.rows, found.columns
+        self._skipped = found.skipped
+        self._engine.load(found.columns, found.rows, found.skipping)
         self._claimed = True
         if found.history is not None:
             self._store = MemoryStore(found.history)

@@ -9,10 +9,12 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
+import torch
 
 import pyimportance
-from pyimportance import _C, ArgumentError, PyimportanceError
+from pyimportance import ArgumentError, PyimportanceError
 from pyimportance.score.engine import cuda, engine
+from pyimportance.score.host import HostEngine
 
 
 @pytest.fixture
@@ -29,9 +31,13 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_devices() -> None:
-    assert engine("cpu") is _C
-    with pytest.raises(ArgumentError, match="device='tpu': a tracker keeps its state on"):
-        engine("tpu")
+    assert isinstance(engine("cpu", 4), HostEngine)
+    for device in ("tpu", "cuda:", "cuda:x", "cpu:0", 3):
+        with pytest.raises(ArgumentError, match=f'device=\'{device}\': must be "cpu", "cuda" or "cuda:N"'):
+            engine(device, 4)
+    if not torch.cuda.is_available():
+        with pytest.raises(ArgumentError, match="device='cuda': torch finds no CUDA device"):
+            engine("cuda", 4)
 
 
 def test_the_cuda_extension_where_it_was_built(package: Path) -> None:

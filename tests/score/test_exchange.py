@@ -221,5 +221,5 @@ except PyimportanceError as error:
     print(error)
 """
     first, second = launch(tmp_path, body)
-    assert first == "end_epoch: finding the history's directory empty failed on rank 1 (its error says why)\n"
+    assert first == "end_epoch: a check before it failed on rank 1 (its error says why)\n"
     assert second.startswith("history: the directory holds epochs 7 to 7 of another run; must be empty")

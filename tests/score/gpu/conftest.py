@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +19,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from pyimportance import Tracker
+from pyimportance.score import engine
+from pyimportance.score.device import DeviceEngine
 from pyimportance.score.history import ROW
 
 HERE = Path(__file__).parent
@@ -99,6 +104,29 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
         torch.cuda.synchronize()
     else:
         yield Machine(request.getfixturevalue("on_host"), torch.device("cpu"), lambda: -1)
+
+
+@pytest.fixture
+def trackers(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tracker]:
+    """Trackers whose state is where the kernels run: Tracker(..., device="cuda"), or as if on the host."""
+    if machine.device.type == "cpu":
+        choose = engine.engine
+
+        def pretend(device: str, num_samples: int) -> engine.Engine:
+            if device != "cuda":
+                return choose(device, num_samples)
+            return OnHost(num_samples, machine.device, machine.native)
+
+        monkeypatch.setattr("pyimportance.score.tracker.engine", pretend)
+    return partial(Tracker, device="cuda")
+
+
+class OnHost(DeviceEngine):
+    """Tensors and kernels on the host, where there are no streams."""
+
+    @contextmanager
+    def _stream(self) -> Iterator[int]:
+        yield -1
 
 
 @pytest.fixture

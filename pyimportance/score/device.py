@@ -1,0 +1,181 @@
+"""A tracker's state in the memory of a CUDA device, as torch tensors that the kernels are lent by DLPack.
+
+Observing enqueues two kernels on the caller's current stream and waits for nothing, so that it can be
+captured in a CUDA graph: the tensors it works on are never replaced. What is wrong with an entry of a batch
+is recorded on the device, and raised when the state is next read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.dlpack import from_dlpack
+
+from pyimportance.errors import ArgumentError
+from pyimportance.score import inputs, state
+from pyimportance.score.history import ROW, Rows
+
+if TYPE_CHECKING:
+    from pyimportance.score.engine import Packed
+
+# The device's record of problems, int64 each (csrc/observe/rows_cuda.h), before there is one.
+_NO_PROBLEM = (-1, 0, 0, 0, 0, 0)
+_SKIPPED = len(_NO_PROBLEM)
+_CODE = ROW.fields["code"][1] // 4 if ROW.fields is not None else 0  # which int32 of a row its code is
+
+
+class DeviceEngine:
+    """See Engine. native: pyimportance._cuda."""
+
+    def __init__(self, num_samples: int, device: torch.device, native: ModuleType) -> None:
+        self._device = device
+        self._rows = torch.zeros(num_samples, ROW.itemsize, dtype=torch.uint8, device=device)
+        self._claims = torch.full((num_samples,), -1, dtype=torch.int32, device=device)
+        self._problems = torch.tensor([*_NO_PROBLEM, 0], dtype=torch.int64, device=device)
+        self._columns = {"count": torch.zeros(num_samples, dtype=torch.int32, device=device)}
+        with self._stream() as stream:
+            self._epoch = native.Epoch(self._rows, self._claims, self._problems, stream)
+
+    @contextmanager
+    def _stream(self) -> Iterator[int]:
+        """The handle of the caller's stream on the device, which is the current one meanwhile."""
+        with torch.cuda.device(self._device):
+            yield torch.cuda.current_stream().cuda_stream
+
+    def observe(self, ids: Any, logits: Any, targets: Any, mask: Any, skip: bool) -> None:
+        with self._stream() as stream:
+            sample = self._integers("ids", ids)
+            rows = sample.numel()
+            z, y = self._logits(logits, rows), self._integers("targets", targets)
+            live, scratch = self._mask(mask, rows), self._scratch(rows)
+            if y.numel() != rows:
+                raise ArgumentError(f"targets: {y.numel()} of them; must be {rows}")
+            self._epoch.observe_logits(sample, z, y, live, None, skip, scratch, stream)
+
+    def observe_loss(self, ids: Any, loss: Any, mask: Any, skip: bool) -> None:
+        with self._stream() as stream:
+            sample = self._integers("ids", ids)
+            rows = sample.numel()
+            losses = self._tensor("loss", loss)
+            if losses.shape != (rows,) or (rows and not losses.is_floating_point()):
+                raise ArgumentError(f"loss: {_described(losses)}; must be floating point [{rows}]")
+            wide, live = losses.to(torch.float64).contiguous(), self._mask(mask, rows)
+            self._epoch.observe_losses(sample, wide, live, skip, self._scratch(rows), stream)
+
+    def _tensor(self, name: str, value: Any) -> torch.Tensor:
+        """``value`` on the device; what is on the host already is not waited for."""
+        try:
+            if isinstance(value, torch.Tensor):
+                tensor = value.detach()
+            elif hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
+                tensor = from_dlpack(value)
+            else:
+                array = np.ascontiguousarray(inputs.as_array(name, value))
+                tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+            if tensor.layout != torch.strided:
+                raise TypeError(f"its layout is {tensor.layout}")
+            return tensor.to(self._device, non_blocking=True)
+        except (TypeError, RuntimeError, BufferError) as error:
+            raise ArgumentError(
+                f"{name}: no tensor can be made of this {type(value).__name__} ({error})"
+            ) from None
+
+    def _integers(self, name: str, value: Any) -> torch.Tensor:
+        tensor = self._tensor(name, value)
+        whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+        if tensor.ndim != 1 or (tensor.numel() and not whole):
+            raise ArgumentError(f"{name}: {_described(tensor)}; must be integers [B]")
+        return tensor.to(torch.int64).contiguous()
+
+    def _mask(self, value: Any, rows: int) -> torch.Tensor | None:
+        if value is None:
+            return None
+        tensor = self._tensor("mask", value)
+        if tensor.shape != (rows,) or (rows and tensor.dtype != torch.bool):
+            raise ArgumentError(f"mask: {_described(tensor)}; must be booleans [{rows}], one for each id")
+        return tensor.to(torch.bool).contiguous().view(torch.uint8)
+
+    def _logits(self, value: Any, rows: int) -> torch.Tensor:
+        """float32, float16 or bfloat16 [rows, C], the classes of a row adjacent."""
+        tensor = self._tensor("logits", value)
+        if rows == 0 and tensor.numel() == 0:  # of an empty batch an empty list says enough
+            return torch.zeros(0, 1, device=self._device)
+        if tensor.ndim != 2 or tensor.shape[0] != rows or (rows and not tensor.is_floating_point()):
+            raise ArgumentError(f"logits: {_described(tensor)}; must be floating point [{rows}, C]")
+        if tensor.shape[1] == 0:
+            raise ArgumentError(f"logits: {_described(tensor)}; there must be at least one class")
+        if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+            tensor = tensor.to(torch.float32)
+        return tensor if tensor.stride(1) == 1 or tensor.shape[1] == 1 else tensor.contiguous()
+
+    def _scratch(self, rows: int) -> torch.Tensor:
+        # Of each call anew: torch's allocator keeps it for the stream, or for the graph that captures this.
+        return torch.empty(rows, ROW.itemsize, dtype=torch.uint8, device=self._device)
+
+    @property
+    def skipped(self) -> int:
+        return int(self._problems[_SKIPPED])
+
+    @skipped.setter
+    def skipped(self, value: int) -> None:
+        self._problems[_SKIPPED] = value
+
+    def check(self) -> None:
+        _, kind, position, sample, target, count = self._problems[:_SKIPPED].tolist()
+        if kind == 0:
+            return
+        self._forget_problems()
+        where = f"at position {position} of its batch"
+        problem = {
+            1: f"ids: {sample} {where}; must be at least 0 and below {self._claims.numel()}",
+            2: f"targets: {target} {where}, sample {sample}; must be at least 0 and below C",
+            3: "logits: NaN or +inf, or a loss or gradient that is infinite, or a loss that is NaN, "
+            f'of sample {sample} {where}; nonfinite="skip" leaves such samples out and counts them',
+        }[kind]
+        raise ArgumentError(f"{problem} (left out, the first of {count}; the others are recorded)")
+
+    def _forget_problems(self) -> None:
+        self._problems[:_SKIPPED] = torch.tensor(_NO_PROBLEM, dtype=torch.int64)
+
+    def columns(self) -> state.Columns:
+        return {name: column.to("cpu", copy=True).numpy() for name, column in self._columns.items()}
+
+    def set_columns(self, columns: state.Columns) -> None:
+        self._columns = {name: torch.tensor(column, device=self._device) for name, column in columns.items()}
+
+    def rows(self) -> Rows:
+        rows: Rows = self._rows.to("cpu", copy=True).numpy().view(ROW).reshape(-1)
+        return rows
+
+    def load(self, columns: state.Columns, rows: Rows, skipped: int) -> None:
+        self.set_columns(columns)
+        self._rows.copy_(torch.from_numpy(rows.view(np.uint8).reshape(-1, ROW.itemsize)))
+        self._forget_problems()
+        self.skipped = skipped
+
+    def fold(self, epoch: int, quantities: tuple[str, ...]) -> None:
+        for name in state.names(quantities):
+            if name not in self._columns:
+                dtype = torch.from_numpy(np.zeros(0, state.DTYPES[name])).dtype
+                self._columns[name] = torch.zeros(len(self._rows), dtype=dtype, device=self._device)
+        with self._stream() as stream:
+            self._epoch.fold(self._columns, epoch, stream)
+
+    def packed(self) -> Packed:
+        ids = self._rows.view(torch.int32)[:, _CODE].nonzero().reshape(-1)
+        return ids, self._rows[ids]
+
+    def replace(self, parts: list[Packed]) -> None:
+        self._rows.zero_()
+        with self._stream() as stream:
+            for ids, rows in parts:
+                self._epoch.commit_rows(ids.to(self._device), rows.to(self._device), stream)
+
+
+def _described(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {list(tensor.shape)}"

@@ -1,0 +1,82 @@
+"""A tracker's state in the memory of the host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyimportance import _C
+from pyimportance.score import inputs, state
+from pyimportance.score.history import ROW, UNSEEN, Rows
+from pyimportance.threads import default_threads
+
+if TYPE_CHECKING:
+    from pyimportance.score.engine import Packed
+
+
+class HostEngine:
+    """See Engine. What is wrong with a batch is raised at once, and nothing of it recorded."""
+
+    def __init__(self, num_samples: int) -> None:
+        self.skipped = 0
+        self._columns: state.Columns = {"count": np.zeros(num_samples, np.int32)}
+        self._rows: Rows = np.zeros(num_samples, ROW)
+        self._scratch: Rows = np.zeros(0, ROW)
+
+    def observe(self, ids: Any, logits: Any, targets: Any, mask: Any, skip: bool) -> None:
+        sample = inputs.integers("ids", ids, mask)
+        rows = inputs.logits_array(logits, sample.size)
+        target = inputs.integers("targets", targets, mask)
+        live = None if mask is None else inputs.booleans("mask", mask, sample.size)
+        scratch = self._scratch_for(sample.size)
+        self.skipped += _C.observe_logits(
+            sample, rows, target, live, skip, scratch, self._rows, default_threads()
+        )
+
+    def observe_loss(self, ids: Any, loss: Any, mask: Any, skip: bool) -> None:
+        sample = inputs.integers("ids", ids, mask)
+        losses = inputs.floats("loss", loss, (sample.size,))
+        live = None if mask is None else inputs.booleans("mask", mask, sample.size)
+        wide = np.ascontiguousarray(losses, dtype=np.float64)
+        scratch = self._scratch_for(sample.size)
+        self.skipped += _C.observe_losses(sample, wide, live, skip, scratch, self._rows)
+
+    def _scratch_for(self, rows: int) -> Rows:
+        if self._scratch.size < rows:
+            self._scratch = np.zeros(rows, ROW)
+        return self._scratch
+
+    def check(self) -> None:
+        pass
+
+    def columns(self) -> state.Columns:
+        return self._columns
+
+    def set_columns(self, columns: state.Columns) -> None:
+        self._columns = columns
+
+    def rows(self) -> Rows:
+        return self._rows
+
+    def load(self, columns: state.Columns, rows: Rows, skipped: int) -> None:
+        self._columns, self._rows, self.skipped = columns, rows, skipped
+
+    def fold(self, epoch: int, quantities: tuple[str, ...]) -> None:
+        if missing := set(state.names(quantities)) - self._columns.keys():
+            fresh = state.zeros(self._rows.size, quantities)
+            self._columns |= {name: fresh[name] for name in missing}
+        _C.fold(self._columns, self._rows, epoch, default_threads())
+        self._rows.view(np.uint8).fill(0)
+
+    def packed(self) -> Packed:
+        import torch
+
+        ids = np.flatnonzero(self._rows["code"] != UNSEEN)
+        rows = self._rows[ids].view(np.uint8).reshape(ids.size, ROW.itemsize)
+        return torch.from_numpy(ids), torch.from_numpy(rows)
+
+    def replace(self, parts: list[Packed]) -> None:
+        self._rows[np.flatnonzero(self._rows["code"] != UNSEEN)] = np.zeros((), dtype=ROW)
+        for ids, rows in parts:
+            _C.commit_rows(ids.cpu().numpy(), rows.cpu().numpy().view(ROW).reshape(-1), self._rows)

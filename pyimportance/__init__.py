@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyimportance.score.labels import label_quality as label_quality
     from pyimportance.score.measures import measures as measures
     from pyimportance.score.measures import score as score
+    from pyimportance.score.measures.given import ifd_flagged as ifd_flagged
     from pyimportance.score.tracker import Tracker as Tracker
     from pyimportance.score.uncertainty import depth_uncertainty as depth_uncertainty
     from pyimportance.score.uncertainty import duq_uncertainty as duq_uncertainty
@@ -76,6 +77,7 @@ _HOME = {
     "duq_uncertainty": "score.uncertainty",
     "evidential_uncertainty": "score.uncertainty",
     "fit_temperature": "score.calibration",
+    "ifd_flagged": "score.measures.given",
     "index": "shards.index",
     "label_quality": "score.labels",
     "measures": "score.measures",

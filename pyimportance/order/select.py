@@ -36,10 +36,12 @@ def select(
     fraction    in 0..1: floor(fraction * N + 1/2) samples
     count       in 0..N; give one of the three
     method      top       the most important ones, ties by ascending sample id
+                bottom    the least important ones
                 ccs(beta, bins=50, seed=0)
                           without the share ``beta`` of the most important, equally many from each of ``bins``
                           ranges of scores (Zheng 2023). ``beta`` has no default
                 moderate  the central ones (Xia 2023, of samplers.median_distance(features, targets))
+                the low, middle and high bands of perplexity are bottom, moderate and top (Marion 2023);
                 samples whose score is NaN are the last to be taken (and a NaNScoresWarning counts them)
 
     Raises ArgumentError where an argument is not as described, or ``beta`` leaves too few.
@@ -70,9 +72,16 @@ def _top(ranking: Ranking, count: int) -> npt.NDArray[np.int64]:
     return ranking.order[:count]
 
 
+def _bottom(ranking: Ranking, count: int) -> npt.NDArray[np.int64]:
+    order = ranking.order
+    scored = order.size - int(np.count_nonzero(np.isnan(ranking.values)))
+    return np.concatenate([order[max(scored - count, 0) : scored], order[scored : max(scored, count)]])
+
+
 # Functions (Ranking, count, *, options) -> int64 [count] positions, the most important first.
 _METHODS: dict[str, Callable[..., npt.NDArray[np.int64]]] = {
     "top": _top,
+    "bottom": _bottom,
     "ccs": ccs.take,
     "moderate": moderate.take,
 }

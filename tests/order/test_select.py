@@ -23,6 +23,17 @@ def test_top() -> None:
     assert select(scores([1, 5, 3], descending=False), count=2).tolist() == [0, 2]
 
 
+def test_bottom() -> None:
+    some = scores([1, 5, 3, 5, 2], ids=np.array([10, 20, 30, 40, 50]))
+    assert select(some, count=3, method="bottom").tolist() == [30, 50, 10]
+    assert select(some, count=0, method="bottom").tolist() == []
+    assert select(scores([1, 5, 3], descending=False), count=2, method="bottom").tolist() == [2, 1]
+    with pytest.warns(NaNScoresWarning):
+        assert select(scores([np.nan, 1, 2]), count=2, method="bottom").tolist() == [2, 1]
+    with pytest.warns(NaNScoresWarning):
+        assert select(scores([np.nan, 1, 2, np.nan]), count=3, method="bottom").tolist() == [2, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("fraction", "n", "expected"),
     [(0.0, 5, 0), (0.1, 30, 3), (0.3, 5, 2), (0.29, 5, 1), (1.0, 7, 7), (0.7, 10, 7)],
@@ -48,7 +59,7 @@ def test_samples_without_a_score_are_taken_last() -> None:
         ({"fraction": float("nan")}, "fraction=nan: must be within"),
         ({"count": 4}, "count=4: there are 3 samples"),
         ({"count": -1}, "count=-1: must be at least 0"),
-        ({"count": 1, "method": "best"}, "method 'best' is unknown; allowed are top, ccs, moderate"),
+        ({"count": 1, "method": "best"}, "method 'best' is unknown; allowed are top, bottom, ccs, moderate"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], text: str) -> None:

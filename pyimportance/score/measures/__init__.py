@@ -4,12 +4,14 @@ registry.py   what a measure is, and those there are by name
 scoring.py    measures(): their names; score(): one of them applied
 epochs.py     over a sample's observations, from running sums: means, variances, counts
 latest.py     of a sample's latest observation
+given.py      beside losses of the same samples from elsewhere: rho, ifd
 
 A measure is one short expression over what was recorded. Samples never observed, or observed too few times
 for it, come out as NaN.
 """
 
 from pyimportance.score.measures import epochs as epochs
+from pyimportance.score.measures import given as given
 from pyimportance.score.measures import latest as latest
 from pyimportance.score.measures.scoring import measures as measures
 from pyimportance.score.measures.scoring import score as score

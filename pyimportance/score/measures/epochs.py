@@ -20,7 +20,11 @@ def loss_mean(d: Dynamics) -> Array:
     return d.mean("loss")
 
 
-@builtin("loss_variance", high="hard", needs=("loss",))
+def _fallback(d: Dynamics, _: object) -> dict[str, str]:
+    return {} if (d.count > 1).any() else {"fallback": "loss_mean: no sample was observed more than once"}
+
+
+@builtin("loss_variance", high="hard", needs=("loss",), notes=_fallback)
 def loss_variance(d: Dynamics) -> Array:
     """Variance of the loss, ddof = 1. Sheikholeslami 2023.
 

@@ -15,19 +15,26 @@ from pyimportance.score.dynamics import Dynamics
 
 Array = npt.NDArray[np.float64]
 Function = Callable[..., Array]
+Notes = Callable[[Dynamics, npt.NDArray[np.float32]], dict[str, str]]
 
-# What a high value means, and whether that is the more important end: hard, ambiguous, rare, suspect.
-IMPORTANT = {"hard": True, "ambiguous": True, "rare": True, "easy": False, "clean": False, "settled": False}
+# What a high value means, and whether that is the more important end.
+IMPORTANT = {
+    **dict.fromkeys(("hard", "ambiguous", "rare", "worth learning"), True),
+    **dict.fromkeys(("easy", "clean", "settled"), False),
+}
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A name, what a high value means, what must have been recorded (see `recorded`), and the formula."""
+    """A name, what a high value means, what must have been recorded (see `recorded`), the formula, and what
+    the metadata of its scores should say of them.
+    """
 
     name: str
     high: str
     needs: tuple[str, ...]
     function: Function
+    notes: Notes | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -44,13 +51,15 @@ class Measure:
 REGISTRY: dict[str, Measure] = {}
 
 
-def builtin(name: str, *, high: str, needs: tuple[str, ...]) -> Callable[[Function], Function]:
+def builtin(
+    name: str, *, high: str, needs: tuple[str, ...], notes: Notes | None = None
+) -> Callable[[Function], Function]:
     """Registers a function (Dynamics, **options) -> float64 [N] under a name."""
 
     def register(function: Function) -> Function:
         assert high in IMPORTANT
         assert name not in REGISTRY
-        REGISTRY[name] = Measure(name, high, needs, function)
+        REGISTRY[name] = Measure(name, high, needs, function, notes)
         return function
 
     return register

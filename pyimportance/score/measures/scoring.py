@@ -27,7 +27,7 @@ def score(
 
     measure     one of `measures()`
     descending  whether a high score is the more important; by default as suits the measure: the important end
-                is hard, ambiguous, rare or suspect
+                is hard, ambiguous, rare, suspect or worth learning
     options     of the measure: correctness(fraction=False)
 
     Raises ArgumentError for an unknown measure or option, and where the measure needs what was not recorded.
@@ -51,10 +51,10 @@ def score(
             f"{', '.join(there)}); possible are {', '.join(measures(dynamics))}"
         )
     metadata = {"epochs": str(dynamics.epochs), **{name: _told(value) for name, value in options.items()}}
-    if measure == "loss_variance" and not (dynamics.count > 1).any():
-        metadata["fallback"] = "loss_mean: no sample was observed more than once"
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         values = chosen.function(dynamics, **options).astype(np.float32)
+    if chosen.notes is not None:
+        metadata |= chosen.notes(dynamics, values)
     important = IMPORTANT[chosen.high] if descending is None else descending
     return Scores(values=values, measure=chosen.name, descending=important, metadata=metadata)
 

@@ -47,6 +47,8 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / folder, tree / folder, ignore=BUILT)
     for name in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tree)
+    (tree / "pyimportance-demo").mkdir()  # as the README's first command leaves it
+    (tree / "pyimportance-demo" / "notes.py").touch()
     run(sys.executable, "setup.py", "-q", "sdist", "--dist-dir", tree / "made", cwd=tree)
     (made,) = (tree / "made").iterdir()
     return made
@@ -69,6 +71,7 @@ def test_a_source_distribution_holds_what_a_build_needs(sdist: Path) -> None:
     kinds = {"".join(Path(name).suffixes) for name in needed}
     assert {".h", ".cpp", ".cu", ".cuda.cc", ".py", ".pyi", ".typed"} <= kinds
     assert needed - names == set()
+    assert not any("pyimportance-demo" in name for name in names)
 
 
 @pytest.mark.slow

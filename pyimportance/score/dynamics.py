@@ -171,6 +171,7 @@ class Dynamics:
         el2n: npt.ArrayLike | None = None,
         entropy: npt.ArrayLike | None = None,
         grand: npt.ArrayLike | None = None,
+        probs: npt.ArrayLike | None = None,
     ) -> Dynamics:
         """Dynamics of numbers recorded elsewhere, each [E, N] in the order of the epochs; at least one of
         them.
@@ -179,13 +180,19 @@ class Dynamics:
         (for ``correct``, 0 or 1) has none to say. They are kept, uncopied, as the result's ``history``.
         Arrays of float32 and float64 (and bools for ``correct``) whose samples are adjacent in memory are
         read where they lie, mapped files among them; others are converted a part at a time.
+        ``probs`` [E, N, C], floating point, of every class, NaN where not observed: what measures of whole
+        distributions need besides one of the others. They are looked at when such a measure is asked for.
         Raises ArgumentError where shapes or unobserved entries differ, or a number is infinite that must not
         be.
         """
         given = (loss, p_true, correct, margin, el2n, entropy, grand)
         arrays = {n: inputs.as_array(n, a) for n, a in zip(NAMES, given, strict=True) if a is not None}
         columns = reduced(arrays)
-        return cls(epochs=next(iter(arrays.values())).shape[0], history=ArrayHistory(arrays), **columns)
+        shape = next(iter(arrays.values())).shape
+        probabilities = None if probs is None else inputs.floats("probs", probs, (*shape, "C"))
+        if probabilities is not None and probabilities.shape[2] == 0:
+            raise ArgumentError(f"probs: shape {list(probabilities.shape)}; there must be at least one class")
+        return cls(epochs=shape[0], history=ArrayHistory(arrays, probabilities), **columns)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the statistics (not the history) as .npz, whole or not at all. OutputError where it cannot

@@ -35,9 +35,16 @@ class History(Protocol):
     def seen(self) -> npt.NDArray[np.bool_]:
         """bool [E, N]: whether the sample was observed in the epoch."""
 
+    def seen_in(self, epoch: int, samples: slice) -> npt.NDArray[np.bool_]:
+        """bool [n]: whether some samples were observed in one of the epochs."""
+
     @property
     def quantities(self) -> tuple[str, ...]:
         """What was recorded, by the names that `array` takes."""
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.floating[Any]] | None:
+        """Floating point [E, N, C]: of every class, as they were given; None where they were not."""
 
     def array(self, name: str, samples: slice = ALL) -> npt.NDArray[np.float64]:
         """float64 [E, N]: "loss" (nats), "p_true", "correct" (0 or 1), "margin", "el2n", "entropy" (nats)
@@ -71,7 +78,15 @@ class RowHistory:
 
     @property
     def seen(self) -> npt.NDArray[np.bool_]:
-        return np.stack([self.rows(e)["code"] != UNSEEN for e in range(self.epochs)])
+        return np.stack([self.seen_in(e, ALL) for e in range(self.epochs)])
+
+    def seen_in(self, epoch: int, samples: slice) -> npt.NDArray[np.bool_]:
+        there: npt.NDArray[np.bool_] = self.rows(epoch)[samples]["code"] != UNSEEN
+        return there
+
+    @property
+    def probabilities(self) -> None:
+        return None
 
     def array(self, name: str, samples: slice = ALL) -> npt.NDArray[np.float64]:
         _check_name(name, self._quantities)
@@ -90,10 +105,12 @@ class RowHistory:
 
 
 class ArrayHistory:
-    """A history of plain arrays [E, N]."""
+    """A history of plain arrays [E, N], and perhaps of probabilities [E, N, C]."""
 
-    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        self._arrays = dict(arrays)
+    def __init__(
+        self, arrays: Mapping[str, npt.NDArray[Any]], probs: npt.NDArray[np.floating[Any]] | None = None
+    ) -> None:
+        self._arrays, self.probabilities = dict(arrays), probs
         self._shape = next(iter(self._arrays.values())).shape
 
     @property
@@ -107,6 +124,11 @@ class ArrayHistory:
     @property
     def seen(self) -> npt.NDArray[np.bool_]:
         return observed(self._arrays, ALL)
+
+    def seen_in(self, epoch: int, samples: slice) -> npt.NDArray[np.bool_]:
+        one = {name: array[epoch : epoch + 1] for name, array in self._arrays.items()}
+        there: npt.NDArray[np.bool_] = observed(one, samples)[0]
+        return there
 
     def array(self, name: str, samples: slice = ALL) -> npt.NDArray[np.float64]:
         _check_name(name, self.quantities)

@@ -97,6 +97,23 @@ def _sample(
     return float(formulas[name]())
 
 
+def dual(p: Array, window: int) -> float:
+    """Of one sample's probabilities of its target [E]."""
+    windows = [p[k : k + window] for k in range(p.size - window + 1)]
+    return float(np.mean([10 * w.std(ddof=1) * (1 - w.mean()) for w in windows])) if windows else np.nan
+
+
+def tdds(p: Array, window: int, decay: float) -> float:
+    """Of one sample's distributions [E, C]."""
+    e, log = len(p), np.log(p + 1e-8)
+    kd = np.abs(p[1:] * (log[1:] - log[:-1])).sum(1)
+    total = 0.0
+    for k in range(e - window + 1):
+        here = kd[k : k + window - 1]
+        total += decay * (1 - decay) ** (e - window - k) * float(np.linalg.norm(here - here.mean()))
+    return total if e >= window else np.nan
+
+
 def _weighted_entropy(h: dict[str, Array], classes: int) -> float:
     r = h["entropy"][-1] / np.log(classes) / max(h["p_true"][-1], 1e-6)
     return float(np.log1p(r) / max(r, 1e-6))

@@ -93,6 +93,11 @@ class Tracker:
         return self._epochs
 
     @property
+    def keeps_history(self) -> bool:
+        """Whether every epoch's rows are kept."""
+        return self._store is not None
+
+    @property
     def skipped(self) -> int:
         """Observations left out because they were not finite, up to now (after `end_epoch`: of all ranks)."""
         return self._skipped + self._engine.skipped

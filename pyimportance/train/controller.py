@@ -17,6 +17,7 @@ from pyimportance.order.partition import partition
 from pyimportance.order.policies.registry import resolve
 from pyimportance.order.values import Partition
 from pyimportance.score.measures import measures, score
+from pyimportance.score.measures.registry import find
 from pyimportance.score.values import Scores
 from pyimportance.shards.generations import commit_generation, write_delta
 from pyimportance.shards.shard_set import ShardSet
@@ -116,6 +117,10 @@ class Controller:
         resolve(policy, options)  # now, not after the warm-up
         if measure not in measures():
             raise ArgumentError(f"measure {measure!r} is unknown; allowed are {', '.join(measures())}")
+        if missing := find(measure).required:
+            raise ArgumentError(f"measure {measure!r} needs {', '.join(missing)}, which nobody gives it here")
+        if "history" in find(measure).needs and not tracker.keeps_history:
+            raise ArgumentError(f"measure {measure!r} needs a history: Tracker(..., history=...)")
         if decay is not None:
             check_fraction("decay", decay)
         if bins is not None:

@@ -153,6 +153,10 @@ def test_bad_settings_are_refused_before_training(shards: ShardSet) -> None:
         alone(shards, Schedule(warmup=1, interval=1), policy="magic")
     with pytest.raises(ArgumentError, match="measure 'luck' is unknown"):
         alone(shards, Schedule(warmup=1, interval=1), measure="luck")
+    with pytest.raises(ArgumentError, match="measure 'dual' needs a history: Tracker"):
+        alone(shards, Schedule(warmup=1, interval=1), measure="dual")
+    with pytest.raises(ArgumentError, match="measure 'rho' needs irreducible, which nobody gives it here"):
+        alone(shards, Schedule(warmup=1, interval=1), measure="rho")
     for decay in (-0.1, 1.5, float("nan"), "half"):
         with pytest.raises(ArgumentError, match=r"decay=.*: must be within 0\.\.1"):
             alone(shards, Schedule(warmup=1, interval=1), decay=decay)

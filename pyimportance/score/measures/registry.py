@@ -74,8 +74,12 @@ def find(name: str) -> Measure:
 
 
 def recorded(dynamics: Dynamics) -> tuple[str, ...]:
-    """What a measure may need of a Dynamics: its quantities, and "history" where it was kept."""
-    return dynamics.quantities + (("history",) if dynamics.history is not None else ())
+    """What a measure may need of a Dynamics: its quantities, "history" where it was kept, and "probs" where
+    that has the probabilities of all classes.
+    """
+    history = dynamics.history
+    kept = () if history is None else ("history", *(("probs",) if history.probabilities is not None else ()))
+    return dynamics.quantities + kept
 
 
 def observed(dynamics: Dynamics, values: npt.NDArray[Any]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,21 @@ def test_an_unknown_mode_is_named(tmp_path: Path) -> None:
     result = configure("yes", str(tmp_path))
     assert result.returncode != 0
     assert "PYIMPORTANCE_CUDA is 'yes'; allowed are auto, 0 and 1" in result.stderr
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "csrc").rglob("*.cu")), ids=lambda path: path.name)
+def test_every_kernel_compiles_for_every_architecture(source: Path, tmp_path: Path) -> None:
+    """With the flags of setup.py, where no device is needed; and as PTX for devices to come."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("there is no nvcc")
+    flags = re.findall(r'"(-[^"]+)"', re.findall(r"NVCC_FLAGS = .*", (ROOT / "setup.py").read_text())[0])
+    assert {"-fmad=false", "-Werror=all-warnings"} <= set(flags)
+    targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in (75, 80, 86, 89, 90)]
+    targets.append("-gencode=arch=compute_90,code=compute_90")
+    command = [nvcc, *flags, *targets, f"-I{ROOT / 'csrc'}", "-c", str(source), "-o", str(tmp_path / "o")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_cuda_extension_takes_device_tensors_only() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sysconfig
@@ -22,6 +23,7 @@ import torch
 from pyimportance import Tracker
 from pyimportance.score import engine
 from pyimportance.score.device import DeviceEngine
+from pyimportance.score.engine import cuda
 from pyimportance.score.history import ROW
 
 HERE = Path(__file__).parent
@@ -90,8 +92,9 @@ def _loaded(path: Path) -> ModuleType:
 
 def _on_device() -> Machine:
     if not torch.cuda.is_available():
-        pytest.skip("torch finds no CUDA device")
-    native = pytest.importorskip("pyimportance._cuda", reason="built without CUDA")
+        missing = pytest.fail if os.environ.get("PYIMPORTANCE_NEEDS_GPU") == "1" else pytest.skip
+        missing("torch finds no CUDA device")
+    native = cuda()  # raises, as there is a device, where the extension is not built
     device = torch.device("cuda", torch.cuda.current_device())
     return Machine(native, device, lambda: torch.cuda.current_stream(device).cuda_stream)
 

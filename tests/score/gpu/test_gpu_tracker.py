@@ -215,3 +215,28 @@ def test_what_is_taken(trackers: Trackers, tmp_path: Path) -> None:
         tracker.observe(*batch[:3], mask=batch[3])
         tracker.end_epoch()
         assert bits(tracker.dynamics()) == bits(plain.dynamics())
+
+
+def test_rows_as_ranks_exchange_them(trackers: Trackers) -> None:
+    """Of a sample that several ranks observed the lowest rank's row stands, on the host and on a device."""
+    results = []
+    for make in (trackers, Tracker):
+        engines = []
+        for seed in range(3):
+            tracker = make(N)
+            ids, z, y = epoch(seed)
+            tracker.observe(ids[: 20 + seed], z[: 20 + seed], y[: 20 + seed])
+            engines.append(tracker._engine)
+        parts = [each.packed() for each in engines]
+        assert [len(ids) for ids, _ in parts] == [np.unique(epoch(s)[0][: 20 + s]).size for s in range(3)]
+        before = engines[1].rows().tobytes()
+        for each in engines:
+            each.replace(parts)
+        rows = [each.rows().tobytes() for each in engines]
+        assert rows[0] == rows[1] == rows[2]
+        results.append(engines[0].rows().copy())
+        engines[1].replace([parts[1]])
+        assert engines[1].rows().tobytes() == before
+    ours, hosts = results
+    np.testing.assert_array_equal(ours["code"], hosts["code"])
+    np.testing.assert_allclose(ours["loss"], hosts["loss"], rtol=2e-6)

@@ -1,0 +1,178 @@
+"""observe on a CUDA device beside torch eager and torch.compile; run by gpu_check.py, which builds first.
+
+All compute loss, p_y, correct, margin, EL2N and entropy of every row and scatter them by sample id into the
+state of 10 million samples. Logits rotate over several times the L2 cache, ids are new in every call. Timed
+by CUDA events, with the device kept busy until all calls of a round are enqueued, so that it is the device
+that is timed; what a call costs the host stands beside it. After the last round the first rows of each input
+are compared with float64 NumPy, all rows with torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from _harness import WARM, check, check_close, options_parser, rounds, run_main
+from _oracle import statistics
+from _report import Interval, Report
+
+from pyimportance import Tracker
+from pyimportance.score.history import ROW
+
+SHAPES = ((65536, 10, torch.float32), (65536, 1000, torch.float32), (8192, 50257, torch.bfloat16))
+SAMPLES = 10_000_000
+CALLS = 4  # a round
+BUSY = 5_000_000  # cycles: a few milliseconds, longer than enqueuing a round takes
+NAMES = ("loss", "p_true", "margin", "el2n", "entropy", "correct")
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def observe_with_torch(
+    state: torch.Tensor, ids: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor
+) -> None:
+    """state: float32 [6, N]."""
+    log_p = logits.log_softmax(1, dtype=torch.float32)
+    p = log_p.exp()
+    at = targets[:, None]
+    loss = -log_p.gather(1, at)[:, 0]
+    others = logits.scatter(1, at, -torch.inf)
+    error = p.scatter_add(1, at, torch.full_like(at, -1, dtype=torch.float32))
+    margin = logits.gather(1, at)[:, 0].float() - others.amax(1).float()
+    correct = (logits.argmax(1) == targets).float()
+    rows = (loss, torch.exp(-loss), margin, error.norm(dim=1), -(p * log_p).sum(1), correct)
+    state[:, ids] = torch.stack(rows)
+
+
+class Inputs:
+    """Batches by number: ids that no other has, logits and targets that rotate."""
+
+    def __init__(self, rows: int, classes: int, dtype: torch.dtype, cache: int) -> None:
+        torch.manual_seed(0)
+        self.rows, self.ids = rows, torch.randperm(SAMPLES, device="cuda")
+        nbytes = rows * classes * dtype.itemsize
+        count = max(2, -(-4 * cache // nbytes))
+        self.logits = [torch.randn(rows, classes, device="cuda").mul_(3).to(dtype) for _ in range(count)]
+        self.targets = [torch.randint(classes, (rows,), device="cuda") for _ in range(count)]
+
+    def __getitem__(self, number: int) -> Batch:
+        at = number % len(self.logits)
+        return self.ids[number * self.rows :][: self.rows], self.logits[at], self.targets[at]
+
+
+def compare_on_device(
+    contenders: Mapping[str, Callable[[int], object]], turns: int
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Seconds of a call on the device, in every measured round, contenders in turn; the least on the host."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    host: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(turns + WARM):
+        for name, call in contenders.items():
+            torch.cuda.synchronize()
+            torch.cuda._sleep(BUSY)
+            start.record()
+            before = time.perf_counter()
+            for number in range(turn * CALLS, (turn + 1) * CALLS):
+                call(number)
+            host[name].append((time.perf_counter() - before) / CALLS)
+            end.record()
+            torch.cuda.synchronize()
+            seconds[name].append(start.elapsed_time(end) / 1e3 / CALLS)
+    return {name: taken[WARM:] for name, taken in seconds.items()}, {n: min(t) for n, t in host.items()}
+
+
+def check_states(tracker: Tracker, states: Mapping[str, torch.Tensor], inputs: Inputs, calls: int) -> None:
+    tracker.end_epoch()
+    dynamics = tracker.dynamics()
+    ours = {name: dynamics.mean(name) for name in NAMES[:-1]} | {"correct": dynamics.correct}
+    check(tracker.skipped == 0, f"the tracker skipped {tracker.skipped} rows")
+    check_close("samples observed", int(dynamics.count.sum()), calls * inputs.rows)
+    used = inputs.ids[: calls * inputs.rows].cpu().numpy()
+    for contender, state in states.items():
+        for name, theirs in zip(NAMES[:-1], state.cpu().numpy(), strict=False):
+            check_close(f"{contender}, {name}", ours[name][used], theirs[used], rtol=2e-3, atol=1e-4)
+    for number in range(min(calls, len(inputs.logits))):
+        ids, logits, targets = (part[:64].cpu() for part in inputs[number])
+        for name, right in statistics(logits.float().numpy(), targets.numpy()).items():
+            exact = name == "correct"
+            check_close(
+                f"pyimportance, call {number}, {name}", ours[name][ids.numpy()], right,
+                rtol=0 if exact else 1e-5, atol=0 if exact else 1e-6,
+            )  # fmt: skip
+
+
+def copy_bandwidth(nbytes: int) -> float:
+    """Bytes read and written each second, by the best of ten copies from device memory to device memory."""
+    a, b = (torch.empty(nbytes, dtype=torch.uint8, device="cuda") for _ in range(2))
+    seconds, _ = compare_on_device({"copy": lambda _: b.copy_(a)}, 10)
+    return 2 * nbytes / min(seconds["copy"])
+
+
+def bench_shape(
+    report: Report, inputs: Inputs, turns: int, copy: float, compiled: Callable[..., None] | None
+) -> None:
+    tracker = Tracker(SAMPLES, device="cuda")
+    others = {"torch eager": observe_with_torch} | ({"torch.compile": compiled} if compiled else {})
+    check((turns + WARM) * CALLS * inputs.rows <= SAMPLES, "there are too few samples for so many rounds")
+    states = {name: torch.zeros(len(NAMES), SAMPLES, device="cuda") for name in others}
+    contenders: dict[str, Callable[[int], object]] = {
+        "pyimportance": lambda number: tracker.observe(*inputs[number])
+    }
+    for name, step in others.items():
+        contenders[name] = lambda number, step=step, state=states[name]: step(state, *inputs[number])
+    with torch.no_grad():
+        seconds, host = compare_on_device(contenders, turns)
+    check_states(tracker, states, inputs, (turns + WARM) * CALLS)
+    rows, classes = inputs.logits[0].shape
+    nbytes = rows * (classes * inputs.logits[0].element_size() + 16)
+    report.add(
+        f"[{rows}, {classes}] {str(inputs.logits[0].dtype).removeprefix('torch.')}",
+        seconds,
+        items=rows,
+        input_bytes=nbytes,
+        written={
+            name: rows * (ROW.itemsize if name == "pyimportance" else 4 * len(NAMES)) for name in seconds
+        },
+        notes={
+            name: f"{nbytes / Interval.of(taken).median / copy:.2f} of copy, host {host[name] * 1e6:.0f} us"
+            for name, taken in seconds.items()
+        },
+    )
+
+
+def run(options: argparse.Namespace) -> Report:
+    gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+    cache = int(gpu.L2_cache_size)
+    copy = copy_bandwidth(max(4 * cache, 1 << 30))
+    report = Report("gpu", item="row", about="")
+    report.machine |= {
+        "gpu": gpu.name,
+        "gpu_l2": cache,
+        "copy_gb_per_s": copy / 1e9,
+        "cuda": torch.version.cuda,
+    }
+    compiled = None if options.no_compile else torch.compile(observe_with_torch, dynamic=False)
+    for rows, classes, dtype in SHAPES:
+        inputs = Inputs(rows, classes, dtype, cache)
+        bench_shape(report, inputs, rounds(options, 9), copy, compiled)
+        del inputs
+        torch.cuda.empty_cache()
+    report.about = (
+        f"{gpu.name}, L2 {cache / 1e6:.0f} MB, CUDA {torch.version.cuda}. "
+        f"Copy: {copy / 1e9:.0f} GB/s, read and written. "
+        "ms: on the device. MB in: logits, ids and targets; logits rotate over 4 times the L2 or more."
+    )
+    return report
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = options_parser("observe on a CUDA device beside torch")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    return run_main(run, parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

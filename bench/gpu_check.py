@@ -1,0 +1,123 @@
+"""One command for a machine with a CUDA device: builds, runs the tests marked gpu, prints the GPU benchmark.
+
+    python bench/gpu_check.py [--wheels DIR] [--json PATH]
+
+Run it in a checkout, with a Python that has torch with CUDA, and nvcc on PATH. Nothing is downloaded: Python
+packages that are missing are taken from --wheels DIR, or named. It needs less than five minutes. The exit
+status is 0 where everything was built and all tests passed; whether figures aimed at were reached is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "build" / "gpu_check"
+# What building, testing and the table need besides torch: module, and the distribution that has it.
+NEEDED = {
+    "setuptools": "setuptools", "pybind11": "pybind11", "numpy": "numpy", "pyarrow": "pyarrow",
+    "scipy": "scipy", "pytest": "pytest", "pytest_timeout": "pytest-timeout",
+    "hypothesis": "hypothesis", "rich": "rich",
+}  # fmt: skip
+# Case, contender or None for the copy, and how many times as fast observe is meant to be.
+AIMS = [
+    (case, *aim)
+    for case in ("[65536, 1000] float32", "[8192, 50257] bfloat16")
+    for aim in ((None, 0.85), ("torch eager", 5.0), ("torch.compile", 1.3))
+]
+
+
+class FailedError(Exception):
+    """A step did not do what it should."""
+
+
+def step(title: str, command: Sequence[str], timeout: int, **environment: str) -> float:
+    """Runs a command in the checkout, its output here; seconds."""
+    print(f"== {title}: {' '.join(command)}", flush=True)
+    path = os.pathsep.join(filter(None, (str(ROOT), str(SITE), os.environ.get("PYTHONPATH"))))
+    start = time.monotonic()
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": path, **environment},
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise FailedError(f"{title} took longer than {timeout} s") from None
+    if done.returncode:
+        raise FailedError(f"{title} failed with status {done.returncode}")
+    return time.monotonic() - start
+
+
+def provide(wheels: str | None) -> None:
+    missing = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
+    if missing and wheels is None:
+        raise FailedError(f"missing are {', '.join(missing)}; --wheels DIR names a folder with their wheels")
+    if missing and wheels is not None:
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--target", str(SITE)]
+        step("what is missing", [*pip, "--find-links", wheels, *missing], 120)
+
+
+def aims(report: dict[str, Any]) -> list[str]:
+    """A line for each figure that is aimed at."""
+    rows = {(row["case"], row["contender"]): row for row in report["rows"]}
+    lines = []
+    for case, contender, times in AIMS:
+        ours, theirs = rows.get((case, "pyimportance")), rows.get((case, contender))
+        if ours is None or (contender and theirs is None):
+            got = None
+        elif theirs is None:
+            got = ours["input_gb_per_s"] / report["machine"]["copy_gb_per_s"]
+        else:
+            got = theirs["times_first"]["median"]
+        verdict = (
+            "not measured" if got is None else f"{got:.2f}, {'reached' if got >= times else 'NOT REACHED'}"
+        )
+        lines.append(f"{case}: {times} times {contender or 'the copy bandwidth'}: {verdict}")
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="build, test and time what runs on a CUDA device")
+    parser.add_argument(
+        "--wheels", metavar="DIR", help="a folder with wheels of Python packages that are missing"
+    )
+    parser.add_argument("--json", metavar="PATH", help="write the report there as well")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out of the table")
+    options = parser.parse_args(argv)
+    report: dict[str, Any] = {"seconds": {}}
+    try:
+        provide(options.wheels)
+        python, table = sys.executable, SITE / "report.json"
+        SITE.mkdir(parents=True, exist_ok=True)
+        report["seconds"]["build"] = step(
+            "build", [python, "setup.py", "-q", "build_ext", "--inplace"], 240, PYIMPORTANCE_CUDA="1"
+        )
+        tests = [python, "-m", "pytest", "-q", "-m", "gpu", "tests/score/gpu", "-p", "no:cacheprovider"]
+        report["seconds"]["tests"] = step("tests", tests, 240, PYIMPORTANCE_NEEDS_GPU="1")
+        bench = [python, "bench/_gpu.py", "--json", str(table), *["--no-compile"] * options.no_compile]
+        report["seconds"]["table"] = step("table", bench, 240)
+        report["bench"] = json.loads(table.read_text())
+        report["aims"] = aims(report["bench"])
+    except FailedError as error:
+        report["failed"] = str(error)
+    if options.json:
+        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
+    print("\n".join([*report.get("aims", []), f"seconds: {report['seconds']}"]))
+    print(f"FAILED: {report['failed']}" if "failed" in report else "built, tested, timed")
+    return 1 if "failed" in report else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

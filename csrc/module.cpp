@@ -8,4 +8,5 @@ PYBIND11_MODULE(_C, m) {
   pyi::register_tar(m);
   pyi::register_observe(m);
   pyi::register_ensemble(m);
+  pyi::register_own(m);
 }

@@ -17,4 +17,5 @@ void register_order(py::module_& m);
 void register_tar(py::module_& m);
 void register_observe(py::module_& m);
 void register_ensemble(py::module_& m);
+void register_own(py::module_& m);
 }  // namespace pyi

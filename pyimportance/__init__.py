@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from pyimportance.score.dynamics import Dynamics as Dynamics
     from pyimportance.score.ensembles import Ensemble as Ensemble
     from pyimportance.score.labels import label_quality as label_quality
+    from pyimportance.score.measures import measure as measure
     from pyimportance.score.measures import measures as measures
     from pyimportance.score.measures import score as score
+    from pyimportance.score.measures import score_logits as score_logits
     from pyimportance.score.measures.given import ifd_flagged as ifd_flagged
     from pyimportance.score.tracker import Tracker as Tracker
     from pyimportance.score.uncertainty import depth_uncertainty as depth_uncertainty
@@ -80,6 +82,7 @@ _HOME = {
     "ifd_flagged": "score.measures.given",
     "index": "shards.index",
     "label_quality": "score.labels",
+    "measure": "score.measures",
     "measures": "score.measures",
     "partition": "order.partition",
     "pass_disagreement": "score.uncertainty",
@@ -88,6 +91,7 @@ _HOME = {
     "repartition": "shards.generations",
     "samplers": "order",
     "score": "score.measures",
+    "score_logits": "score.measures",
     "select": "order.select",
     "write_shards": "shards.writer",
 }

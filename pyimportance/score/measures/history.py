@@ -31,7 +31,7 @@ def dual(d: Dynamics, window: int = 10) -> Array:
     """
     window, history = check_integer("window", window, 2), _history(d)
     values = np.full(d.num_samples, np.nan)
-    for part in _parts(d.num_samples, history.epochs):
+    for part in parts(d.num_samples, history.epochs):
         p, count = _in_order(history.array("p_true", part))
         total = np.zeros(count.size)
         for start in range(history.epochs - window + 1):
@@ -58,7 +58,7 @@ def tdds(d: Dynamics, window: int = 10, decay: float = 0.9) -> Array:
     probabilities = history.probabilities
     assert probabilities is not None
     values = np.full(d.num_samples, np.nan)
-    for part in _parts(d.num_samples, probabilities.shape[2]):
+    for part in parts(d.num_samples, probabilities.shape[2]):
         moved, count = _moves(probabilities, history, part)
         average = np.zeros(count.size)
         for start in range(history.epochs - window + 1):
@@ -74,7 +74,8 @@ def _history(d: Dynamics) -> History:
     return d.history
 
 
-def _parts(num_samples: int, each: int) -> Iterator[slice]:
+def parts(num_samples: int, each: int) -> Iterator[slice]:
+    """Runs of samples of which ``each`` numbers a sample may lie in memory."""
     size = max(_NUMBERS // max(each, 1), 1)
     return (slice(start, min(start + size, num_samples)) for start in range(0, num_samples, size))
 

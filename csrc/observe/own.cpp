@@ -1,0 +1,77 @@
+#include "observe/own.h"
+
+#include <atomic>
+#include <limits>
+
+#include "parallel.h"
+
+namespace pyi {
+namespace {
+
+constexpr std::int64_t kGrain = 1 << 14;  // numbers a thread is worth starting for; nobody knows what is done
+
+// The first sample of all that failed: threads take theirs in order, and each ends at its first.
+class FirstFailure {
+ public:
+  void at(std::int64_t sample) {
+    std::int64_t known = first_;
+    while (sample < known && !first_.compare_exchange_weak(known, sample)) {
+    }
+  }
+  std::int64_t get() const { return first_ == kNone ? -1 : first_.load(); }
+
+ private:
+  static constexpr std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
+  std::atomic<std::int64_t> first_{kNone};
+};
+
+}  // namespace
+
+std::int64_t score_histories(HistoryFunction function, const std::vector<const double*>& arrays,
+                             std::int64_t epochs, std::int64_t samples, double* scores, int threads) {
+  FirstFailure failure;
+  const std::int64_t series = static_cast<std::int64_t>(arrays.size());
+  const int useful = useful_threads(threads, samples * epochs * series, kGrain);
+  parallel_for(samples, useful, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<double> numbers(epochs * series);
+    std::vector<std::int64_t> seen(epochs);
+    for (std::int64_t i = begin; i < end; ++i) {
+      std::int64_t n = 0;
+      for (std::int64_t e = 0; e < epochs; ++e) {
+        const double x = arrays[0][e * samples + i];
+        seen[n] = e;
+        n += x == x;
+      }
+      scores[i] = std::numeric_limits<double>::quiet_NaN();
+      if (n == 0) continue;
+      for (std::int64_t s = 0; s < series; ++s) {
+        for (std::int64_t k = 0; k < n; ++k) numbers[s * n + k] = arrays[s][seen[k] * samples + i];
+      }
+      if (function(numbers.data(), n, &scores[i]) != 0) {
+        failure.at(i);
+        return;
+      }
+    }
+  });
+  return failure.get();
+}
+
+std::int64_t score_rows(LogitsFunction function, const Logits& logits, const std::int64_t* targets,
+                        std::int64_t rows, double* scores, int threads) {
+  FirstFailure failure;
+  const int useful = useful_threads(threads, rows * logits.classes, kGrain);
+  parallel_for(rows, useful, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<double> row(logits.classes);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const float* from = logits.data + i * logits.stride;
+      for (std::int64_t c = 0; c < logits.classes; ++c) row[c] = from[c];
+      if (function(row.data(), logits.classes, targets[i], &scores[i]) != 0) {
+        failure.at(i);
+        return;
+      }
+    }
+  });
+  return failure.get();
+}
+
+}  // namespace pyi

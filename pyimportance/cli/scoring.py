@@ -32,7 +32,12 @@ KOption = Annotated[
 
 
 def score(
-    dynamics: Annotated[Path, typer.Argument(help="What `Dynamics.save` wrote (.npz).")],
+    dynamics: Annotated[
+        Path,
+        typer.Argument(
+            help="What `Dynamics.save` wrote (.npz), or a folder that dataset cartography logged."
+        ),
+    ],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     measure: Annotated[
@@ -64,7 +69,8 @@ def score(
 
     check_output(output, dynamics, index)
     known = None if index is None else SampleIndex.load(index)
-    scores = compute(Dynamics.load(dynamics), measure)
+    load = Dynamics.from_cartography if dynamics.is_dir() else Dynamics.load
+    scores = compute(load(dynamics), measure)
     if known is not None:
         check_match(scores, known.ids, known.keys, dynamics, index)
         order = np.argsort(known.ids)

@@ -5,6 +5,7 @@ parquet.py      a Scores on disk
 dynamics.py     Dynamics: what training showed about every sample (frozen); from_history: arrays -> Dynamics
 ranges.py       what the columns of a Dynamics can hold
 arrays.py       a history given as plain arrays: what it may hold, and the columns it comes to
+cartography.py  training dynamics as dataset cartography logs them
 archive.py      a Dynamics on disk
 measures/       measures(), and score: Dynamics -> Scores, one short expression per measure
 tracker.py      Tracker: observes batches, folds epochs into running state, yields Dynamics

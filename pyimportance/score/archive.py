@@ -22,10 +22,10 @@ import numpy.typing as npt
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.atomic import writing
 from pyimportance.io.storage import read_whole
-from pyimportance.score.dynamics import Dynamics
+from pyimportance.score.dynamics import NOT_COLUMNS, Dynamics
 
 _FORMAT, _VERSION = "pyimportance.dynamics", 1
-_ARRAYS = tuple(f.name for f in fields(Dynamics) if f.name not in ("epochs", "history"))
+_ARRAYS = tuple(f.name for f in fields(Dynamics) if f.name not in NOT_COLUMNS)
 
 # The header of a .npy file (NEP 1), version 1.0, of numbers [N].
 _NPY = re.compile(

@@ -15,6 +15,8 @@ from pyimportance.score import inputs, ranges, state
 from pyimportance.score.arrays import reduced
 from pyimportance.score.history import NAMES, ArrayHistory, History
 
+NOT_COLUMNS = ("epochs", "history", "keys")
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dynamics:
@@ -39,6 +41,7 @@ class Dynamics:
     grand_sum            sum of ||p - onehot(y)||_2 sqrt(1 + ||h||^2), the norm of the loss's gradient with
                          respect to weights and bias of the last layer, whose input is h
     history              every epoch's numbers, where they were kept
+    keys                 N strings, the samples' own names, where they are known
 
     Raises ArgumentError where an array is not as described, or holds what no training leaves behind.
     """
@@ -64,12 +67,13 @@ class Dynamics:
     first_learned: npt.NDArray[np.int32] | None = None
     grand_sum: npt.NDArray[np.float64] | None = None
     history: History | None = None
+    keys: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         shape = inputs.as_array("count", self.count).shape
         columns: dict[str, npt.NDArray[Any]] = {}
         for field in fields(self):
-            if field.name in ("epochs", "history") or getattr(self, field.name) is None:
+            if field.name in NOT_COLUMNS or getattr(self, field.name) is None:
                 continue
             array = inputs.as_array(field.name, getattr(self, field.name))
             wanted = state.DTYPES[field.name]
@@ -88,6 +92,10 @@ class Dynamics:
             there = [getattr(self, name) is not None for name in names if name != "ends"]
             if any(there) != all(there):
                 raise ArgumentError(f"{', '.join(n for n in names if n != 'ends')}: some are missing")
+        if self.keys is not None and (
+            len(self.keys) != shape[0] or any(type(key) is not str for key in self.keys)
+        ):
+            raise ArgumentError(f"keys: {len(self.keys)} of them; must be {shape[0]} strings")
         ranges.check(self.epochs, columns)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -192,11 +200,26 @@ class Dynamics:
         probabilities = None if probs is None else inputs.floats("probs", probs, (*shape, "C"))
         if probabilities is not None and probabilities.shape[2] == 0:
             raise ArgumentError(f"probs: shape {list(probabilities.shape)}; there must be at least one class")
-        return cls(epochs=shape[0], history=ArrayHistory(arrays, probabilities), **columns)
+        return cls(epochs=shape[0], history=ArrayHistory(arrays, probabilities), keys=None, **columns)
+
+    @classmethod
+    def from_cartography(cls, folder: str | PathLike[str]) -> Dynamics:
+        """Dynamics of a folder that dataset cartography's code has logged, with its history.
+
+        ``folder`` holds dynamics_epoch_0.jsonl, dynamics_epoch_1.jsonl, ... (or a folder training_dynamics
+        that does), whose lines are {"guid": ..., "logits_epoch_0": [...], "gold": ...}. Sample ids are given
+        in the order in which guids first appear; the guids are the result's ``keys``. An epoch may leave out
+        guids; one that has one twice counts the first. Epochs may start above 0, which the first then is.
+        Raises DataError, naming file and line, where there is anything else, or an epoch in between is
+        missing.
+        """
+        from pyimportance.score.cartography import from_cartography
+
+        return from_cartography(folder)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the statistics (not the history) as .npz, whole or not at all. OutputError where it cannot
-        be.
+        """Write the statistics (not history and keys) as .npz, whole or not at all. OutputError where it
+        cannot be.
         """
         from pyimportance.score.archive import save_dynamics
 

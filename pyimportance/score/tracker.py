@@ -225,7 +225,7 @@ class Tracker:
         columns = {name: column.copy() for name, column in live.items() if name != "ends"}
         if "correct" in columns:  # the fold numbers epochs from the run's first; an interval, from its own
             columns["first_learned"] -= np.where(columns["correct"] > 0, self._start, 0).astype(np.int32)
-        snapshot = Dynamics(epochs=end - self._start, history=history, **columns)
+        snapshot = Dynamics(epochs=end - self._start, history=history, keys=None, **columns)
         if reset:
             quantities = state.KINDS[self._kind] if self._kind else ()
             self._engine.set_columns(state.zeros(self._num_samples, quantities))

@@ -56,7 +56,9 @@ def score(
     if chosen.notes is not None:
         metadata |= chosen.notes(dynamics, values)
     important = IMPORTANT[chosen.high] if descending is None else descending
-    return Scores(values=values, measure=chosen.name, descending=important, metadata=metadata)
+    return Scores(
+        values=values, measure=chosen.name, descending=important, keys=dynamics.keys, metadata=metadata
+    )
 
 
 def _told(value: Any) -> str:

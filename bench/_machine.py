@@ -12,7 +12,7 @@ from typing import Any
 from pyimportance import _C
 from pyimportance.threads import default_threads
 
-PACKAGES = ("pyimportance", "numpy", "torch", "pyarrow", "webdataset")
+PACKAGES = ("pyimportance", "numpy", "numba", "torch", "pyarrow", "webdataset")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 

@@ -15,7 +15,8 @@ from pyimportance.errors import ArgumentError
 def bench(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(help="observe, score, order, shards or load; without, their names.")
+        str | None,
+        typer.Argument(help="observe, reduce, score, order, shards or load; without, their names."),
     ] = None,
 ) -> None:
     """Run a benchmark of this checkout's bench/ folder; what follows the name is passed on to it.

@@ -19,6 +19,7 @@ BENCH = Path(__file__).parents[2] / "bench"
 CONTENDERS = {
     "observe": {"pyimportance", "torch eager"},
     "score": {"Tracker.end_epoch", "torch copy_ of as many bytes", "score", "NumPy"},
+    "reduce": {"reduce", "Dynamics.from_history", "NumPy", "numba", "sum"},
     "order": {"pyimportance", "numpy stable", "torch.sort stable", "stripes", "sticky"},
     "shards": {
         "index + write_shards", "index, score, shard", "webdataset read + TarWriter",

@@ -69,6 +69,26 @@ def torch_leaves_entropy_out(module: ModuleType, patch: pytest.MonkeyPatch) -> N
     patch.setattr(module.TorchState, "observe", wrong)
 
 
+@mutant("reduce", "reduce, round 0, mean")
+def the_last_epoch_is_left_out(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.of_reduce
+    patch.setitem(
+        module.CONTENDERS,
+        "reduce",
+        lambda p, correct: right(p[:-1], None if correct is None else correct[:-1]),
+    )
+
+
+@mutant("reduce", "NumPy, round 1, variance")
+def variance_has_the_other_divisor(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.of_numpy
+
+    def wrong(p: Any, correct: Any) -> Any:
+        return {**right(p, correct), "variance": p.var(0, ddof=1)}
+
+    patch.setitem(module.CONTENDERS, "NumPy", from_call(2, right, wrong))
+
+
 @mutant("score", "end_epoch: loss_mean")
 def an_epoch_is_folded_with_the_wrong_row(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     right = module.Tracker.end_epoch

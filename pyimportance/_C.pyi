@@ -18,8 +18,20 @@ row_dtype: np.dtype[np.void]
 
 def observe_logits(
     ids: npt.NDArray[np.int64],
-    logits: npt.NDArray[np.float32],
+    logits: npt.NDArray[Any],
+    features: npt.NDArray[Any] | None,
     targets: npt.NDArray[np.int64],
+    mask: npt.NDArray[np.bool_] | None,
+    skip_nonfinite: bool,
+    scratch: npt.NDArray[np.void],
+    epoch: npt.NDArray[np.void],
+    threads: int,
+) -> int: ...
+def observe_tokens(
+    ids: npt.NDArray[np.int64],
+    logits: npt.NDArray[Any],
+    targets: npt.NDArray[np.int64],
+    live: npt.NDArray[np.bool_],
     mask: npt.NDArray[np.bool_] | None,
     skip_nonfinite: bool,
     scratch: npt.NDArray[np.void],

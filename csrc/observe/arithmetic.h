@@ -90,11 +90,19 @@ PYI_HD PowerOfTwo<V> split_exp(V d) {
   return {f * q, to_bits(shifted)};
 }
 
-// exp(d) for kFloor <= d <= 0, relative error below 3e-12; exactly 1 at 0.
+// exp(d) for kFloor <= d <= 0, relative error below 3e-12; exactly 1 at 0. Specialised where a vector has
+// faster means.
+template <class V>
+struct Exponential {
+  PYI_HD V of(V d) {
+    const PowerOfTwo<V> e = split_exp(d);
+    return from_bits<V>(to_bits(1.0 + e.r) + (e.n << 52));
+  }
+};
+
 template <class V>
 PYI_HD V exp_negative(V d) {
-  const PowerOfTwo<V> e = split_exp(d);
-  return from_bits<V>(to_bits(1.0 + e.r) + (e.n << 52));
+  return Exponential<V>::of(d);
 }
 
 // p = exp(-loss) and q = 1 - p, each to a relative error below 1e-11, however close to 0 or 1.
@@ -169,6 +177,16 @@ PYI_HD void add_class(Sums<V>& sums, V z, V top) {
   sums.s = sums.s + e;
   sums.q = sums.q + e * e;
   sums.a = sums.a - e * d;  // a NaN logit ends up here
+}
+
+// The sums of two parts of a row, whose largest logits are top >= other, as the sums of one; other's largest
+// logit has become one of those that are summed. Terms are positive throughout: nothing cancels.
+template <class V>
+PYI_HD Sums<V> joined(const Sums<V>& sums, V top, const Sums<V>& others, V other) {
+  const V d = at_least_floor(top == other ? V{} : other - top);  // both may be -inf
+  const V e = exp_negative(d);
+  const V count = others.s + 1.0;
+  return {sums.s + e * count, sums.q + e * e * (others.q + 1.0), sums.a + e * (others.a - d * count)};
 }
 
 template <class V>

@@ -4,10 +4,30 @@
 #include "module.h"
 #include "observe/epoch.h"
 #include "observe/fold.h"
+#include "observe/matrix_bind.h"
 #include "observe/reduce.h"
 #include "observe/rows.h"
 
 namespace pyi {
+
+Matrix matrix_of(const std::string& name, const py::array& array, py::ssize_t axes) {
+  const char kind = array.dtype().kind();
+  const py::ssize_t item = array.itemsize();
+  if (!(kind == 'f' && (item == 4 || item == 2)) && !(kind == 'V' && item == 2)) {
+    throw ArgumentError(name + ": must be float32, float16 or bfloat16");
+  }
+  if (array.ndim() != axes || array.shape(axes - 1) > INT32_MAX) {
+    throw ArgumentError(name + ": must have " + std::to_string(axes) + " axes, the last below 2**31");
+  }
+  bool adjacent = array.strides(axes - 1) == item || array.shape(axes - 1) <= 1;
+  for (py::ssize_t axis = 0; axis < axes - 1; ++axis) adjacent = adjacent && array.strides(axis) % item == 0;
+  if (array.size() > 0 && !adjacent) {
+    throw ArgumentError(name + ": the elements of a row must be adjacent in memory");
+  }
+  const Type type = kind == 'V' ? Type::kBFloat16 : item == 4 ? Type::kFloat32 : Type::kFloat16;
+  return {array.data(), type, array.strides(axes - 2) / item, array.shape(axes - 1)};
+}
+
 namespace {
 
 template <class T>
@@ -26,38 +46,59 @@ void check_length(const char* name, py::ssize_t got, py::ssize_t wanted) {
 }
 
 Batch make_batch(const Array<std::int64_t>& ids, const Optional<bool>& mask, bool skip_nonfinite,
-                 const Array<Row>& scratch) {
+                 const Array<Row>& scratch, py::ssize_t scratch_rows) {
   if (mask) check_length("mask", mask->size(), ids.size());
-  if (scratch.size() < ids.size()) throw ArgumentError("scratch: shorter than the batch");
+  if (scratch.size() < scratch_rows) throw ArgumentError("scratch: shorter than the batch");
   return {ids.data(), data_of(mask), ids.size(), skip_nonfinite};
 }
 
-std::int64_t bind_observe_logits(const Array<std::int64_t>& ids, const py::array_t<float>& logits,
-                                 const Array<std::int64_t>& targets, const Optional<bool>& mask,
-                                 bool skip_nonfinite, Array<Row>& scratch, Array<Row>& epoch, int threads) {
-  if (logits.ndim() != 2 || logits.shape(1) < 1 || logits.shape(1) > INT32_MAX) {
-    throw ArgumentError("logits: must have two axes, [B, C] with 1 <= C < 2**31");
+Matrix logits_of(const py::array& logits, py::ssize_t axes, py::ssize_t rows) {
+  const Matrix matrix = matrix_of("logits", logits, axes);
+  if (matrix.width < 1) throw ArgumentError("logits: there must be at least one class");
+  check_length("logits: rows", logits.shape(0), rows);
+  return matrix;
+}
+
+std::int64_t bind_observe_logits(const Array<std::int64_t>& ids, const py::array& logits,
+                                 const std::optional<py::array>& features, const Array<std::int64_t>& targets,
+                                 const Optional<bool>& mask, bool skip_nonfinite, Array<Row>& scratch,
+                                 Array<Row>& epoch, int threads) {
+  const Matrix rows = logits_of(logits, 2, ids.size());
+  Matrix hidden{};
+  if (features) {
+    hidden = matrix_of("features", *features, 2);
+    check_length("features: rows", features->shape(0), ids.size());
   }
-  constexpr py::ssize_t kItem = sizeof(float);
-  const bool adjacent = logits.strides(1) == kItem || logits.shape(1) == 1;
-  if (logits.size() > 0 && (!adjacent || logits.strides(0) % kItem != 0)) {
-    throw ArgumentError("logits: the classes of a row must be adjacent in memory");
-  }
-  check_length("logits: rows", logits.shape(0), ids.size());
   check_length("targets", targets.size(), ids.size());
-  const Batch batch = make_batch(ids, mask, skip_nonfinite, scratch);
-  const Logits rows{logits.data(), logits.strides(0) / kItem, logits.shape(1)};
+  const Batch batch = make_batch(ids, mask, skip_nonfinite, scratch, ids.size());
   Row *to = scratch.mutable_data(), *all = epoch.mutable_data();
   const std::int64_t samples = epoch.size(), *target = targets.data();
+  const Matrix* given = features ? &hidden : nullptr;
   py::gil_scoped_release nogil;
-  return observe_logits(batch, rows, target, to, all, samples, threads);
+  return observe_logits(batch, rows, given, target, to, all, samples, threads);
+}
+
+std::int64_t bind_observe_tokens(const Array<std::int64_t>& ids, const py::array& logits,
+                                 const Array<std::int64_t>& targets, const Array<bool>& live,
+                                 const Optional<bool>& mask, bool skip_nonfinite, Array<Row>& scratch,
+                                 Array<Row>& epoch, int threads) {
+  const Matrix rows = logits_of(logits, 3, ids.size());
+  const py::ssize_t length = logits.shape(1);
+  check_length("targets", targets.size(), ids.size() * length);
+  check_length("live", live.size(), ids.size() * length);
+  const Batch batch = make_batch(ids, mask, skip_nonfinite, scratch, ids.size() * (length + 1));
+  const Tokens tokens{rows, logits.strides(0) / logits.itemsize(), length, targets.data(), live.data()};
+  Row *to = scratch.mutable_data(), *all = epoch.mutable_data();
+  const std::int64_t samples = epoch.size();
+  py::gil_scoped_release nogil;
+  return observe_tokens(batch, tokens, to, all, samples, threads);
 }
 
 std::int64_t bind_observe_losses(const Array<std::int64_t>& ids, const Array<double>& losses,
                                  const Optional<bool>& mask, bool skip_nonfinite, Array<Row>& scratch,
                                  Array<Row>& epoch) {
   check_length("loss", losses.size(), ids.size());
-  const Batch batch = make_batch(ids, mask, skip_nonfinite, scratch);
+  const Batch batch = make_batch(ids, mask, skip_nonfinite, scratch, ids.size());
   Row *to = scratch.mutable_data(), *all = epoch.mutable_data();
   const std::int64_t samples = epoch.size();
   const double* loss = losses.data();
@@ -159,9 +200,14 @@ void register_observe(py::module_& m) {
   PYBIND11_NUMPY_DTYPE(Row, loss, margin, el2n, entropy, code, grand);
   m.attr("row_dtype") = py::dtype::of<Row>();
   m.def("observe_logits", &bind_observe_logits, py::arg("ids").noconvert(), py::arg("logits").noconvert(),
-        py::arg("targets").noconvert(), py::arg("mask").noconvert(), py::arg("skip_nonfinite"),
-        py::arg("scratch").noconvert(), py::arg("epoch").noconvert(), py::arg("threads"),
+        py::arg("features").noconvert(), py::arg("targets").noconvert(), py::arg("mask").noconvert(),
+        py::arg("skip_nonfinite"), py::arg("scratch").noconvert(), py::arg("epoch").noconvert(),
+        py::arg("threads"),
         "Scatter the statistics of logits [B, C] into the epoch's rows [N]; returns how many were skipped.");
+  m.def("observe_tokens", &bind_observe_tokens, py::arg("ids").noconvert(), py::arg("logits").noconvert(),
+        py::arg("targets").noconvert(), py::arg("live").noconvert(), py::arg("mask").noconvert(),
+        py::arg("skip_nonfinite"), py::arg("scratch").noconvert(), py::arg("epoch").noconvert(),
+        py::arg("threads"), "The same with the mean loss of the live ones of logits [B, T, C].");
   m.def("observe_losses", &bind_observe_losses, py::arg("ids").noconvert(), py::arg("losses").noconvert(),
         py::arg("mask").noconvert(), py::arg("skip_nonfinite"), py::arg("scratch").noconvert(),
         py::arg("epoch").noconvert(), "The same with losses [B] alone.");

@@ -3,6 +3,7 @@
 
 #include "errors.h"
 #include "module.h"
+#include "observe/matrix_bind.h"
 #include "observe/own.h"
 
 namespace pyi {
@@ -37,16 +38,11 @@ Scored bind_score_histories(std::uintptr_t address, const std::vector<Array<doub
   return {scores, failed};
 }
 
-Scored bind_score_rows(std::uintptr_t address, const py::array_t<float>& logits,
-                       const Array<std::int64_t>& targets, int threads) {
+Scored bind_score_rows(std::uintptr_t address, const py::array& logits, const Array<std::int64_t>& targets,
+                       int threads) {
   const auto function = function_at<LogitsFunction>(address);
-  constexpr py::ssize_t kItem = sizeof(float);
-  if (logits.ndim() != 2 || targets.size() != logits.shape(0) ||
-      (logits.size() > 0 && logits.shape(1) > 1 && logits.strides(1) != kItem) ||
-      (logits.size() > 0 && logits.strides(0) % kItem != 0)) {
-    throw ArgumentError("logits: must be [B, C], the classes of a row adjacent, with a target for each row");
-  }
-  const Logits rows{logits.data(), logits.strides(0) / kItem, logits.shape(1)};
+  const Matrix rows = matrix_of("logits", logits, 2);
+  if (targets.size() != logits.shape(0)) throw ArgumentError("logits: must have a target for each row");
   const std::int64_t count = logits.shape(0), *target = targets.data();
   Array<double> scores(count);
   double* to = scores.mutable_data();

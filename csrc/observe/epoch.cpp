@@ -16,9 +16,10 @@ bool outside(std::int64_t value, std::int64_t limit) {
   return static_cast<std::uint64_t>(value) >= static_cast<std::uint64_t>(limit);
 }
 
-void check(const char* name, const std::int64_t* values, const Batch& batch, std::int64_t limit) {
-  for (std::int64_t i = 0; i < batch.rows; ++i) {
-    if (outside(values[i], limit) && (batch.mask == nullptr || batch.mask[i])) {
+void check(const char* name, const std::int64_t* values, const bool* mask, std::int64_t n,
+           std::int64_t limit) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (outside(values[i], limit) && (mask == nullptr || mask[i])) {
       throw ArgumentError(at(name, i, values[i], limit));
     }
   }
@@ -51,19 +52,71 @@ std::int64_t store(const Batch& batch, const char* what, Row* rows, Row* epoch) 
   return skipped;
 }
 
+// kUnseen without any token, kNonFinite where one is.
+Row mean_loss(const Row* tokens, std::int64_t length) {
+  constexpr float nan = __builtin_nanf("");
+  double sum = 0;
+  std::int64_t count = 0;
+  for (std::int64_t t = 0; t < length; ++t) {
+    if (tokens[t].code == kUnseen) continue;
+    if (tokens[t].code == kNonFinite) return {0, 0, 0, 0, kNonFinite, 0};
+    sum += tokens[t].loss;
+    ++count;
+  }
+  if (count == 0) return {};
+  return {sum / static_cast<double>(count), nan, nan, nan, kLossOnly, nan};
+}
+
+std::string no_tokens(std::int64_t id, std::int64_t position) {
+  return "targets of sample " + std::to_string(id) + " (position " + std::to_string(position) +
+         "): no token that counts; nonfinite=\"skip\" leaves such samples out and counts them";
+}
+
 }  // namespace
 
-std::int64_t observe_logits(const Batch& batch, const Logits& logits, const std::int64_t* targets,
-                            Row* scratch, Row* epoch, std::int64_t samples, int threads) {
-  check("ids", batch.ids, batch, samples);
-  check("targets", targets, batch, logits.classes);
-  compute_rows(logits, targets, batch.mask, batch.rows, scratch, threads);
+std::int64_t observe_logits(const Batch& batch, const Matrix& logits, const Matrix* features,
+                            const std::int64_t* targets, Row* scratch, Row* epoch, std::int64_t samples,
+                            int threads) {
+  check("ids", batch.ids, batch.mask, batch.rows, samples);
+  check("targets", targets, batch.mask, batch.rows, logits.width);
+  compute_rows({logits, features, targets, batch.mask}, batch.rows, scratch, threads);
+  const char* what = features == nullptr
+                         ? "logits: NaN or +inf, or a loss that is infinite,"
+                         : "logits or features: NaN or infinite, or a loss or gradient that is,";
+  return store(batch, what, scratch, epoch);
+}
+
+std::int64_t observe_tokens(const Batch& batch, const Tokens& tokens, Row* scratch, Row* epoch,
+                            std::int64_t samples, int threads) {
+  check("ids", batch.ids, batch.mask, batch.rows, samples);
+  check("targets", tokens.targets, tokens.live, batch.rows * tokens.length, tokens.logits.width);
+  Row* of_tokens = scratch + batch.rows;
+  const bool together = tokens.sequence_stride == tokens.logits.stride * tokens.length;
+  const std::int64_t parts = together ? 1 : batch.rows;
+  const std::int64_t rows = together ? batch.rows * tokens.length : tokens.length;
+  for (std::int64_t part = 0; part < parts; ++part) {
+    Matrix logits = tokens.logits;
+    logits.data =
+        static_cast<const char*>(logits.data) + part * tokens.sequence_stride * size_of(logits.type);
+    const std::int64_t from = part * rows;
+    compute_rows({logits, nullptr, tokens.targets + from, tokens.live + from}, rows, of_tokens + from,
+                 threads);
+  }
+  for (std::int64_t i = 0; i < batch.rows; ++i) {
+    scratch[i] = mean_loss(of_tokens + i * tokens.length, tokens.length);
+    if (batch.mask != nullptr && !batch.mask[i]) {
+      scratch[i] = Row{};
+    } else if (scratch[i].code == kUnseen) {
+      if (!batch.skip_nonfinite) throw ArgumentError(no_tokens(batch.ids[i], i));
+      scratch[i].code = kNonFinite;
+    }
+  }
   return store(batch, "logits: NaN or +inf, or a loss that is infinite,", scratch, epoch);
 }
 
 std::int64_t observe_losses(const Batch& batch, const double* losses, Row* scratch, Row* epoch,
                             std::int64_t samples) {
-  check("ids", batch.ids, batch, samples);
+  check("ids", batch.ids, batch.mask, batch.rows, samples);
   constexpr float nan = __builtin_nanf("");
   for (std::int64_t i = 0; i < batch.rows; ++i) {
     const bool live = batch.mask == nullptr || batch.mask[i];

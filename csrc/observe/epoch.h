@@ -16,11 +16,24 @@ struct Batch {
   bool skip_nonfinite;  // else they are an error
 };
 
-// Both check every id, target and number before the first row is stored, so that a call that throws
+// All check every id, target and number before the first row is stored, so that a call that throws
 // ArgumentError has changed nothing. They return how many rows were skipped as not finite. scratch:
-// batch.rows rows.
-std::int64_t observe_logits(const Batch&, const Logits&, const std::int64_t* targets, Row* scratch,
-                            Row* epoch, std::int64_t samples, int threads);
+// batch.rows rows, and of tokens one more for each of them.
+std::int64_t observe_logits(const Batch&, const Matrix& logits, const Matrix* features,
+                            const std::int64_t* targets, Row* scratch, Row* epoch, std::int64_t samples,
+                            int threads);
+
+// Sequences of tokens: logits [batch.rows, length, classes], of which the loss alone is recorded, its mean
+// over the tokens that are live. A sequence without any counts as not finite.
+struct Tokens {
+  Matrix logits;                   // of one sequence [length, classes]; the first one's
+  std::ptrdiff_t sequence_stride;  // elements from one sequence to the next
+  std::int64_t length;
+  const std::int64_t* targets;  // [batch.rows, length]
+  const bool* live;             // [batch.rows, length]; false where the target is not looked at
+};
+std::int64_t observe_tokens(const Batch&, const Tokens&, Row* scratch, Row* epoch, std::int64_t samples,
+                            int threads);
 std::int64_t observe_losses(const Batch&, const double* losses, Row* scratch, Row* epoch,
                             std::int64_t samples);
 

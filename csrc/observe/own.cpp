@@ -56,16 +56,18 @@ std::int64_t score_histories(HistoryFunction function, const std::vector<const d
   return failure.get();
 }
 
-std::int64_t score_rows(LogitsFunction function, const Logits& logits, const std::int64_t* targets,
+std::int64_t score_rows(LogitsFunction function, const Matrix& logits, const std::int64_t* targets,
                         std::int64_t rows, double* scores, int threads) {
   FirstFailure failure;
-  const int useful = useful_threads(threads, rows * logits.classes, kGrain);
+  const int useful = useful_threads(threads, rows * logits.width, kGrain);
   parallel_for(rows, useful, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<double> row(logits.classes);
+    std::vector<double> row(logits.width);
     for (std::int64_t i = begin; i < end; ++i) {
-      const float* from = logits.data + i * logits.stride;
-      for (std::int64_t c = 0; c < logits.classes; ++c) row[c] = from[c];
-      if (function(row.data(), logits.classes, targets[i], &scores[i]) != 0) {
+      with_type(logits.type, [&](auto kind) {
+        const auto* from = static_cast<const decltype(kind)*>(logits.data) + i * logits.stride;
+        for (std::int64_t c = 0; c < logits.width; ++c) row[c] = widen(from[c]);
+      });
+      if (function(row.data(), logits.width, targets[i], &scores[i]) != 0) {
         failure.at(i);
         return;
       }

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "observe/rows.h"
+#include "observe/matrix.h"
 
 namespace pyi {
 
@@ -24,7 +24,7 @@ using LogitsFunction = std::int32_t (*)(const double* logits, std::int64_t class
 std::int64_t score_histories(HistoryFunction, const std::vector<const double*>& arrays, std::int64_t epochs,
                              std::int64_t samples, double* scores, int threads);
 
-std::int64_t score_rows(LogitsFunction, const Logits&, const std::int64_t* targets, std::int64_t rows,
+std::int64_t score_rows(LogitsFunction, const Matrix& logits, const std::int64_t* targets, std::int64_t rows,
                         double* scores, int threads);
 
 }  // namespace pyi

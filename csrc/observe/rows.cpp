@@ -18,7 +18,11 @@ struct InstructionSet {
 const InstructionSet kInstructionSets[] = {
     {"baseline", baseline::rows, [] { return true; }},
 #if defined(__x86_64__)
-    {"avx2", avx2::rows, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+    {"avx2", avx2::rows,
+     [] {
+       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+              __builtin_cpu_supports("f16c");
+     }},
     {"avx512", avx512::rows,
      [] {
        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
@@ -58,13 +62,12 @@ std::string instruction_set() { return chosen().load()->name; }
 
 void use_instruction_set(const std::string& name) { chosen() = find(name); }
 
-void compute_rows(const Logits& logits, const std::int64_t* targets, const bool* mask, std::int64_t n,
-                  Row* out, int threads) {
+void compute_rows(const Inputs& inputs, std::int64_t n, Row* out, int threads) {
   constexpr std::int64_t kGrain =
-      1 << 18;  // logits, about a tenth of a millisecond: several times a thread's start
+      1 << 18;  // logits, a tenth of a millisecond: several times a thread's start
   const RowsFunction rows = chosen().load()->rows;
-  parallel_for(n, useful_threads(threads, n * logits.classes, kGrain),
-               [=](std::int64_t begin, std::int64_t end) { rows(logits, targets, mask, begin, end, out); });
+  parallel_for(n, useful_threads(threads, n * inputs.logits.width, kGrain),
+               [=](std::int64_t begin, std::int64_t end) { rows(inputs, begin, end, out); });
 }
 
 }  // namespace pyi

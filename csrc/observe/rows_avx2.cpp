@@ -9,9 +9,9 @@
 
 // Only what follows may use these instructions: the standard headers above must not.
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 #pragma GCC diagnostic ignored "-Wpsabi"  // no vector is passed to a function that is not inlined
 
@@ -19,6 +19,11 @@
 #define PYI_VECTOR_BYTES 32
 #define PYI_MAX(a, b) _mm256_max_pd(a, b)
 #define PYI_SQRT(x) _mm256_sqrt_pd(x)
+#define PYI_MAX_FLOATS(a, b) _mm256_max_ps(a, b)
+#define PYI_MIN_FLOATS(a, b) _mm256_min_ps(a, b)
+#define PYI_ANY_EQUAL(a, b) (_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)) != 0)
+#define PYI_HALVES(x) _mm_cvtph_ps(_mm_cvtsi64_si128((long long)(x)))
+#define PYI_WIDE_HALVES(x) _mm256_cvtph_ps((__m128i)(x))
 #include "observe/rows_kernel.h"
 
 // Uses what the rows' defines.

@@ -9,10 +9,10 @@
 
 // Only what follows may use these instructions: the standard headers above must not.
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma"))), \
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,f16c"))), \
                              apply_to = function)
 #else
-#pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,prefer-vector-width=512")
+#pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,f16c,prefer-vector-width=512")
 #endif
 #pragma GCC diagnostic ignored "-Wpsabi"  // no vector is passed to a function that is not inlined
 
@@ -22,6 +22,12 @@
 #define PYI_MAX(a, b) _mm512_maskz_max_pd(0xff, a, b)
 #define PYI_SQRT(x) _mm512_maskz_sqrt_pd(0xff, x)
 #define PYI_WIDEN(x) _mm512_maskz_cvtps_pd(0xff, x)
+#define PYI_MAX_FLOATS(a, b) _mm512_maskz_max_ps(0xffff, a, b)
+#define PYI_MIN_FLOATS(a, b) _mm512_maskz_min_ps(0xffff, a, b)
+#define PYI_ANY_EQUAL(a, b) (_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ) != 0)
+#define PYI_HALVES(x) _mm256_cvtph_ps((__m128i)(x))
+#define PYI_WIDE_HALVES(x) _mm512_maskz_cvtph_ps(0xffff, (__m256i)(x))
+#define PYI_TABLE(low, high, index) _mm512_permutex2var_pd(low, (__m512i)(index), high)
 #include "observe/rows_kernel.h"
 
 // Uses what the rows' defines.

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch.utils.dlpack import from_dlpack
 
+from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.score import inputs, state
+from pyimportance.score.batch import INT64_MIN
 from pyimportance.score.history import ROW, Rows
 
 if TYPE_CHECKING:
@@ -47,15 +49,28 @@ class DeviceEngine:
         with torch.cuda.device(self._device):
             yield torch.cuda.current_stream().cuda_stream
 
-    def observe(self, ids: Any, logits: Any, targets: Any, mask: Any, skip: bool) -> None:
+    def observe(  # noqa: PLR0917
+        self, ids: Any, logits: Any, targets: Any, features: Any, mask: Any, ignore_index: Any, skip: bool
+    ) -> None:
         with self._stream() as stream:
             sample = self._integers("ids", ids)
             rows = sample.numel()
-            z, y = self._logits(logits, rows), self._integers("targets", targets)
+            z, y = self._matrix("logits", logits, rows, "C"), self._integers("targets", targets)
+            if z.shape[1] == 0:
+                raise ArgumentError(f"logits: {_described(z)}; there must be at least one class")
             live, scratch = self._mask(mask, rows), self._scratch(rows)
             if y.numel() != rows:
                 raise ArgumentError(f"targets: {y.numel()} of them; must be {rows}")
-            self._epoch.observe_logits(sample, z, y, live, None, skip, scratch, stream)
+            if ignore_index is not None:
+                known = (y != check_integer("ignore_index", ignore_index, INT64_MIN)).view(torch.uint8)
+                live = known if live is None else live & known
+            norms = None if features is None else self._norms(features, rows)
+            self._epoch.observe_logits(sample, z, y, live, norms, skip, scratch, stream)
+
+    def _norms(self, features: Any, rows: int) -> torch.Tensor:
+        h = self._matrix("features", features, rows, "D")
+        norms: torch.Tensor = torch.linalg.vector_norm(h, dim=1, dtype=torch.float64)
+        return norms.to(torch.float32)
 
     def observe_loss(self, ids: Any, loss: Any, mask: Any, skip: bool) -> None:
         with self._stream() as stream:
@@ -100,15 +115,13 @@ class DeviceEngine:
             raise ArgumentError(f"mask: {_described(tensor)}; must be booleans [{rows}], one for each id")
         return tensor.to(torch.bool).contiguous().view(torch.uint8)
 
-    def _logits(self, value: Any, rows: int) -> torch.Tensor:
-        """float32, float16 or bfloat16 [rows, C], the classes of a row adjacent."""
-        tensor = self._tensor("logits", value)
+    def _matrix(self, name: str, value: Any, rows: int, width: str) -> torch.Tensor:
+        """float32, float16 or bfloat16 [rows, width], the elements of a row adjacent."""
+        tensor = self._tensor(name, value)
         if rows == 0 and tensor.numel() == 0:  # of an empty batch an empty list says enough
             return torch.zeros(0, 1, device=self._device)
         if tensor.ndim != 2 or tensor.shape[0] != rows or (rows and not tensor.is_floating_point()):
-            raise ArgumentError(f"logits: {_described(tensor)}; must be floating point [{rows}, C]")
-        if tensor.shape[1] == 0:
-            raise ArgumentError(f"logits: {_described(tensor)}; there must be at least one class")
+            raise ArgumentError(f"{name}: {_described(tensor)}; must be floating point [{rows}, {width}]")
         if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
             tensor = tensor.to(torch.float32)
         return tensor if tensor.stride(1) == 1 or tensor.shape[1] == 1 else tensor.contiguous()

@@ -25,7 +25,9 @@ class Engine(Protocol):
 
     skipped: int  # entries of the epoch that were left out as not finite
 
-    def observe(self, ids: Any, logits: Any, targets: Any, mask: Any, skip: bool) -> None:
+    def observe(  # noqa: PLR0917
+        self, ids: Any, logits: Any, targets: Any, features: Any, mask: Any, ignore_index: Any, skip: bool
+    ) -> None:
         """A batch into the epoch's rows, as Tracker.observe."""
 
     def observe_loss(self, ids: Any, loss: Any, mask: Any, skip: bool) -> None: ...

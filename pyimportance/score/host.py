@@ -8,6 +8,7 @@ import numpy as np
 
 from pyimportance import _C
 from pyimportance.score import inputs, state
+from pyimportance.score.batch import ids_and_mask, make_batch
 from pyimportance.score.history import ROW, UNSEEN, Rows
 from pyimportance.threads import default_threads
 
@@ -24,20 +25,16 @@ class HostEngine:
         self._rows: Rows = np.zeros(num_samples, ROW)
         self._scratch: Rows = np.zeros(0, ROW)
 
-    def observe(self, ids: Any, logits: Any, targets: Any, mask: Any, skip: bool) -> None:
-        sample = inputs.integers("ids", ids, mask)
-        rows = inputs.logits_array(logits, sample.size)
-        target = inputs.integers("targets", targets, mask)
-        live = None if mask is None else inputs.booleans("mask", mask, sample.size)
-        scratch = self._scratch_for(sample.size)
-        self.skipped += _C.observe_logits(
-            sample, rows, target, live, skip, scratch, self._rows, default_threads()
-        )
+    def observe(  # noqa: PLR0917
+        self, ids: Any, logits: Any, targets: Any, features: Any, mask: Any, ignore_index: Any, skip: bool
+    ) -> None:
+        batch = make_batch(ids, logits, targets, features, mask, ignore_index)
+        scratch = self._scratch_for(batch.scratch_rows)
+        self.skipped += batch.record(skip, scratch, self._rows, default_threads())
 
     def observe_loss(self, ids: Any, loss: Any, mask: Any, skip: bool) -> None:
-        sample = inputs.integers("ids", ids, mask)
+        sample, live = ids_and_mask(ids, mask)
         losses = inputs.floats("loss", loss, (sample.size,))
-        live = None if mask is None else inputs.booleans("mask", mask, sample.size)
         wide = np.ascontiguousarray(losses, dtype=np.float64)
         scratch = self._scratch_for(sample.size)
         self.skipped += _C.observe_losses(sample, wide, live, skip, scratch, self._rows)

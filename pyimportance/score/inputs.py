@@ -1,7 +1,8 @@
 """The arguments of observe, NumPy or torch, as the arrays the native code takes.
 
-Nothing is copied that need not be: int64 ids and targets and float32 logits whose rows are contiguous go
-through as they are. torch is never imported here: who passes a tensor has done so.
+Nothing is copied that need not be: int64 ids and targets, and logits and features of float32, float16 or
+bfloat16 whose rows are contiguous, go through as they are. torch is never imported here: who passes a tensor
+has done so.
 """
 
 from __future__ import annotations
@@ -45,17 +46,21 @@ def _converted(value: Any, bfloat16: bool) -> npt.NDArray[Any]:
     return np.asarray(value)
 
 
-def integers(name: str, value: Any, mask: Any = None) -> npt.NDArray[np.int64]:
-    """int64 [B]; an empty list has no dtype to speak of and passes. What is masked may be anything."""
+def integers(
+    name: str, value: Any, mask: npt.NDArray[np.bool_] | None = None, shape: tuple[int | str, ...] = ("B",)
+) -> npt.NDArray[np.int64]:
+    """int64 of a shape in which a string stands for any length; an empty list has no dtype to speak of and
+    passes. What is masked along the first axis may be anything.
+    """
     array = as_array(name, value)
-    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
-        raise ArgumentError(f"{name}: {_described(array)}; must be integers [B]")
+    if not _fits(array.shape, shape) or (array.dtype.kind not in "iu" and array.size):
+        raise ArgumentError(f"{name}: {_described(array)}; must be integers {_shape(shape)}")
     if array.dtype == np.uint64 and (beyond := array > np.uint64(_INT64_MAX)).any():
-        if mask is not None:
-            beyond &= booleans("mask", mask, array.size)
+        if mask is not None and mask.size == len(array):
+            beyond[~mask] = False
         if beyond.any():
             at = int(beyond.argmax())
-            raise ArgumentError(f"{name}: {array[at]} at position {at}; must be at most {_INT64_MAX}")
+            raise ArgumentError(f"{name}: {array.flat[at]} at position {at}; must be at most {_INT64_MAX}")
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
@@ -78,35 +83,44 @@ def booleans(name: str, value: Any, rows: int) -> npt.NDArray[np.bool_]:
     return np.ascontiguousarray(array, dtype=np.bool_)
 
 
-def floats(
-    name: str, value: Any, shape: tuple[int | str, ...], *, bfloat16: bool = False
-) -> npt.NDArray[Any]:
-    """Floating-point numbers of a shape in which a string stands for any length; bfloat16: see as_array."""
+def floats(name: str, value: Any, *shapes: tuple[int | str, ...], bfloat16: bool = False) -> npt.NDArray[Any]:
+    """Floating-point numbers of one of the shapes, in which a string stands for any length; bfloat16: see
+    as_array.
+    """
     array = as_array(name, value, bfloat16=bfloat16)
-    fits = array.ndim == len(shape) and all(
-        isinstance(wanted, str) or got == wanted for got, wanted in zip(array.shape, shape, strict=True)
-    )
-    if not fits or (array.dtype.kind != "f" and array.dtype != BFLOAT16 and array.size):
-        wanted = ", ".join(str(length) for length in shape)
-        raise ArgumentError(f"{name}: {_described(array)}; must be floating point [{wanted}]")
+    real = array.dtype.kind == "f" or array.dtype == BFLOAT16 or not array.size
+    if not real or not any(_fits(array.shape, shape) for shape in shapes):
+        wanted = " or ".join(map(_shape, shapes))
+        raise ArgumentError(f"{name}: {_described(array)}; must be floating point {wanted}")
     return array
 
 
-def logits_array(value: Any, rows: int) -> npt.NDArray[np.float32]:
-    """float32 [rows, C] with the classes of a row adjacent; the rows may lie apart."""
-    array = as_array("logits", value)
-    if rows == 0 and array.size == 0:  # of an empty batch an empty list says enough
+def matrix(name: str, value: Any, *shapes: tuple[int | str, ...]) -> npt.NDArray[Any]:
+    """Floating-point numbers of one of the shapes, as native code takes them: float32, float16 or BFLOAT16,
+    elements of a row adjacent, the rows wherever they lie. Other dtypes become float32.
+    """
+    array = as_array(name, value, bfloat16=True)
+    if array.size == 0 and shapes[0][0] == 0 and array.ndim < 3:  # an empty list says enough of no rows
         return np.zeros((0, 1), dtype=np.float32)
-    array = floats("logits", array, (rows, "C"))
-    if array.shape[1] == 0:
-        raise ArgumentError(f"logits: {_described(array)}; there must be at least one class")
-    if array.dtype != np.float32:
+    array = floats(name, array, *shapes)
+    if array.dtype not in (np.float32, np.float16, BFLOAT16):
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as such
             return np.ascontiguousarray(array, dtype=np.float32)
     item = array.itemsize
-    adjacent = array.flags.aligned and array.strides[1] == item and array.strides[0] % item == 0
-    return array if adjacent else np.ascontiguousarray(array)
+    adjacent = array.strides[-1] == item and not any(stride % item for stride in array.strides)
+    return array if adjacent and array.flags.aligned else np.ascontiguousarray(array)
+
+
+def _fits(got: tuple[int, ...], shape: tuple[int | str, ...]) -> bool:
+    return len(got) == len(shape) and all(
+        isinstance(wanted, str) or length == wanted for length, wanted in zip(got, shape, strict=True)
+    )
+
+
+def _shape(shape: tuple[int | str, ...]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
 
 
 def _described(array: npt.NDArray[Any]) -> str:
-    return f"{array.dtype} of shape {list(array.shape)}"
+    dtype = "bfloat16" if array.dtype == BFLOAT16 else array.dtype
+    return f"{dtype} of shape {list(array.shape)}"

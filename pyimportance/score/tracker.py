@@ -11,6 +11,7 @@ import numpy as np
 from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.score import checkpoint, state
+from pyimportance.score.batch import kind_of
 from pyimportance.score.dynamics import Dynamics
 from pyimportance.score.engine import engine
 from pyimportance.score.exchange import agree, distributed, exchange
@@ -49,7 +50,8 @@ class Tracker:
                  one's run says so here, so that the two can be merged
 
     An epoch's observations wait in a buffer, in which the first one of a sample stands, until `end_epoch`
-    folds them into running statistics. A tracker is given logits or losses, not both.
+    folds them into running statistics. A tracker is given logits, logits with features,
+    or losses: one of the three.
 
     One thread at a time: calls from several threads need a lock of the caller's.
 
@@ -108,26 +110,36 @@ class Tracker:
         logits: Any,
         targets: Any,
         *,
+        features: Any = None,
         mask: Any = None,
+        ignore_index: int | None = None,
         nonfinite: NonFinite = "raise",
     ) -> None:
-        """Record a batch: loss, margin, EL2N, entropy and correctness of every sample.
+        """Record a batch: loss, margin, EL2N, entropy, correctness and, with features, GraNd of every sample;
+        of sequences of tokens the mean loss.
 
-        ids        [B] integers, sample ids
-        logits     [B, C] floating point, C >= 1, NumPy or torch, on any device. float32 is taken as it is,
-                   without a copy where rows are contiguous; other types become float32. Tensors elsewhere are
-                   copied to the host
-        targets    [B] integers, 0..C-1
-        mask       [B] booleans: where False, the entry is padding, and nothing of it is looked at
-        nonfinite  a NaN or +inf logit, or an infinite loss (a target's logit of -inf; other classes may have
-                   it): "raise", or "skip" and count in `skipped`
+        ids           [B] integers, sample ids
+        logits        [B, C], or [B, T, V] of sequences (device="cpu"); floating point, NumPy or torch.
+                      float32, float16 and bfloat16 are read as they are, without a copy where the classes of
+                      a row are adjacent; other types become float32. Tensors elsewhere are copied to the
+                      tracker's device
+        targets       [B], or [B, T], integers of any width, 0..C-1
+        features      [B, D], the last layer's input, of the types of logits; with every batch of logits
+                      [B, C], or with none
+        mask          [B] booleans: where False, the entry is padding, and nothing of it is looked at
+        ignore_index  the target of what is not observed: of a sample, or of a token of a sequence
+        nonfinite     a NaN or +inf logit, an infinite loss (a target's logit of -inf; other classes may have
+                      it), features that are not finite, a sequence of which no token is observed: "raise",
+                      or "skip" and count in `skipped`
 
-        Of several observations of a sample in one epoch the first stands. Takes no part in autograd. Raises
+        A sequence is recorded as by `observe_loss`, with the mean of -log p over its tokens in nats. Of
+        several observations of a sample in one epoch the first stands. Takes no part in autograd. Raises
         ArgumentError naming the entry or the sample; then nothing of the batch has been recorded.
         """
-        skip = self._begin("logits", nonfinite)
-        self._engine.observe(ids, logits, targets, mask, skip)
-        self._kind, self._open = "logits", True
+        kind = kind_of(logits, features)
+        skip = self._begin(kind, nonfinite)
+        self._engine.observe(ids, logits, targets, features, mask, ignore_index, skip)
+        self._kind, self._open = kind, True
 
     def observe_loss(self, ids: Any, loss: Any, mask: Any = None, *, nonfinite: NonFinite = "raise") -> None:
         """Record losses [B] alone (regression, language models); the rest as in `observe`."""
@@ -140,10 +152,7 @@ class Tracker:
             raise ArgumentError(f'nonfinite={nonfinite!r}: must be "raise" or "skip"')
         self._claim_history()
         if self._kind not in ("", kind):
-            before, now = ("observe", "observe_loss") if kind == "loss" else ("observe_loss", "observe")
-            raise ArgumentError(
-                f"{now}: this tracker has been given {before}; a tracker takes one of the two"
-            )
+            raise ArgumentError(f"this tracker has been given {self._kind}, now {kind}; it takes one kind")
         return nonfinite == "skip"
 
     def end_epoch(self, group: Any = None) -> None:

@@ -11,7 +11,19 @@ import pytest
 from pyimportance import _C
 
 Logits = Callable[[str, int, int, np.random.Generator], npt.NDArray[np.float32]]
-KINDS = ("normal", "equal", "close", "margins", "huge", "ties", "confident", "masked", "offset")
+KINDS = (
+    "normal",
+    "equal",
+    "close",
+    "margins",
+    "huge",
+    "ties",
+    "confident",
+    "masked",
+    "offset",
+    "tiny",
+    "sparse",
+)
 
 
 @pytest.fixture(params=_C.instruction_sets())
@@ -59,4 +71,8 @@ def _logits(kind: str, rows: int, classes: int, rng: np.random.Generator) -> npt
         z[:, 0] = rng.standard_normal(rows)
     elif kind == "offset":
         z += rng.choice([-3e4, 3e4, 1e30], (rows, 1))
+    elif kind == "tiny":  # subnormal, of either sign
+        z *= rng.choice([1e-45, 1e-41, 1e-38], (rows, 1))
+    elif kind == "sparse":  # whole vectors, and parts of a row, of nothing but -inf
+        z[:, 1:] = np.where(rng.random((rows, classes - 1)) < 2 / classes, z[:, 1:], -np.inf)
     return z.astype(np.float32)

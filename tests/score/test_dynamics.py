@@ -20,12 +20,13 @@ from pyimportance.score.archive import _ARRAYS
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def example(decayed: bool = False) -> Dynamics:
+def example(decayed: bool = False, features: bool = False) -> Dynamics:
     rng = np.random.default_rng(3)
     tracker = Tracker(7)
     for epoch in range(4):
         ids = np.arange(epoch % 2, 6)  # 6 is never observed
-        tracker.observe(ids, rng.normal(size=(ids.size, 3)).astype(np.float32), rng.integers(0, 3, ids.size))
+        z, y = rng.normal(size=(ids.size, 3)).astype(np.float32), rng.integers(0, 3, ids.size)
+        tracker.observe(ids, z, y, features=rng.normal(size=(ids.size, 5)) if features else None)
         tracker.end_epoch()
         if decayed:
             tracker.dynamics(decay=0.5)
@@ -59,7 +60,7 @@ def test_losses_alone_round_trip(tmp_path: Path) -> None:
     assert_equal(dynamics, Dynamics.load(tmp_path / "d.npz"))
 
 
-@pytest.mark.parametrize("name", ["dynamics-v1.npz", "dynamics-v1-decayed.npz"])
+@pytest.mark.parametrize("name", ["dynamics-v1.npz", "dynamics-v1-decayed.npz", "dynamics-v1-features.npz"])
 def test_files_of_version_1_are_read_forever(name: str) -> None:
     dynamics = Dynamics.load(GOLDEN / name)
     want = json.loads((GOLDEN / name).with_suffix(".json").read_text())

@@ -16,14 +16,28 @@ from pyimportance import _C, ArgumentError, Dynamics, Tracker, measures, score
 from pyimportance.score.reference import ROW_NAMES, measure, row_statistics
 
 Logits = Callable[[str, int, int, np.random.Generator], npt.NDArray[np.float32]]
-KINDS = ("normal", "equal", "close", "margins", "huge", "ties", "confident", "masked", "offset")
+KINDS = (
+    "normal",
+    "equal",
+    "close",
+    "margins",
+    "huge",
+    "ties",
+    "confident",
+    "masked",
+    "offset",
+    "tiny",
+    "sparse",
+)
 VARIANCES = {"loss_variance": "loss", "variability": "p_true", "prediction_variance": "p_true"}
 
 
 def recorded(  # noqa: PLR0917
     make_logits: Logits, kinds: list[str], samples: int, classes: int, seed: int, missing: float
 ) -> tuple[Dynamics, dict[str, npt.NDArray[np.float64]]]:
-    """Epochs of logits, one kind each, through a tracker in shuffled batches; and through the oracle."""
+    """Epochs of logits, one kind each, through a tracker in shuffled batches; and through the oracle. With
+    features where the seed is odd.
+    """
     rng = np.random.default_rng(seed)
     tracker = Tracker(samples)
     history = {name: np.full((len(kinds), samples), np.nan) for name in ROW_NAMES}
@@ -31,12 +45,13 @@ def recorded(  # noqa: PLR0917
         z = make_logits(kind, samples, classes, rng)
         y = np.where(rng.random(samples) < 0.5, z.argmax(1), rng.integers(0, classes, samples))
         y[~np.isfinite(z[np.arange(samples), y])] = 0
+        h = rng.normal(size=(samples, seed % 97)).astype(np.float32) if seed % 2 else None
         ids = np.flatnonzero(rng.random(samples) >= missing)
         rng.shuffle(ids)
         for batch in np.array_split(ids, 3):
-            tracker.observe(batch, z[batch], y[batch])
+            tracker.observe(batch, z[batch], y[batch], features=None if h is None else h[batch])
         tracker.end_epoch()
-        for name, values in row_statistics(z[ids], y[ids]).items():
+        for name, values in row_statistics(z[ids], y[ids], None if h is None else h[ids]).items():
             history[name][epoch, ids] = values
     return tracker.dynamics(), history
 

@@ -179,7 +179,7 @@ def test_more_that_is_refused() -> None:
         tracker.end_epoch(group=object())
     tracker.observe([0, 1], ONE, [0, 0])
     with pytest.raises(
-        ArgumentError, match="observe_loss: this tracker has been given observe; a tracker takes one"
+        ArgumentError, match="this tracker has been given logits, now loss; it takes one kind"
     ):
         tracker.observe_loss([0], [1.0])
 

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from pyimportance import _C, Tracker
-from pyimportance.score.history import ROW
 from pyimportance.score.reference import row_statistics
+from tests.score.rows_of import rows_of
 
 Logits = Callable[[str, int, int, np.random.Generator], npt.NDArray[np.float32]]
 CLASSES = (1, 2, 3, 7, 8, 9, 31, 32, 33, 193, 319, 320, 321, 1000, 1003)
-
-
-def rows_of(z: Any, y: npt.NDArray[np.int64], threads: int = 1, **arguments: Any) -> npt.NDArray[np.void]:
-    """The rows [B] that observe_logits makes of a batch."""
-    ids = np.arange(len(y))
-    epoch, scratch = np.zeros(len(y), ROW), np.zeros(len(y), ROW)
-    _C.observe_logits(ids, z, y, arguments.get("mask"), False, scratch, epoch, threads)
-    return epoch
+MANY = (2047, 2048, 2049, 4097, 50257, 256_000)  # several parts of a row, the last of them of one class
 
 
 def test_against_the_oracle(isa: str, kind: str, make_logits: Logits, rng: np.random.Generator) -> None:
-    for classes in CLASSES:
-        z = make_logits(kind, 33, classes, rng)
-        y = rng.integers(0, classes, 33) * np.isfinite(z[np.arange(33), :]).all(1)  # class 0 is finite
+    for classes in (*CLASSES, *MANY):
+        count = 33 if classes < 2000 else 3
+        z = make_logits(kind, count, classes, rng)
+        y = rng.integers(0, classes, count) * np.isfinite(z).all(1)  # class 0 is finite
         y[::2] = z[::2].argmax(1)
         got, want = rows_of(z, y), row_statistics(z, y)
         case = f"{kind}, {classes} classes"
@@ -68,28 +61,28 @@ def test_the_first_maximum_wins(isa: str) -> None:
         assert rows_of(z, np.array([1, 3, 0]))["margin"].tolist() == [0, 0, -1]
 
 
-@pytest.mark.parametrize("classes", [3, 10, 320, 400])
+@pytest.mark.parametrize("classes", [3, 10, 320, 400, 5000])
 def test_a_row_depends_on_nothing_but_itself(
     isa: str, classes: int, make_logits: Logits, rng: np.random.Generator
 ) -> None:
     z, y = make_logits("normal", 67, classes, rng), rng.integers(0, classes, 67)
     whole = rows_of(z, y)
-    for threads in (2, 3, 5):  # 67 rows are too few for threads, unless there are many
-        many = np.tile(z, (4000 // 67 * max(1, 400 // classes), 1))
+    for threads in (1, 2, 3, 4):  # 67 rows are too few for threads, unless there are many
+        many = np.tile(z, (-(-(threads << 18) // z.size), 1))
         again = rows_of(many, np.tile(y, len(many) // 67), threads)
         assert again.tobytes() == whole.tobytes() * (len(many) // 67)
     for start, stop in ((0, 1), (1, 33), (3, 35), (5, 36), (66, 67)):
         assert rows_of(z[start:stop], y[start:stop]).tobytes() == whole[start:stop].tobytes()
 
 
-@pytest.mark.parametrize("classes", [5, 350])
+@pytest.mark.parametrize("classes", [5, 350, 2049])
 def test_strides(isa: str, classes: int, make_logits: Logits, rng: np.random.Generator) -> None:
     wide, y = make_logits("normal", 40, classes + 3, rng), rng.integers(0, classes, 40)
     plain = rows_of(np.ascontiguousarray(wide[:, 1:-2]), y)
     assert rows_of(wide[:, 1:-2], y).tobytes() == plain.tobytes()
     assert rows_of(wide[::-1, 1:-2], y[::-1].copy()).tobytes() == plain[::-1].tobytes()
     assert rows_of(wide[::2, 1:-2], y[::2].copy()).tobytes() == plain[::2].tobytes()
-    with pytest.raises(ValueError, match="classes of a row must be adjacent"):
+    with pytest.raises(ValueError, match="elements of a row must be adjacent"):
         rows_of(np.asfortranarray(wide), y)
 
 
@@ -121,13 +114,13 @@ def test_the_environment_names_one() -> None:
     assert done.stdout.strip() == "baseline"
 
 
-@pytest.mark.parametrize("classes", [4, 350])
+@pytest.mark.parametrize("classes", [4, 350, 2049, 4097])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_numbers_that_are_not_finite(
     isa: str, classes: int, bad: float, make_logits: Logits, rng: np.random.Generator
 ) -> None:
     z, y = make_logits("normal", 9, classes, rng), rng.integers(0, classes, 9)
-    for column in {0, 1, classes // 2, classes - 1}:
+    for column in {0, 1, classes // 2, classes - 2, classes - 1}:
         for target in (column, 0):
             broken, targets = z.copy(), y.copy()
             broken[5, column], targets[5] = bad, target
@@ -143,7 +136,7 @@ def test_numbers_that_are_not_finite(
             assert tracker.skipped == 1
 
 
-@pytest.mark.parametrize("classes", [3, 350])
+@pytest.mark.parametrize("classes", [3, 350, 2049])
 def test_minus_infinity_at_the_target_is_an_infinite_loss(isa: str, classes: int) -> None:
     z = np.zeros((2, classes), np.float32)
     z[1, 2] = -np.inf

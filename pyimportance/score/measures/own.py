@@ -108,7 +108,7 @@ def score_logits(
 ) -> Scores:
     """Scores of a batch by a measure of your own of one sample's logits (``@measure(name, of="logits")``).
 
-    logits      [B, C] floating point, NumPy or torch; they are read as float32
+    logits      [B, C] floating point, NumPy or torch; float64 is read as float32
     targets     [B] integers 0..C-1
     measure     its name
     ids         [B] sample ids, each once, in any order; None: 0..B-1. The scores are in the order of the ids
@@ -123,7 +123,7 @@ def score_logits(
         )
     high, function = _OF_LOGITS[measure]
     rows = inputs.as_array("targets", targets).size
-    z = inputs.logits_array(logits, rows)
+    z = inputs.matrix("logits", logits, (rows, "C"))
     y = inputs.class_numbers("targets", targets, rows, z.shape[1])
     numbers = np.arange(rows, dtype=np.int64) if ids is None else inputs.integers("ids", ids)
     if numbers.shape != (rows,):
@@ -131,7 +131,7 @@ def score_logits(
     compiled = _compiled(function, lambda: compile_of_logits(measure, function))
     values, failed = _C.score_rows(compiled.address, z, y, default_threads())
     if failed >= 0:
-        arguments = z[failed].astype(np.float64), int(y[failed])
+        arguments = inputs.as_array("logits", logits)[failed].astype(np.float64), int(y[failed])
         raise compiled.failure(arguments, f"sample {numbers[failed]}")
     order = np.argsort(numbers, kind="stable")
     with np.errstate(over="ignore"):

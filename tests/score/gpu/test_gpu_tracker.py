@@ -109,7 +109,7 @@ def test_losses(trackers: Trackers) -> None:
         tracker.end_epoch()
         assert tracker.skipped == 1
     assert bits(ours.dynamics()) == bits(hosts.dynamics())
-    with pytest.raises(ArgumentError, match="observe: this tracker has been given observe_loss"):
+    with pytest.raises(ArgumentError, match="this tracker has been given loss, now logits"):
         ours.observe([0], np.zeros((1, 2), np.float32), [0])
 
 

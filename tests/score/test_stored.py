@@ -1,0 +1,127 @@
+"""Logits and features of float32, float16 and bfloat16, read as they are: the oracle on rounded values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from pyimportance import _C, Tracker
+from pyimportance.score.inputs import BFLOAT16, matrix
+from pyimportance.score.reference import row_statistics
+from tests.score.rows_of import rows_of, stored_as
+
+Logits = Callable[[str, int, int, np.random.Generator], npt.NDArray[np.float32]]
+DTYPES = ("float32", "float16", "bfloat16")
+CLASSES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 319, 320, 321, 1000, 2049)
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def legal(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What float16 cannot hold is infinite: +inf is refused, and class 0 must be finite."""
+    z = np.where(z == np.inf, np.finfo(np.float16).max, z)
+    z[:, 0] = np.where(np.isfinite(z[:, 0]), z[:, 0], np.finfo(np.float16).min)
+    return z
+
+
+def test_against_the_oracle(
+    isa: str, dtype: str, kind: str, make_logits: Logits, rng: np.random.Generator
+) -> None:
+    for classes in CLASSES:
+        _, rounded = stored_as(dtype, make_logits(kind, 11, classes, rng))
+        z, values = stored_as(dtype, legal(rounded))
+        h, hidden = stored_as(dtype, rng.normal(size=(11, classes)))
+        y = rng.integers(0, classes, 11) * np.isfinite(values).all(1)
+        y[::2] = values[::2].argmax(1)
+        got, want = rows_of(z, y, features=h), row_statistics(values, y, hidden)
+        case = f"{kind}, {classes} classes"
+        np.testing.assert_allclose(got["loss"], want["loss"], rtol=1e-11, atol=1e-100, err_msg=case)
+        np.testing.assert_array_equal(got["margin"], want["margin"], case)
+        for name in ("el2n", "entropy", "grand"):
+            np.testing.assert_allclose(
+                got[name], want[name], rtol=2e-7, atol=2e-44, err_msg=f"{name}: {case}"
+            )
+        np.testing.assert_array_equal(got["code"] == 2, want["correct"] == 1, case)
+
+
+@pytest.mark.parametrize("classes", [2, 321])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_every_number_there_is(isa: str, dtype: str, classes: int) -> None:
+    """All 65,536 bit patterns as the logit of class 0, the target; the margin is that number."""
+    bits = np.arange(1 << 16, dtype=np.uint16).view(np.int16)
+    tensor = torch.from_numpy(bits).view(getattr(torch, dtype))
+    finite = torch.isfinite(tensor)
+    z = torch.zeros(int(finite.sum()), classes, dtype=tensor.dtype)
+    z[:, 0] = tensor[finite]
+    native = z.view(torch.int16).numpy().view(BFLOAT16 if dtype == "bfloat16" else np.float16)
+    got = rows_of(native, np.zeros(len(z), np.int64))
+    np.testing.assert_array_equal(got["margin"], z[:, 0].double().numpy())
+    for value in (torch.inf, torch.nan):  # and the others are refused, wherever they are
+        for column in (0, classes - 1):
+            z[3, column] = value
+            with pytest.raises(ValueError, match=r"NaN or \+inf.* of sample 3 "):
+                Tracker(5).observe(range(5), z[:5], [0] * 5)
+            z[3, column] = 0
+
+
+@pytest.mark.parametrize("classes", [5, 350])
+def test_rows_of_any_stride(isa: str, dtype: str, classes: int, rng: np.random.Generator) -> None:
+    wide, _ = stored_as(dtype, rng.normal(size=(60, classes + 3)))
+    y = rng.integers(0, classes, 60)
+    plain = rows_of(np.ascontiguousarray(wide[:, 1:-2]), y)
+    for rows in (slice(None), slice(None, None, -1), slice(1, None, 3)):
+        assert rows_of(wide[rows, 1:-2], y[rows].copy()).tobytes() == plain[rows].tobytes()
+    again = rows_of(np.broadcast_to(wide[:1, :classes], (4, classes)), y[:1].repeat(4))
+    assert again.tobytes() == rows_of(wide[:1, :classes], y[:1]).tobytes() * 4
+
+
+@pytest.mark.parametrize("classes", [10, 1000])
+def test_threads_change_nothing(isa: str, dtype: str, classes: int, rng: np.random.Generator) -> None:
+    rows = (4 << 18) // classes + 3
+    z, _ = stored_as(dtype, rng.normal(size=(rows, classes)))
+    h, _ = stored_as(dtype, rng.normal(size=(rows, 7)))
+    y = rng.integers(0, classes, rows)
+    one = rows_of(z, y, 1, h).tobytes()
+    assert all(rows_of(z, y, threads, h).tobytes() == one for threads in (2, 3, 4))
+
+
+def test_nothing_is_copied(dtype: str, rng: np.random.Generator) -> None:
+    """Rows of a tensor that is a view go to native code where they lie."""
+    wide = torch.from_numpy(rng.normal(size=(6, 40))).to(getattr(torch, dtype))
+    for view in (wide, wide[::2], wide[:, 3:20], wide[1::2, 5:6]):
+        array = matrix("logits", view, ("B", "C"))
+        assert array.ctypes.data == view.data_ptr()
+        assert array.shape == tuple(view.shape)
+    assert matrix("logits", wide.T, ("B", "C")).flags.c_contiguous
+
+
+def test_the_stated_bounds(isa: str) -> None:
+    """csrc/observe/arithmetic.h: exp to 3e-12, log1p to 1e-13, both relative."""
+    gap = np.linspace(0, 250, 200_000).astype(np.float32)
+    z = np.stack([gap, np.zeros_like(gap)], 1)
+    loss = rows_of(z, np.zeros(len(z), np.int64))["loss"]
+    want = np.log1p(np.exp(-gap.astype(np.longdouble)))
+    assert np.abs(loss / want - 1).max() < 3.2e-12
+    for classes in (2, 3, 10, 100, 320, 321, 1000, 100_000):  # equal logits: exp is exact
+        zero = np.zeros((1, classes), np.float32)
+        exact = np.log(np.longdouble(classes))
+        assert abs(rows_of(zero, np.zeros(1, np.int64))["loss"][0] / exact - 1) < 1.3e-13
+
+
+def test_instruction_sets_agree_on_halves(rng: np.random.Generator) -> None:
+    """By instructions and by integers: the same numbers, whatever they are."""
+    z, _ = stored_as("float16", rng.normal(size=(100, 40)) * 10.0 ** rng.integers(-7, 4, (100, 1)))
+    before, rows = _C.instruction_set(), []
+    for name in _C.instruction_sets():
+        _C.use_instruction_set(name)
+        rows.append(rows_of(z, np.zeros(100, np.int64)))
+    _C.use_instruction_set(before)
+    for other in rows[1:]:
+        np.testing.assert_array_equal(other["margin"], rows[0]["margin"])

@@ -27,7 +27,8 @@ class IOReport:
 
     Attributes:
         counts: int64 [R, 4, 2], read-only: per rank and tier (``origin``, ``cache``, ``disk``, ``index``, the
-            order of :data:`pyimportance.io.meter.TIERS`) bytes and requests.
+            order of :data:`pyimportance.io.meter.TIERS`) bytes and requests. What a rank was sent of
+            indexes, in the place of reading them, is in ``index``.
         ranks: the R ranks the rows belong to, ascending; by default 0..R-1.
         baselines: name -> report of another way to read the same data, printed beside this one.
 

@@ -24,8 +24,8 @@ BYTES = ("origin_bytes", "disk_bytes", "owned_bytes", "repartition_bytes", "inde
 CAPTION = (
     "Bytes are means per rank over a run. origin: read from where the data comes from (first fetch, misses, "
     "moves); with index: the same ratio when indexes and manifests count too; moved: the part of origin that "
-    "repartitions caused; disk: own shards or cache; owned: held last; index: indexes and manifests, of all "
-    "workers where samples move."
+    "repartitions caused; disk: own shards or cache; owned: held last; index: indexes and manifests, and "
+    "what ranks tell each other of them."
 )
 Runs = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
 """(policy, seed) -> one dict of figures per rank."""

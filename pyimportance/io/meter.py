@@ -12,14 +12,14 @@ from pyimportance.errors import ArgumentError
 
 TIERS: Final = ("origin", "cache", "disk", "index")
 """origin: where the data comes from. cache: an LRU on this node. disk: shards that are local. index: headers
-and index files, whatever they lie on."""
+and index files, whatever they lie on, and what other ranks sent of theirs (a request per message)."""
 
 _ROW: Final = {tier: row for row, tier in enumerate(TIERS)}
 _BYTES, _REQUESTS = 0, 1
 
 
 class Meter:
-    """Counts what one process read.
+    """Counts what one process read, or was sent in the place of reading it.
 
     ``counts``: int64 array [4, 2] to count into (rows as in TIERS; columns bytes, requests); a new one if
     None. It may be a view of shared memory, so that loader processes count where their training process sees

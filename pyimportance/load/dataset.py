@@ -105,6 +105,11 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         return self._shards
 
     @property
+    def home(self) -> range:
+        """The workers whose samples are local to this rank."""
+        return self._deal.home(self.rank)
+
+    @property
     def epoch(self) -> int:
         return self._epoch
 

@@ -107,17 +107,22 @@ def _compare(headers: npt.NDArray[np.int64]) -> None:
             raise ArgumentError(f"end_epoch: the ranks differ in {what}: {headers[:, column].tolist()}")
 
 
-def _all_gather(mine: torch.Tensor, group: Any) -> list[torch.Tensor]:
-    """One tensor per rank, all of the same shape and dtype, where the backend wants them: gloo and mpi on the
-    host, nccl on the device.
-    """
+def placed(tensor: torch.Tensor, group: Any) -> torch.Tensor:
+    """The tensor where the group's backend wants it: gloo and mpi on the host, nccl on the device."""
     import torch
     import torch.distributed as dist
 
     if "nccl" not in dist.get_backend(group):
-        mine = mine.cpu()
-    elif not mine.is_cuda:
-        mine = mine.to(torch.device("cuda", torch.cuda.current_device()))
+        return tensor.cpu()
+    return tensor if tensor.is_cuda else tensor.to(torch.device("cuda", torch.cuda.current_device()))
+
+
+def _all_gather(mine: torch.Tensor, group: Any) -> list[torch.Tensor]:
+    """One tensor per rank, all of the same shape and dtype."""
+    import torch
+    import torch.distributed as dist
+
+    mine = placed(mine, group)
     everyone = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
     dist.all_gather(everyone, mine, group=group)
     return everyone

@@ -1,4 +1,4 @@
-"""SampleIndex -> SampleIndex: one after another, and a part of one."""
+"""SampleIndex -> SampleIndex: one after another, a part of one, none of it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 def concatenate(indexes: Sequence[SampleIndex]) -> SampleIndex:
-    """All samples of ``indexes`` (one or more), files numbered on; extensions sorted.
+    """All samples of ``indexes``, files numbered on; extensions sorted.
 
     score and bin are kept where every index has them.
     """
+    indexes = indexes or [empty()]
     extensions = sorted({e for i in indexes for e in i.extensions})
     code = {e: np.int32(c) for c, e in enumerate(extensions)}
     file_base = np.cumsum([0] + [len(i.files) for i in indexes])
@@ -50,10 +51,15 @@ def concatenate(indexes: Sequence[SampleIndex]) -> SampleIndex:
 
 
 def keep(index: SampleIndex, wanted: NDArray[np.bool_]) -> SampleIndex:
-    """The samples where ``wanted`` (bool [N]) is true, in their order; files without any are left out."""
+    """The samples where ``wanted`` (bool [N]) is true, in their order.
+
+    Files and extensions that none of them has are left out: the same samples, whatever they are a part of.
+    """
     rows = np.flatnonzero(wanted)
     used, file = np.unique(index.file[rows], return_inverse=True)
     part_start, parts = parts_of(index, rows)
+    has = np.bincount(index.part_ext[parts], minlength=len(index.extensions)) > 0
+    extension = np.cumsum(has, dtype=np.int32) - np.int32(1)  # what is left is counted anew
     return replace(
         index,
         files=tuple(index.files[f] for f in used),
@@ -63,12 +69,32 @@ def keep(index: SampleIndex, wanted: NDArray[np.bool_]) -> SampleIndex:
         file=file.astype(np.int32),
         offset=index.offset[rows],
         nbytes=index.nbytes[rows],
+        extensions=tuple(e for e, kept in zip(index.extensions, has, strict=True) if kept),
         part_start=part_start,
-        part_ext=index.part_ext[parts],
+        part_ext=extension[index.part_ext[parts]],
         part_offset=index.part_offset[parts],
         part_size=index.part_size[parts],
         score=None if index.score is None else index.score[rows],
         bin=None if index.bin is None else index.bin[rows],
+    )
+
+
+def empty() -> SampleIndex:
+    """No samples, in no files."""
+    none = np.zeros(0, np.int64)
+    return SampleIndex(
+        files=(),
+        file_bytes=none,
+        ids=none,
+        keys=pa.array([], pa.large_string()),
+        file=none.astype(np.int32),
+        offset=none,
+        nbytes=none,
+        extensions=(),
+        part_start=np.zeros(1, np.int64),
+        part_ext=none.astype(np.int32),
+        part_offset=none,
+        part_size=none,
     )
 
 

@@ -8,25 +8,25 @@ generation stays as it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyimportance import _C
 from pyimportance.errors import ArgumentError, OutputError
 from pyimportance.io import atomic
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import open_file, read_whole
 from pyimportance.shards import claims, copy, job
-from pyimportance.shards.combine import concatenate, keep, with_scores
+from pyimportance.shards.combine import concatenate, empty, keep, with_scores
 from pyimportance.shards.index import Progress
 from pyimportance.shards.journal import Journal, parse
 from pyimportance.shards.manifest import (
     POINTER,
     IndexInfo,
+    Manifest,
     ShardInfo,
     encode_pointer,
     index_name,
@@ -37,6 +37,7 @@ from pyimportance.shards.manifest import (
     shard_prefix,
     worker_directory,
 )
+from pyimportance.shards.offers import leaving, relative
 from pyimportance.shards.plan import plan_group, select, take_keys
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
@@ -90,18 +91,28 @@ def repartition(
     digest = job.digest(partition, parent=shards.digest)
     with claims.claim_generation(shards.root, shards.generation, digest):  # one number for all workers
         indexes = [shards.index(h, each[min(h, partition.workers - 1)]) for h in range(shards.workers)]
+        leaves = concatenate([leaving(index, partition, h) for h, index in enumerate(indexes)])
         records = []
         for w, meter in enumerate(each):
-            records.append(_write_delta(shards, partition, w, meter, indexes))
+            records.append(write_delta(shards, partition, w, comes=leaves, meter=meter))
             if progress is not None:
                 progress(w + 1, partition.workers)
-        return commit_generation(shards, partition, records)
+        return commit_generation(shards, partition, records, meter=each[0])
 
 
 def write_delta(
-    shards: ShardSet, partition: Partition, worker: int, *, meter: Meter | None = None
+    shards: ShardSet,
+    partition: Partition,
+    worker: int,
+    *,
+    comes: SampleIndex | None = None,
+    meter: Meter | None = None,
 ) -> DeltaRecord:
     """Writes what ``worker`` lacks for the next generation, and its index; see `repartition`.
+
+    comes  where the samples lie that other workers leave to it (`offers.leaving`; what goes elsewhere may be
+           among them). Then only the worker's own index is read; without, all are
+    meter  what is copied, as "origin"; indexes, as "index"
 
     Workers may do this at the same time, in any processes that see the same directory. Until the commit, a
     job with another partition may take the generation over while no process is at work on it; the commit then
@@ -109,23 +120,11 @@ def write_delta(
     """
     if not 0 <= worker < partition.workers:
         raise ArgumentError(f"worker is {worker}; the partition has workers 0 to {partition.workers - 1}")
-    return _write_delta(shards, partition, worker, meter, None)
-
-
-def _write_delta(
-    shards: ShardSet,
-    partition: Partition,
-    worker: int,
-    meter: Meter | None,
-    indexes: Sequence[SampleIndex] | None,
-) -> DeltaRecord:
-    """``indexes`` are those of the shards' workers, if they are at hand; else they are read one by one."""
     digest = job.digest(partition, parent=shards.digest)
     with claims.claim_generation(shards.root, shards.generation, digest) as (generation, committed):
         if committed:
             return _record_of(shards, generation, worker)
-        held = indexes or (shards.index(holder, meter) for holder in range(shards.workers))
-        stays, comes = _divide(shards, partition, worker, held)
+        stays, comes = _divide(shards, partition, worker, comes, meter)
         with claims.claim_delta(shards.root, worker, generation, digest) as journal:
             if os.path.exists(os.path.join(shards.root, manifest_name(generation))):
                 return _record_of(shards, generation, worker)  # the same job, by another process meanwhile
@@ -133,21 +132,25 @@ def _write_delta(
                 shards, partition, comes, journal, worker=worker, generation=generation, meter=meter
             )
             own = {s.path: s for s in shards.shards}
-            names = tuple(os.path.relpath(f, shards.root) for f in stays.files)
-            index = with_scores(concatenate([replace(stays, files=names), *deltas]), partition, worker)
-            described = copy.describe(index, [own[name] for name in names] + infos)
+            stays = replace(stays, files=relative(shards, stays))
+            index = with_scores(concatenate([stays, *deltas]), partition, worker)
+            described = copy.describe(index, [own[name] for name in stays.files] + infos)
             # A shard of the old generation was written for a bin that the new one may not have.
             described = tuple(replace(s, bin=min(s.bin, partition.bins - 1)) for s in described)
             info = copy.write_worker_index(shards.root, index_name(worker, generation), index)
-            journal.settle(s.path for s in infos)
+            journal.add(info.path, info.nbytes, info.crc32c)
+            journal.settle([*(s.path for s in infos), info.path])
     return DeltaRecord(
         worker, generation, digest, info, described, comes.num_samples, int(comes.nbytes.sum())
     )
 
 
-def commit_generation(shards: ShardSet, partition: Partition, records: Sequence[DeltaRecord]) -> ShardSet:
+def commit_generation(
+    shards: ShardSet, partition: Partition, records: Sequence[DeltaRecord], *, meter: Meter | None = None
+) -> ShardSet:
     """Makes the generation that ``records`` (one per worker, in any order) describe the current one.
 
+    ``meter`` counts manifests and the workers' notes, as "index".
     Raises ArgumentError for records that do not belong together, OutputError where another job has taken the
     generation over, or what was written is not there any more.
     """
@@ -169,30 +172,26 @@ def commit_generation(shards: ShardSet, partition: Partition, records: Sequence[
                 raise OutputError(
                     f"{path}: another job has taken this generation over; write the deltas again"
                 )
-            _check_written(shards, records)
-            manifest = replace(
-                shards.manifest,
+            _check_written(shards, records, meter)
+            manifest = Manifest.of(
+                partition,
                 generation=generation,
                 parent=shards.generation,
                 job=digest,
-                measure=partition.measure,
-                descending=partition.descending,
-                policy=partition.policy,
-                seed=partition.seed,
-                workers=partition.workers,
-                bins=partition.bins,
-                samples=partition.num_samples,
+                source_files=shards.manifest.source_files,
+                source_digest=shards.manifest.source_digest,
+                shard_bytes=shards.manifest.shard_bytes,
                 indexes=tuple(r.index for r in records),
                 shards=tuple(s for r in records for s in r.shards),
             )
             atomic.write_bytes(path, manifest.encode())
-        manifest_read, _ = read_manifest(shards.root, generation)
-        if manifest_read.job != digest:
+        committed, sha256 = read_manifest(shards.root, generation, meter)
+        if committed.job != digest:
             raise OutputError(f"{path}: was committed by another job meanwhile")
-        if read_pointer(shards.root)[0] < generation:
-            pointer = encode_pointer(generation, manifest_read.encode())
+        if read_pointer(shards.root, meter)[0] < generation:
+            pointer = encode_pointer(generation, committed.encode())
             atomic.write_bytes(os.path.join(shards.root, POINTER), pointer)
-    return ShardSet.open(shards.root, generation=generation)
+    return ShardSet(shards.root, committed, sha256)
 
 
 def _record_of(shards: ShardSet, generation: int, worker: int) -> DeltaRecord:
@@ -202,24 +201,32 @@ def _record_of(shards: ShardSet, generation: int, worker: int) -> DeltaRecord:
 
 
 def _divide(
-    shards: ShardSet, partition: Partition, worker: int, held: Iterable[SampleIndex]
+    shards: ShardSet, partition: Partition, worker: int, comes: SampleIndex | None, meter: Meter | None
 ) -> tuple[SampleIndex, SampleIndex]:
     """(the samples of ``worker`` that it has, those that it lacks, as they lie in other workers' shards)"""
-    stays: list[SampleIndex] = []
-    comes: list[SampleIndex] = []
-    found = 0
-    for holder, index in enumerate(held):
-        owner = partition.worker_of(index.ids)
-        found += int((owner >= 0).sum())
-        (stays if holder == worker else comes).append(keep(index, owner == worker))
-    if found != partition.num_samples:
+
+    def own(index: SampleIndex) -> SampleIndex:
+        return keep(index, partition.worker_of(index.ids) == worker)
+
+    stays = own(shards.index(worker, meter)) if worker < shards.workers else empty()
+    if comes is None:
+        holders = (h for h in range(shards.workers) if h != worker)
+        comes = concatenate([own(shards.index(holder, meter)) for holder in holders])
+    else:
+        comes = own(comes)
+    found = np.concatenate([stays.ids, comes.ids])
+    if not np.array_equal(np.sort(found), np.sort(partition.worker(worker))):
         missing = partition.order[shards.worker_of(partition.order) < 0]
+        if missing.size:
+            raise ArgumentError(
+                f"partition does not fit the shards: {len(missing)} of {partition.num_samples} ids are not "
+                f"there; the first is {int(missing[0])}"
+            )
         raise ArgumentError(
-            f"partition does not fit the shards: {len(missing)} of {partition.num_samples} ids are not "
-            f"there; the first is {int(missing[0])}"
+            f"comes: has {comes.num_samples} samples for worker {worker}, not just those that it lacks of "
+            f"its {partition.worker(worker).size}"
         )
-    nothing = keep(index, np.zeros(index.num_samples, bool))
-    return concatenate(stays or [nothing]), concatenate(comes or [nothing])
+    return stays, comes
 
 
 def _write_incoming(
@@ -251,19 +258,17 @@ def _write_incoming(
     return infos, indexes
 
 
-def _check_written(shards: ShardSet, records: Sequence[DeltaRecord]) -> None:
+def _check_written(shards: ShardSet, records: Sequence[DeltaRecord], meter: Meter | None) -> None:
     """Raises if what the records name is not there any more as it was written."""
     for record in records:
         name = f"{worker_directory(record.worker)}/{claims.delta_job_name(record.generation)}"
-        _, finished, _ = parse(read_whole(path_in(shards.root, name), None, "index"))
+        _, finished, _ = parse(read_whole(path_in(shards.root, name), meter, "index"))
         new = shard_prefix(record.worker, record.generation)
-        for shard in record.shards:
-            with open_file(shards.path_of(shard.path)) as file:
-                if file.size != shard.nbytes:
-                    raise OutputError(f"{file.path}: has {file.size} bytes; {shard.nbytes} were written")
-            if shard.path.startswith(new) and finished.get(shard.path) != (shard.nbytes, shard.crc32c):
+        infos: tuple[ShardInfo | IndexInfo, ...] = (*record.shards, record.index)
+        for info in infos:
+            with open_file(shards.path_of(info.path)) as file:
+                if file.size != info.nbytes:
+                    raise OutputError(f"{file.path}: has {file.size} bytes; {info.nbytes} were written")
+            ours = info is record.index or info.path.startswith(new)
+            if ours and finished.get(info.path) != (info.nbytes, info.crc32c):
                 raise OutputError(f"{file.path}: was written again since, by another job")
-        with open_file(shards.path_of(record.index.path), None, "index") as file:
-            crc32c, _, _ = _C.crc32c_of_file(file.fileno(), file.size)
-            if crc32c != record.index.crc32c:
-                raise OutputError(f"{file.path}: was changed after it was written")

@@ -99,8 +99,16 @@ def read_index(
 
         if (got := sum_of(mapped)) != crc32c:
             raise DataError(f"has CRC32C {got:#010x}; the manifest says {crc32c:#010x}", path=name)
+    return decode(mapped, name)
+
+
+def decode(data: Any, name: str) -> SampleIndex:
+    """What `encode` made bytes (any buffer) of, as untrusted data; errors call it ``name``.
+
+    Raises DataError if it is damaged, or is something else. Arrays may be views of ``data``.
+    """
     try:
-        with pa.ipc.open_file(pa.py_buffer(mapped)) as reader:
+        with pa.ipc.open_file(pa.py_buffer(data)) as reader:
             return _decode(reader, name)
     except DataError:
         raise

@@ -8,11 +8,14 @@ import math
 import os
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pyimportance.errors import DataError
 from pyimportance.io import storage
 from pyimportance.io.meter import Meter
+
+if TYPE_CHECKING:
+    from pyimportance.order.values import Partition
 
 FORMAT: Final = "pyimportance-shards"
 VERSION: Final = 1
@@ -54,7 +57,11 @@ class IndexInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A generation. ``job`` is the digest of what it was made from (data, partition, options)."""
+    """A generation.
+
+    ``job`` is the digest of what it was made from (data, partition, options), ``id_bound`` the highest id of
+    its live samples + 1.
+    """
 
     generation: int
     parent: int | None
@@ -68,9 +75,43 @@ class Manifest:
     workers: int
     bins: int
     samples: int
+    id_bound: int
     shard_bytes: int
     indexes: tuple[IndexInfo, ...]
     shards: tuple[ShardInfo, ...]
+
+    @staticmethod
+    def of(
+        partition: Partition,
+        *,
+        generation: int,
+        parent: int | None,
+        job: str,
+        source_files: tuple[str, ...],
+        source_digest: str,
+        shard_bytes: int,
+        indexes: tuple[IndexInfo, ...],
+        shards: tuple[ShardInfo, ...],
+    ) -> Manifest:
+        """The manifest of what was written for ``partition``."""
+        return Manifest(
+            generation=generation,
+            parent=parent,
+            job=job,
+            source_files=source_files,
+            source_digest=source_digest,
+            measure=partition.measure,
+            descending=partition.descending,
+            policy=partition.policy,
+            seed=partition.seed,
+            workers=partition.workers,
+            bins=partition.bins,
+            samples=partition.num_samples,
+            id_bound=int(partition.order.max(initial=-1)) + 1,
+            shard_bytes=shard_bytes,
+            indexes=indexes,
+            shards=shards,
+        )
 
     def encode(self) -> bytes:
         """The bytes of the file. Equal manifests give equal bytes."""
@@ -156,6 +197,7 @@ def _decode(f: _Fields, generation: int) -> Manifest:
         workers=workers,
         bins=bins,
         samples=f.integer("samples"),
+        id_bound=f.integer("id_bound", high=1 << 63),
         shard_bytes=f.integer("shard_bytes", low=1),
         indexes=indexes,
         shards=shards,
@@ -166,6 +208,8 @@ def _decode(f: _Fields, generation: int) -> Manifest:
     ):
         if total != manifest.samples:
             f.fail(name, f"add up to {total} samples; 'samples' says {manifest.samples}")
+    if not (manifest.samples <= manifest.id_bound and bool(manifest.samples) == bool(manifest.id_bound)):
+        f.fail("id_bound", f"must be above the ids of {manifest.samples} samples, 0 where there is none")
     for w, index in enumerate(indexes):
         live = sum(s.live for s in shards if s.worker == w)
         if live != index.samples:

@@ -7,13 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.meter import Meter
-from pyimportance.shards.manifest import Manifest, ShardInfo, path_in, read_manifest, read_pointer
+from pyimportance.shards.manifest import (
+    Manifest,
+    ShardInfo,
+    manifest_name,
+    path_in,
+    read_manifest,
+    read_pointer,
+)
 from pyimportance.shards.sample_index import SampleIndex
 
 if TYPE_CHECKING:
@@ -33,6 +41,9 @@ class ShardSet:
     manifest: Manifest
     digest: str
     meter: Meter | None = field(default=None, repr=False)
+    _in_use: WeakValueDictionary[int, SampleIndex] = field(
+        default_factory=WeakValueDictionary, init=False, repr=False
+    )
 
     @staticmethod
     def open(
@@ -54,7 +65,7 @@ class ShardSet:
         if wanted == current and digest != sha256:
             raise DataError(
                 f"has SHA-256 {digest}; manifest.json says {sha256}",
-                path=os.path.join(root, f"manifest-{wanted:06d}.json"),
+                path=os.path.join(root, manifest_name(wanted)),
             )
         return ShardSet(root, manifest, digest, meter)
 
@@ -75,10 +86,10 @@ class ShardSet:
         """Live samples: those that belong to this generation."""
         return self.manifest.samples
 
-    @cached_property
+    @property
     def id_bound(self) -> int:
-        """The highest live id + 1, from the indexes: more than ``num_samples`` where samples were pruned."""
-        return max((int(self.index(w).ids.max(initial=-1)) + 1 for w in range(self.workers)), default=0)
+        """The highest live id + 1: more than ``num_samples`` where samples were pruned, 0 without samples."""
+        return self.manifest.id_bound
 
     @property
     def measure(self) -> str:
@@ -106,11 +117,14 @@ class ShardSet:
     def index(self, worker: int, meter: Meter | None = None) -> SampleIndex:
         """A worker's live samples, shard by shard; ids are those of the source, files absolute paths.
 
+        An index that was read before, and is still in use somewhere in this process, is not read again.
         Raises ArgumentError for a worker that does not exist, DataError where the index does not fit the
         manifest.
         """
         if not 0 <= worker < self.workers:
             raise ArgumentError(f"worker is {worker}; this set has workers 0 to {self.workers - 1}")
+        if (known := self._in_use.get(worker)) is not None:
+            return known
         from pyimportance.shards.index_file import read_index
 
         info = self.manifest.indexes[worker]
@@ -122,7 +136,13 @@ class ShardSet:
             raise DataError("lists other shards than the manifest", path=path)
         if index.bin is None or ((index.bin < 0) | (index.bin >= self.bins)).any():
             raise DataError(f"column 'bin' is missing or leaves 0 to {self.bins - 1}", path=path)
-        return replace(index, files=tuple(self.path_of(name) for name in index.files))
+        if index.ids.max(initial=-1) >= self.id_bound:
+            raise DataError(
+                f"lists sample {index.ids.max()}; the manifest's 'id_bound' is {self.id_bound}", path=path
+            )
+        index = replace(index, files=tuple(self.path_of(name) for name in index.files))
+        self._in_use[worker] = index
+        return index
 
     def worker_of(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
         """The worker that holds each id; -1 where nobody does."""
@@ -148,7 +168,15 @@ class ShardSet:
                 f"{holder[at[0]]} and {holder[at[1]]}",
                 path=self.root,
             )
+        if (bound := int(ordered.max(initial=-1)) + 1) != self.id_bound:
+            raise DataError(
+                f"field 'id_bound': is {self.id_bound}, and one more than the highest id is {bound}",
+                path=os.path.join(self.root, manifest_name(self.generation)),
+            )
         return ordered, holder[order]
+
+    def __reduce__(self) -> tuple[type[ShardSet], tuple[object, ...]]:
+        return ShardSet, (self.root, self.manifest, self.digest, self.meter)  # where nothing is in use
 
     def verify(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -73,6 +73,7 @@ def verify(
 
     Finds problems rather than raising them; a damaged index is one.
     """
+    shards = replace(shards)  # what others of this process have in use is not what lies on the disk
     problems: list[Problem] = []
     work: list[tuple[ShardInfo, SampleIndex | None]] = []
     for worker in range(shards.workers):

@@ -20,7 +20,7 @@ from pyimportance.io import atomic
 from pyimportance.io.meter import Meter
 from pyimportance.shards import copy, job
 from pyimportance.shards import keys as key_buffers
-from pyimportance.shards.combine import concatenate, keep, with_scores
+from pyimportance.shards.combine import concatenate, with_scores
 from pyimportance.shards.index import Progress
 from pyimportance.shards.index import index as make_index
 from pyimportance.shards.manifest import (
@@ -94,19 +94,13 @@ def write_shards(
             copy.check_sources(index, files)
             done = run.all_workers(pool, meters or [None] * partition.workers)
         journal.settle(s.path for _, shards in done for s in shards)
-        manifest = Manifest(
+        manifest = Manifest.of(
+            partition,
             generation=0,
             parent=None,
             job=digest,
             source_files=index.relative_files,
             source_digest=index.digest,
-            measure=partition.measure,
-            descending=partition.descending,
-            policy=partition.policy,
-            seed=partition.seed,
-            workers=partition.workers,
-            bins=partition.bins,
-            samples=len(rows),
             shard_bytes=shard_bytes,
             indexes=tuple(info for info, _ in done),
             shards=tuple(s for _, shards in done for s in shards),
@@ -166,10 +160,7 @@ class _Run:
             self.done += int(plan.samples.part_size.sum())
             if self.progress is not None:
                 self.progress(self.done, self.total)
-        indexes = [plan.index() for plan, _ in begun]
-        if not indexes:  # a worker without samples has an index without rows
-            indexes = [keep(self.index, np.zeros(self.index.num_samples, bool))]
-        index = with_scores(concatenate(indexes), self.partition, worker)
+        index = with_scores(concatenate([plan.index() for plan, _ in begun]), self.partition, worker)
         info = copy.write_worker_index(self.root, index_name(worker, 0), index)
         return info, copy.describe(index, infos)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +19,9 @@ from pyimportance.order.values import Partition
 from pyimportance.score.measures import measures, score
 from pyimportance.score.measures.registry import find
 from pyimportance.score.values import Scores
-from pyimportance.shards.generations import commit_generation, write_delta
+from pyimportance.shards.generations import commit_generation
 from pyimportance.shards.shard_set import ShardSet
+from pyimportance.train.moves import Holdings, holdings, write_deltas
 from pyimportance.train.schedule import Schedule
 from pyimportance.train.together import rank_and_size, together
 
@@ -31,16 +32,6 @@ if TYPE_CHECKING:
     from pyimportance.account.report import IOReport
     from pyimportance.load.dataset import ImportanceDataset
     from pyimportance.score.tracker import Tracker
-
-
-@dataclass(frozen=True)
-class _Held:
-    """A generation's samples: ids int64 [N] ascending, their bytes int64 [N], their workers int32 [N]."""
-
-    digest: str
-    ids: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-    workers: NDArray[np.int32]
 
 
 class Controller:
@@ -92,7 +83,9 @@ class Controller:
         repartitions: how many there were.
         scores: what the last partition went by; None before the first. Their metadata says where the measure
             had to fall back to another.
-        meter: what repartitions read for this rank: tier "origin" for samples that moved here, "index".
+        meter: what repartitions read for this rank: tier "origin" for samples that moved here, "index" for
+            manifests, for indexes of its workers that the data set has not read, and for what other ranks
+            told it of theirs.
 
     Raises:
         ArgumentError: a policy, option or measure that does not exist, a decay outside 0..1, too few bins, a
@@ -135,12 +128,11 @@ class Controller:
         self.observe_seconds = self.commit_seconds = self.repartition_seconds = 0.0
         self.repartitions = 0
         self.meter = Meter()
-        self._held: _Held | None = None
-        last = int(self._holdings(dataset.shards).ids.max(initial=-1))
-        if last >= tracker.num_samples:
+        self._held: Holdings | None = None
+        if (bound := dataset.shards.id_bound) > tracker.num_samples:
             raise ArgumentError(
-                f"tracker: has num_samples={tracker.num_samples}, but the shards hold sample {last}; "
-                f"make it {last + 1} or more"
+                f"tracker: has num_samples={tracker.num_samples}, but the shards hold sample {bound - 1}; "
+                f"make it {bound} or more"
             )
         self.scores: Scores | None = None
 
@@ -181,37 +173,49 @@ class Controller:
         """Scores, partitions and moves samples now, whatever the schedule says (collective)."""
         start = time.perf_counter()
         old = self.dataset.shards
-        rank, size = rank_and_size(self.group)
+        rank, _ = rank_and_size(self.group)
+        rank_of = self._look(old)
         plan = self._agreed_plan(old)
-        mine = range(rank, old.workers, size)
-        written = together(
-            lambda: [(worker, write_delta(old, plan, worker, meter=self.meter)) for worker in mine],
-            "writing delta shards",
-            self.group,
-        )
-        records = dict(pair for pairs in written for pair in pairs)
-        ordered = [records[worker] for worker in range(old.workers)]
+        records = write_deltas(old, plan, rank_of, self.meter, self.group)
 
         def commit() -> None:
             if rank == 0:
-                commit_generation(old, plan, ordered)
+                commit_generation(old, plan, records, meter=self.meter)
 
         together(commit, "committing the generation", self.group)
-        generation = ordered[0].generation
+        opened: list[ShardSet] = []
 
         # Opened everywhere before anyone switches: what one rank cannot open, none reads.
-        def opened() -> ShardSet:
-            return ShardSet.open(old.root, generation=generation, meter=self.meter)
+        def open_new() -> None:
+            opened.append(ShardSet.open(old.root, generation=records[0].generation, meter=self.meter))
 
-        new = together(opened, "opening the generation", self.group)[rank]
+        together(open_new, "opening the generation", self.group)
+        (new,) = opened
         together(lambda: self.dataset.set_shards(new), "switching to the generation", self.group)
-        held = self._holdings(old)  # the plan says who holds what now: no need to read it again
-        self._held = replace(held, digest=new.digest, workers=plan.worker_of(held.ids))
+        assert self._held is not None
+        # The plan says who holds what now: nobody needs to be told again.
+        self._held = replace(self._held, digest=new.digest, workers=plan.worker_of(self._held.ids))
         if self.decay is not None:  # only now: a repartition that failed can be tried again, with all it knew
             self.tracker.dynamics(reset=self.decay == 0, decay=self.decay or None)
         self.repartitions += 1
         self.repartition_seconds += time.perf_counter() - start
         return new
+
+    def _look(self, old: ShardSet) -> NDArray[np.int64]:
+        """int64 [workers]: the rank each worker is a matter of. After it, all ranks know who holds what."""
+        known = self._held is not None and self._held.digest == old.digest
+        home = self.dataset.home
+        told = together(
+            lambda: (old.digest, (home.start, home.stop), known), "looking at the shards", self.group
+        )
+        if len({digest for digest, _, _ in told}) > 1:
+            raise PyimportanceError("the ranks read different generations; give their data sets the same one")
+        rank_of = np.arange(old.workers, dtype=np.int64) % len(told)  # but for those that somebody reads
+        for rank, (_, (first, end), _) in reversed(list(enumerate(told))):
+            rank_of[first:end] = rank
+        if not all(known for _, _, known in told):
+            self._held = holdings(old, rank_of, self.meter, self.group)
+        return rank_of
 
     def _agreed_plan(self, old: ShardSet) -> Partition:
         plans: list[Partition] = []
@@ -231,7 +235,8 @@ class Controller:
 
     def _plan(self, old: ShardSet) -> Partition:
         """The next partition of the samples that the shards hold, and of no others."""
-        held = self._holdings(old)
+        held = self._held
+        assert held is not None
         everyone = score(self.tracker.dynamics(), self.measure)
         self.scores = Scores(
             everyone.values[held.ids],
@@ -250,14 +255,3 @@ class Controller:
             sizes=held.sizes,
             **self.options,
         )
-
-    def _holdings(self, old: ShardSet) -> _Held:
-        """Who holds what. All indexes are read once; later generations are the controller's own plans."""
-        if self._held is None or self._held.digest != old.digest:
-            indexes = [old.index(worker, self.meter) for worker in range(old.workers)]
-            ids = np.concatenate([index.ids for index in indexes])
-            order = np.argsort(ids)
-            sizes = np.concatenate([index.nbytes for index in indexes])
-            workers = np.repeat(np.arange(old.workers, dtype=np.int32), [len(i.ids) for i in indexes])
-            self._held = _Held(old.digest, ids[order], sizes[order], workers[order])
-        return self._held

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from pyimportance.errors import PyimportanceError
+from pyimportance.score.exchange import placed
 
 if TYPE_CHECKING:
     import torch
@@ -51,3 +54,31 @@ def together(
         if message is not None:
             raise PyimportanceError(f"{what} failed on rank {other}: {message}")
     return [result for _, result in outcomes]
+
+
+def exchange(
+    step: Callable[[], Sequence[bytes]], what: str, group: torch.distributed.ProcessGroup | None = None
+) -> list[bytes]:
+    """Runs ``step`` on every rank, which gives bytes for each rank; returns those for this one, those of the
+    lowest rank first (collective).
+
+    Where it raises on any rank, every rank raises as in `together`, and nothing is sent.
+    """
+    import torch
+    from torch import distributed as dist
+
+    rank, size = rank_and_size(group)
+    outgoing: list[bytes] = []
+
+    def sizes() -> list[int]:
+        outgoing.extend(step())
+        return [len(data) for data in outgoing]
+
+    table = np.array(together(sizes, what, group), np.int64).reshape(size, size)  # [from, to]
+    if size == 1 or not table.any():
+        return outgoing
+    sent = placed(torch.from_numpy(np.frombuffer(bytearray().join(outgoing), np.uint8)), group)
+    received = sent.new_empty(int(table[:, rank].sum()))
+    dist.all_to_all_single(received, sent, table[:, rank].tolist(), table[rank].tolist(), group=group)
+    parts = np.split(received.cpu().numpy(), np.cumsum(table[:-1, rank]))
+    return [part.tobytes() for part in parts]

@@ -74,7 +74,7 @@ def test_an_index_that_is_damaged_shows_before_anything_is_read(damaged):
     path = os.path.join(shards.root, shards.manifest.indexes[0].path)
     overwrite(path, os.path.getsize(path) // 2, b"\xff" * 8)
     with pytest.raises(DataError, match="CRC32C") as caught:
-        ImportanceDataset(shards, rank=0, world_size=2)
+        ImportanceDataset(shards.root, rank=0, world_size=2)
     assert caught.value.path == path
 
 

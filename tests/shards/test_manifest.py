@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,17 @@ import numpy as np
 import pytest
 
 import pyimportance
-from pyimportance import ArgumentError, DataError, Partition, SampleIndex, ShardSet, write_shards
+from pyimportance import (
+    ArgumentError,
+    DataError,
+    Partition,
+    SampleIndex,
+    Scores,
+    ShardSet,
+    partition,
+    repartition,
+    write_shards,
+)
 from pyimportance._C import crc32c
 from pyimportance.io.meter import Meter
 from pyimportance.shards.manifest import encode_pointer
@@ -76,6 +88,10 @@ def change(shards: ShardSet, path: str, value: Any) -> None:
         ("bins", 1, r"field 'shards\[\d+\]\.bin': must be an integer from 0 to 0; got 1"),
         ("samples", 67, "field 'indexes': add up to 66 samples; 'samples' says 67"),
         ("samples", 1 << 70, "field 'samples': must be an integer from 0 to"),
+        ("id_bound", KeyError, "field 'id_bound' is missing"),
+        ("id_bound", 65, "field 'id_bound': must be above the ids of 66 samples"),
+        ("id_bound", 0, "field 'id_bound': must be above the ids of 66 samples"),
+        ("id_bound", 1 << 70, "field 'id_bound': must be an integer from 0 to"),
         ("job", "abc", "field 'job': must be text like"),
         ("measure", None, "field 'measure': must be text"),
         ("descending", 1, "field 'descending': must be true or false"),
@@ -157,6 +173,56 @@ def test_an_index_that_is_not_the_manifests(shards: ShardSet) -> None:
         DataError, match=r"worker-000/index-000000\.arrow: lists other shards than the manifest"
     ):
         ShardSet.open(shards.root).index(0)
+
+
+def test_the_bound_of_the_ids(source: Path, tmp_path: Path) -> None:
+    some = np.arange(5, 66, 7)
+    parts = partition(Scores(np.zeros(len(some), np.float32), some), 2)
+    pruned = write_shards(source, parts, tmp_path / "out")
+    meter = Meter()
+    assert ShardSet.open(pruned.root, meter=meter).id_bound == pruned.id_bound == some.max() + 1 == 62
+    manifests = [tmp_path / "out" / name for name in ("manifest.json", "manifest-000000.json")]
+    assert meter.bytes("index") == sum(path.stat().st_size for path in manifests)  # and no index
+    fewer = repartition(pruned, partition(Scores(np.zeros(2, np.float32), some[:2]), 3))
+    assert fewer.id_bound == some[1] + 1
+    change(pruned, "id_bound", 61)
+    holder = int(pruned.worker_of(np.array([61]))[0])
+    with pytest.raises(DataError, match=r"index-000000\.arrow: lists sample 61; .*'id_bound' is 61"):
+        ShardSet.open(pruned.root).index(holder)
+    change(pruned, "id_bound", 70)
+    problems = ShardSet.open(pruned.root).verify().problems
+    assert [(p.file, p.problem) for p in problems] == [
+        ("manifest-000000.json", "field 'id_bound': is 70, and one more than the highest id is 62")
+    ]
+
+
+def test_no_samples_are_bounded_by_nothing(source: Path, tmp_path: Path) -> None:
+    nobody = Partition(2, 1, np.zeros(0, np.int64), np.zeros(3, np.int64))
+    shards = write_shards(source, nobody, tmp_path / "out")
+    assert (shards.id_bound, shards.num_samples) == (0, 0)
+    assert shards.verify().ok
+    change(shards, "id_bound", 1)
+    with pytest.raises(DataError, match="'id_bound': must be above the ids of 0 samples, 0 where there is"):
+        ShardSet.open(shards.root)
+
+
+def test_an_index_in_use_is_not_read_again(shards: ShardSet) -> None:
+    opened, meter = ShardSet.open(shards.root), Meter()
+    index = opened.index(0, meter)
+    assert meter.requests("index") == 1
+    assert opened.index(0, meter) is index
+    assert meter.requests("index") == 1
+    copied = pickle.loads(pickle.dumps(opened))
+    assert (copied.digest, copied.index(0, meter).ids.tolist()) == (opened.digest, index.ids.tolist())
+    assert meter.requests("index") == 2
+    path = Path(shards.root) / opened.manifest.indexes[0].path
+    path.write_bytes(path.read_bytes()[:-1])
+    assert opened.index(0) is index
+    assert not opened.verify().ok  # it reads what lies on the disk
+    del index
+    gc.collect()
+    with pytest.raises(DataError, match="has CRC32C"):
+        opened.index(0)
 
 
 def test_a_sample_in_two_workers(shards: ShardSet) -> None:

@@ -204,10 +204,14 @@ def test_records_must_fit(shards: ShardSet, first: Partition, second: Partition)
         write_delta(shards, second, 3)
     index = Path(shards.root) / records[1].index.path
     data = index.read_bytes()
-    index.write_bytes(data[:-1] + b"x")
-    with pytest.raises(OutputError, match=r"index-000001\.arrow: was changed after it was written"):
+    index.write_bytes(data[:-1])
+    text = rf"index-000001\.arrow: has {len(data) - 1} bytes; {len(data)} were written"
+    with pytest.raises(OutputError, match=text):
         commit_generation(shards, second, records)
     index.write_bytes(data)
+    wrong = replace(records[1], index=replace(records[1].index, crc32c=0))
+    with pytest.raises(OutputError, match=r"index-000001\.arrow: was written again since"):
+        commit_generation(shards, second, [records[0], wrong, records[2]])
     assert commit_generation(shards, second, records).verify().ok
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from torch import distributed as dist
 
-from pyimportance import Controller, ImportanceDataset, PyimportanceError, Schedule, Tracker
+from pyimportance import Controller, ImportanceDataset, PyimportanceError, Schedule, ShardSet, Tracker
 from pyimportance.train import controller as module
+from pyimportance.train import moves
 
 BATCH = 8
 
@@ -37,13 +38,14 @@ def epochs(controller: Controller, dataset: ImportanceDataset, count: int) -> li
 
 
 def main(rank: int, size: int, root: str, case: str, settings: dict[str, Any]) -> dict[str, Any]:
-    dataset = ImportanceDataset(root, batch_size=BATCH, elastic=False)
+    generation = 0 if case == "generations" and rank == 1 else None
+    dataset = ImportanceDataset(ShardSet.open(root, generation=generation), batch_size=BATCH, elastic=False)
     schedule = Schedule(warmup=2, interval=2, total=7)
     tracker = Tracker(settings.pop("num_samples"))
     step = settings.pop("step", None)
     controller = Controller(tracker, dataset, schedule, **settings)
     before = dataset.shards.digest
-    failure = None
+    failure, index = None, ShardSet.index
     if case == "fails":
 
         def broken(*_: Any, **__: Any) -> None:
@@ -51,8 +53,12 @@ def main(rank: int, size: int, root: str, case: str, settings: dict[str, Any]) -
 
         if step == "commit_generation" and rank == 0:  # nobody else commits
             module.commit_generation = broken
-        elif step in ("write_delta", "score") and rank == 1:
-            setattr(module, step, broken)
+        elif step == "score" and rank == 1:
+            module.score = broken
+        elif step in ("leaving", "unpack", "write_delta") and rank == 1:
+            setattr(moves, step, broken)
+        elif step == "index" and rank == 1:
+            ShardSet.index = broken  # type: ignore[method-assign]
         elif step == "open" and rank == 1:
             module.ShardSet = SimpleNamespace(open=broken)
     elif case == "disagree":
@@ -63,17 +69,20 @@ def main(rank: int, size: int, root: str, case: str, settings: dict[str, Any]) -
         seen = epochs(controller, dataset, 7)
     except (PyimportanceError, OSError) as error:
         seen, failure = [], f"{type(error).__name__}: {error}"
+    ShardSet.index = index  # type: ignore[method-assign]
     shards = dataset.shards
-    return {
+    counted = {  # before anything is read for the test
+        "moved": controller.meter.bytes("origin"),
+        "report": controller.io_report().counts[0].tolist(),
+        "parts": [dataset.counts().tolist(), controller.meter.counts.tolist()],
+    }
+    return counted | {
         "seen": seen,
         "failure": failure,
         "unchanged": shards.digest == before,
         "generation": shards.generation,
         "current": type(shards).open(Path(root)).generation,
         "owners": [int(w) for w in shards.worker_of(np.arange(tracker_size(tracker)))],
-        "moved": controller.meter.bytes("origin"),
-        "report": controller.io_report().counts[0].tolist(),
-        "parts": [dataset.counts().tolist(), controller.meter.counts.tolist()],
         "repartitions": controller.repartitions,
         "samples": controller.samples,
         "seconds": [controller.observe_seconds, controller.commit_seconds, controller.repartition_seconds],

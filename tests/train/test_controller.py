@@ -21,10 +21,12 @@ from pyimportance import (
     Tracker,
     index,
     partition,
+    repartition,
     score,
     write_shards,
 )
 from pyimportance.train import controller as module
+from pyimportance.train import moves
 
 N = 45
 
@@ -78,7 +80,10 @@ def test_two_ranks_hold_what_the_scores_say(
 @pytest.mark.parametrize(
     ("step", "rank", "what"),
     [
+        ("index", 1, "reading the indexes"),
         ("score", 1, "scoring and partitioning"),
+        ("leaving", 1, "finding what moves"),
+        ("unpack", 1, "writing delta shards"),
         ("write_delta", 1, "writing delta shards"),
         ("commit_generation", 0, "committing the generation"),
         ("open", 1, "opening the generation"),
@@ -103,12 +108,21 @@ def test_ranks_that_disagree_are_told(shards: ShardSet, run_ranks: Callable[...,
     assert all(r["unchanged"] for r in ranks)
 
 
+def test_ranks_that_read_different_generations_are_told(
+    shards: ShardSet, run_ranks: Callable[..., list[Any]]
+) -> None:
+    repartition(shards, partition(Scores(np.arange(N, dtype=np.float32)), 2))
+    ranks = run_ranks("ranks_controller.py", 2, shards.root, "generations", {"num_samples": N})
+    assert all("the ranks read different generations" in r["failure"] for r in ranks)
+    assert [r["generation"] for r in ranks] == [1, 0]
+
+
 def alone(shards: ShardSet, schedule: Schedule, **settings: Any) -> Controller:
     return Controller(Tracker(N), ImportanceDataset(shards, rank=0, world_size=1), schedule, **settings)
 
 
-def observe_all(controller: Controller) -> None:
-    logits = np.stack([np.zeros(N), hardness()], 1).astype(np.float32)
+def observe_all(controller: Controller, hard: np.ndarray | None = None) -> None:
+    logits = np.stack([np.zeros(N), hardness() if hard is None else hard], 1).astype(np.float32)
     controller.observe(np.arange(N), logits, np.zeros(N, np.int64))
 
 
@@ -168,10 +182,10 @@ def test_bad_settings_are_refused_before_training(shards: ShardSet) -> None:
         Controller(Tracker(N - 1), dataset, Schedule(warmup=1, interval=1))
 
 
-@pytest.mark.parametrize("step", ["write_delta", "commit_generation"])
+@pytest.mark.parametrize(("where", "step"), [(moves, "write_delta"), (module, "commit_generation")])
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_a_repartition_that_failed_can_be_tried_again(
-    shards: ShardSet, monkeypatch: pytest.MonkeyPatch, decay: float, step: str
+    shards: ShardSet, monkeypatch: pytest.MonkeyPatch, decay: float, where: Any, step: str
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", shards.root)
@@ -179,7 +193,7 @@ def test_a_repartition_that_failed_can_be_tried_again(
     controller = alone(shards, Schedule(warmup=1, interval=1), policy="blocks", decay=decay)
     observe_all(controller)
     with monkeypatch.context() as patch:
-        patch.setattr(module, step, broken)
+        patch.setattr(where, step, broken)
         with pytest.raises(OSError, match="No space left"):
             controller.end_epoch()
     before = controller.tracker.dynamics()
@@ -188,14 +202,18 @@ def test_a_repartition_that_failed_can_be_tried_again(
     new = controller.repartition()
     hardest = set(np.argsort(-hardness(), kind="stable")[: N // 2].tolist())
     assert hardest in [set(new.index(w).ids.tolist()) for w in (0, 1)]
-    after = controller.tracker.dynamics()
-    if decay == 0:
-        assert after.epochs == 0
-    else:
-        np.testing.assert_allclose(after.mean("loss"), before.mean("loss"))
-        observe_all(controller)
-        controller.tracker.end_epoch()
-        assert 1 < controller.tracker.dynamics().observations.max() < 2
+    assert controller.tracker.dynamics().epochs == (0 if decay == 0 else 1)
+    # Another epoch shows how much the first one weighs: it was faded once, by the repartition that succeeded.
+    second = hardness()[::-1].copy()
+    observe_all(controller, second)
+    new = controller.end_epoch()
+    losses = [np.logaddexp(0, hard) for hard in (hardness(), second)]  # of logits 0 and `hard`, target 0
+    expected = (decay * losses[0] + losses[1]) / (decay + 1)
+    assert controller.scores is not None
+    np.testing.assert_allclose(controller.scores.values, expected, rtol=1e-6)
+    hardest = set(np.argsort(-expected, kind="stable")[: N // 2].tolist())
+    assert new is not None
+    assert hardest in [set(new.index(w).ids.tolist()) for w in (0, 1)]
 
 
 def test_a_measure_that_fell_back_to_another_says_so(shards: ShardSet) -> None:

@@ -30,7 +30,7 @@ const EnsembleKernel& kernel() {
 template <class F>
 void by_parts(std::int64_t n, std::int64_t classes, int threads, const F& f) {
   const int useful = useful_threads(threads, n * classes, kGrain);
-  const std::int64_t size = (kScratch + 2 * classes + kLine - 1) / kLine * kLine;
+  const std::int64_t size = (kScratch + 3 * classes + kLine - 1) / kLine * kLine;
   std::vector<double> scratch(static_cast<std::size_t>(size * useful + kLine));
   void* start = scratch.data();
   std::size_t room = scratch.size() * sizeof(double);

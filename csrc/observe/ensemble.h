@@ -47,7 +47,7 @@ void add_predictions(const EnsembleState&, const Predictions&, int threads);
 // Entropy of the mean probabilities, nats; NaN where nobody has spoken.
 void ensemble_entropy(const EnsembleState&, double* out, int threads);
 
-// One per instruction set (rows.h). scratch: kScratch doubles and 2 a class, zeroed at first.
+// One per instruction set (rows.h). scratch: kScratch doubles and 3 a class, zeroed at first.
 struct EnsembleKernel {
   // The first row in [begin, end) that is no distribution, or end.
   std::int64_t (*first_bad)(const Predictions&, std::int64_t begin, std::int64_t end, double* scratch);
@@ -57,7 +57,7 @@ struct EnsembleKernel {
 };
 constexpr std::int64_t kBlockClasses =
     1024;  // logits at a time, as doubles: with e^z half a first-level cache
-constexpr std::int64_t kScratch = 5 * kBlockClasses + 64;
+constexpr std::int64_t kScratch = 6 * kBlockClasses + 64;
 
 namespace baseline {
 extern const EnsembleKernel ensemble_kernel;

@@ -1,9 +1,9 @@
 // The ensemble's kernel, compiled once per instruction set: include it after rows_kernel.h.
 //
 // A block of rows at a time is brought to one form: e_k = p_k / p_j and d_k = log e_k, with j the (first)
-// most probable class; the exponentials (or logarithms) run over the block as if it were one row, however few
-// classes a row has. Then p_k = e_k / sum e and the entropy is log(sum e) - sum(e d) / sum e, where e_j = 1
-// and d_j = 0 are left out of the sums, so that the entropy of a sure row keeps its digits.
+// most probable class. Then p_k = e_k / sum e and the entropy is log(sum e) - sum(e d) / sum e, where e_j = 1
+// and d_j = 0 are left out of the sums, so that the entropy of a sure row keeps its digits. Of rows of few
+// classes the exponentials (or logarithms) run over the block as if it were one row.
 #include "observe/ensemble.h"
 #include "observe/narrow.h"
 
@@ -11,33 +11,98 @@ namespace pyi {
 namespace PYI_ISA {
 namespace {
 
-constexpr std::int64_t kLong = 4 * kLanes;  // classes from which a row's largest is found lane by lane
-
-typedef std::int64_t Longs __attribute__((vector_size(kLanes * 8)));
+constexpr std::int64_t kLong = 4 * kLanes;  // classes from which lanes share a row
 
 PYI_HD void store(double* to, Doubles v) { __builtin_memcpy(to, &v, sizeof v); }
+PYI_HD Doubles load_wide(const float* from) { return widen(load<Floats>(from)); }
+PYI_HD Doubles load_wide(const double* from) { return load<Doubles>(from); }
 
 struct Buffers {
   double *d, *e;     // a block of rows, each of `classes`
   double *sum, *ed;  // of a row: of e, and of -e d, without class j
   double* place;     // j
+  double* row;       // a row as numbers that can be computed with
 };
 
 PYI_HD Buffers divide(double* scratch, std::int64_t classes) {
   const std::int64_t room = ((classes > kBlockClasses ? classes : kBlockClasses) + 15) / 8 * 8;
-  double* rows = scratch + 2 * room;
-  return {scratch, scratch + room, rows, rows + kBlockClasses, rows + 2 * kBlockClasses};
+  double* rows = scratch + 3 * room;
+  return {scratch, scratch + room, rows, rows + kBlockClasses, rows + 2 * kBlockClasses, scratch + 2 * room};
 }
 
+// What a type is computed with: double for double, float (exactly) for the others.
 template <class T>
-PYI_HD void read_row(const Predictions& from, std::int64_t row, double* to) {
+struct WideOf {
+  using type = float;
+};
+template <>
+struct WideOf<double> {
+  using type = double;
+};
+template <class T>
+using Wide = typename WideOf<T>::type;
+
+PYI_HD const float* in_place(const float* row) { return row; }
+PYI_HD const double* in_place(const double* row) { return row; }
+PYI_HD const float* in_place(const Half*) { return nullptr; }
+PYI_HD const float* in_place(const BFloat16*) { return nullptr; }
+
+// A row of predictions, its classes adjacent: where it lies if it can be, else in the buffer.
+template <class T>
+PYI_HD const Wide<T>* row_of(const Predictions& from, std::int64_t row, double* buffer) {
   const T* z = static_cast<const T*>(from.data) + row * from.row_stride;
   const std::int64_t classes = from.classes, stride = from.class_stride;
+  Wide<T>* to = reinterpret_cast<Wide<T>*>(buffer);
   if (stride == 1) {
+    if (const Wide<T>* there = in_place(z)) return there;
     for (std::int64_t k = 0; k < classes; ++k) to[k] = pyi::widen(z[k]);
   } else {
     for (std::int64_t k = 0; k < classes; ++k) to[k] = pyi::widen(z[k * stride]);
   }
+  return to;
+}
+
+struct Peak {
+  double top;
+  std::int64_t place;
+};
+
+template <class W>
+struct IntegerOf {
+  using type = std::int32_t;
+};
+template <>
+struct IntegerOf<double> {
+  using type = std::int64_t;
+};
+
+// The bits of a number as an integer, and back; the integers are in the order of the numbers.
+template <class I, class W>
+PYI_HD I ordered(W x) {
+  I bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return bits ^ ((bits >> (8 * sizeof bits - 1)) & static_cast<I>(~(I{1} << (8 * sizeof bits - 1))));
+}
+
+// The largest and its first place. In integers, whose maximum the compiler makes of lanes (that of numbers it
+// does not, for NaN's sake), and without a branch that depends on the values.
+template <class W>
+PYI_HD Peak peak_of(const W* z, std::int64_t classes) {
+  using I = typename IntegerOf<W>::type;
+  I most = ordered<I>(z[0]);
+  for (std::int64_t k = 1; k < classes; ++k) {
+    const I other = ordered<I>(z[k]);
+    most = other > most ? other : most;
+  }
+  W top;
+  const I bits = most ^ ((most >> (8 * sizeof most - 1)) & static_cast<I>(~(I{1} << (8 * sizeof most - 1))));
+  __builtin_memcpy(&top, &bits, sizeof top);
+  I place = static_cast<I>(classes);
+  for (std::int64_t k = 0; k < classes; ++k) {
+    const I here = z[k] == top ? static_cast<I>(k) : static_cast<I>(classes);
+    place = here < place ? here : place;
+  }
+  return {top, place};
 }
 
 PYI_HD double sum_of_lanes(Doubles v) {
@@ -46,42 +111,12 @@ PYI_HD double sum_of_lanes(Doubles v) {
   return total;
 }
 
-struct Peak {
-  double top;
-  std::int64_t place;
-};
-
-// Without a branch that depends on the values.
-PYI_HD Peak peak_of(const double* z, std::int64_t classes) {
-  if (classes < kLong) {
-    double top = z[0];
-    for (std::int64_t k = 1; k < classes; ++k) top = Larger<double>::of(top, z[k]);
-    std::int64_t place = 0;
-    for (std::int64_t k = classes; k-- > 0;) place = z[k] == top ? k : place;
-    return {top, place};
-  }
-  Top<Doubles, Longs> top{Doubles{} - __builtin_inf(), Doubles{} - __builtin_inf(), Longs{}};
-  Longs place;
-  for (int lane = 0; lane < kLanes; ++lane) place[lane] = lane;
-  std::int64_t k = 0;
-  for (; k + kLanes <= classes; k += kLanes, place += kLanes) meet(top, load<Doubles>(z + k), place);
-  Peak peak{top.first[0], top.place[0]};
-  for (int lane = 1; lane < kLanes; ++lane) {
-    const bool equal = top.first[lane] == peak.top && top.place[lane] < peak.place;
-    if (top.first[lane] > peak.top || equal) peak = {top.first[lane], top.place[lane]};
-  }
-  for (; k < classes; ++k) {
-    if (z[k] > peak.top) peak = {z[k], k};
-  }
-  return peak;
-}
-
-// The sums of a row, without class j.
+// The sums of row r, in which e_j is 0.
 PYI_HD void sum_row(const Buffers& at, std::int64_t r, std::int64_t classes) {
   const double *d = at.d + r * classes, *e = at.e + r * classes;
   double sum = 0, ed = 0;
   std::int64_t k = 0;
-  if (classes >= kLanes) {
+  if (classes >= 2 * kLanes) {
     Doubles sums{}, eds{};
     for (; k + kLanes <= classes; k += kLanes) {
       const Doubles lanes = load<Doubles>(e + k);
@@ -99,12 +134,60 @@ PYI_HD void sum_row(const Buffers& at, std::int64_t r, std::int64_t classes) {
   at.ed[r] = ed;
 }
 
-// d of a block of rows, from logits; e from it.
-PYI_HD void from_logits(const Buffers& at, std::int64_t rows, std::int64_t classes, double sharpness) {
+// Of a block of rows whose e and d are there. Zeroing in a loop of its own: a number just written alone is
+// slow to read back as part of a vector.
+PYI_HD void sum_rows(const Buffers& at, std::int64_t rows, std::int64_t classes) {
+  for (std::int64_t r = 0; r < rows; ++r) at.e[r * classes + static_cast<std::int64_t>(at.place[r])] = 0;
+  for (std::int64_t r = 0; r < rows; ++r) sum_row(at, r, classes);
+}
+
+// e and sums of a row of many classes, from its logits.
+template <class W>
+PYI_HD void exp_row(const Buffers& at, std::int64_t r, const W* z, std::int64_t classes, double sharpness) {
+  const Peak peak = peak_of(z, classes);
+  const Doubles top = Doubles{} + peak.top;
+  const std::int64_t whole = classes / kLanes, hole = peak.place / kLanes;
+  double* e = at.e + r * classes;
+  Doubles sum{}, ed{};
+  const auto add = [&](std::int64_t b, Doubles logits) __attribute__((always_inline)) {
+    const Doubles d = at_least_floor((logits - top) * sharpness);
+    const Doubles power = exp_negative(d);
+    store(e + b * kLanes, power);
+    sum += power;
+    ed -= power * d;
+  };
+  const auto add_some = [&](std::int64_t b) __attribute__((always_inline)) {
+    Doubles some;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const std::int64_t k = b * kLanes + lane;
+      some[lane] = k < classes && k != peak.place ? z[k] : -__builtin_inf();
+    }
+    add(b, some);
+  };
+  for (std::int64_t b = 0; b < hole; ++b) add(b, load_wide(z + b * kLanes));
+  for (std::int64_t b = hole + 1; b < whole; ++b) add(b, load_wide(z + b * kLanes));
+  add_some(hole);  // the block of the largest logit, without it
+  if (whole != hole && whole * kLanes < classes) add_some(whole);  // past the row only the next one's e lie
+  at.place[r] = static_cast<double>(peak.place);
+  at.sum[r] = sum_of_lanes(sum);
+  at.ed[r] = sum_of_lanes(ed);
+}
+
+template <class T>
+PYI_HD void from_logits(const Buffers& at, const Predictions& from, std::int64_t begin, std::int64_t rows) {
+  const std::int64_t classes = from.classes;
+  const double sharpness = from.sharpness;
+  if (classes >= kLong) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      exp_row(at, r, row_of<T>(from, begin + r, at.row), classes, sharpness);
+    }
+    return;
+  }
   for (std::int64_t r = 0; r < rows; ++r) {
+    const Wide<T>* z = row_of<T>(from, begin + r, at.row);
+    const Peak peak = peak_of(z, classes);
     double* d = at.d + r * classes;
-    const Peak peak = peak_of(d, classes);
-    for (std::int64_t k = 0; k < classes; ++k) d[k] = (d[k] - peak.top) * sharpness;
+    for (std::int64_t k = 0; k < classes; ++k) d[k] = (z[k] - peak.top) * sharpness;
     at.place[r] = static_cast<double>(peak.place);
   }
   for (std::int64_t i = 0; i < rows * classes; i += kLanes) {
@@ -112,12 +195,14 @@ PYI_HD void from_logits(const Buffers& at, std::int64_t rows, std::int64_t class
     store(at.d + i, d);
     store(at.e + i, exp_negative(d));
   }
+  sum_rows(at, rows, classes);
 }
 
-// e of a block of rows, from what is proportional to probabilities (in d); d from it.
-PYI_HD void from_probabilities(const Buffers& at, std::int64_t rows, std::int64_t classes) {
+// row(r): what is proportional to the probabilities of row r.
+template <class Row>
+PYI_HD void from_probabilities(const Buffers& at, std::int64_t rows, std::int64_t classes, const Row& row) {
   for (std::int64_t r = 0; r < rows; ++r) {
-    const double* p = at.d + r * classes;
+    const auto* p = row(r);
     double* e = at.e + r * classes;
     const Peak peak = peak_of(p, classes);
     for (std::int64_t k = 0; k < classes; ++k) e[k] = p[k] / peak.top;
@@ -126,13 +211,11 @@ PYI_HD void from_probabilities(const Buffers& at, std::int64_t rows, std::int64_
   for (std::int64_t i = 0; i < rows * classes; i += kLanes) {
     store(at.d + i, log_positive(load<Doubles>(at.e + i)));
   }
+  sum_rows(at, rows, classes);
 }
 
-// The sums of a block of rows; e_j becomes 0. The entropies then stand in `ed`.
-PYI_HD void settle(const Buffers& at, std::int64_t rows, std::int64_t classes) {
-  for (std::int64_t r = 0; r < rows; ++r) at.e[r * classes + static_cast<std::int64_t>(at.place[r])] = 0;
-  // In a loop of its own: a number just written alone is slow to read back as part of a vector.
-  for (std::int64_t r = 0; r < rows; ++r) sum_row(at, r, classes);
+// The entropies of a block of rows, which then stand in `ed`.
+PYI_HD void settle(const Buffers& at, std::int64_t rows) {
   for (std::int64_t r = 0; r < rows; r += kLanes) {
     const Doubles sum = load<Doubles>(at.sum + r);
     store(at.ed + r, log1p_positive(sum) + load<Doubles>(at.ed + r) / (sum + 1.0));
@@ -143,25 +226,61 @@ PYI_HD std::int64_t block_of(std::int64_t classes) {
   return classes < kBlockClasses ? kBlockClasses / classes : 1;
 }
 
+// Whether some of the numbers are not within [least, most]; whether some are not above least.
+struct Extremes {
+  bool outside, low;
+};
+
+template <class W>
+PYI_HD Extremes extremes(const W* z, std::int64_t count, W least, W most) {
+  std::int32_t outside = 0, low = 0;
+  for (std::int64_t k = 0; k < count; ++k) {
+    outside |= !(z[k] >= least) | !(z[k] <= most);
+    low |= !(z[k] > least);
+  }
+  return {outside != 0, low != 0};
+}
+
 template <class T>
-std::int64_t first_bad_of(const Predictions& from, std::int64_t begin, std::int64_t end, double* d) {
-  const double least = from.probabilities ? 0 : -__builtin_inf();
-  const double most = from.probabilities ? 1 + kSumTolerance : __DBL_MAX__;
-  for (std::int64_t i = begin; i < end; ++i) {
-    read_row<T>(from, i, d);
-    std::int64_t outside = 0, some = 0;
-    for (std::int64_t k = 0; k < from.classes; ++k) {
-      outside |= !(d[k] >= least) | !(d[k] <= most);
-      some |= d[k] > least;
+PYI_HD bool is_distribution(const Predictions& from, std::int64_t row, double* buffer) {
+  using W = Wide<T>;
+  const W* z = row_of<T>(from, row, buffer);
+  if (!from.probabilities) {
+    constexpr W most = sizeof(W) == 4 ? static_cast<W>(__FLT_MAX__) : static_cast<W>(__DBL_MAX__);
+    const Extremes found = extremes(z, from.classes, -static_cast<W>(__builtin_inf()), most);
+    return !found.outside && (!found.low || peak_of(z, from.classes).top >= -most);
+  }
+  if (extremes(z, from.classes, W{0}, static_cast<W>(1 + kSumTolerance)).outside) return false;
+  Doubles sums{};
+  std::int64_t k = 0;
+  for (; k + kLanes <= from.classes; k += kLanes) sums += load_wide(z + k);
+  double sum = sum_of_lanes(sums);
+  for (; k < from.classes; ++k) sum += z[k];
+  return sum >= 1 - kSumTolerance && sum <= 1 + kSumTolerance;
+}
+
+// Of adjacent rows of logits: all are finite, so that nothing has to be known of each.
+template <class T>
+PYI_HD bool all_finite(const Predictions& from, std::int64_t begin, std::int64_t rows) {
+  const Wide<T>* z = in_place(static_cast<const T*>(from.data) + begin * from.row_stride);
+  if (from.probabilities || z == nullptr || from.class_stride != 1 || from.row_stride != from.classes) {
+    return false;
+  }
+  std::int32_t wrong = 0;
+  for (std::int64_t k = 0; k < rows * from.classes; ++k) wrong |= !(z[k] - z[k] == 0);
+  return wrong == 0;
+}
+
+template <class T>
+std::int64_t first_bad_of(const Predictions& from, std::int64_t begin, std::int64_t end, double* scratch) {
+  const std::int64_t block = block_of(from.classes);
+  const Buffers at = divide(scratch, from.classes);
+  for (; begin < end; begin += block) {
+    const std::int64_t rows = end - begin < block ? end - begin : block;
+    if (all_finite<T>(from, begin, rows)) continue;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      if (!is_distribution<T>(from, begin + r, at.row)) return begin + r;
     }
-    if (outside != 0 || some == 0) return i;
-    if (!from.probabilities) continue;
-    Doubles sums{};
-    std::int64_t k = 0;
-    for (; k + kLanes <= from.classes; k += kLanes) sums += load<Doubles>(d + k);
-    double sum = sum_of_lanes(sums);
-    for (; k < from.classes; ++k) sum += d[k];
-    if (sum < 1 - kSumTolerance || sum > 1 + kSumTolerance) return i;
   }
   return end;
 }
@@ -174,18 +293,17 @@ void add_of(const EnsembleState& state, const Predictions& from, std::int64_t be
   const auto sample = [&](std::int64_t row) { return from.ids == nullptr ? row : from.ids[row]; };
   for (; begin < end; begin += block) {
     const std::int64_t rows = end - begin < block ? end - begin : block;
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const std::int64_t id = sample(begin + r);
-      __builtin_prefetch(state.p_sum + id * classes, 1);
-      __builtin_prefetch(state.votes + id * classes, 1);
-      read_row<T>(from, begin + r, at.d + r * classes);
+    for (std::int64_t r = 0; r < rows && from.ids != nullptr; ++r) {
+      __builtin_prefetch(state.p_sum + sample(begin + r) * classes, 1);
+      __builtin_prefetch(state.votes + sample(begin + r) * classes, 1);
     }
     if (from.probabilities) {
-      from_probabilities(at, rows, classes);
+      from_probabilities(at, rows, classes,
+                         [&](std::int64_t r) { return row_of<T>(from, begin + r, at.row); });
     } else {
-      from_logits(at, rows, classes, from.sharpness);
+      from_logits<T>(at, from, begin, rows);
     }
-    settle(at, rows, classes);
+    settle(at, rows);
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t id = sample(begin + r), vote = static_cast<std::int64_t>(at.place[r]);
       const double p = 1.0 / (1.0 + at.sum[r]);  // of the most probable class
@@ -234,10 +352,9 @@ void entropy(const EnsembleState& state, std::int64_t begin, std::int64_t end, d
   const Buffers at = divide(scratch, classes);
   for (; begin < end; begin += block) {
     const std::int64_t rows = end - begin < block ? end - begin : block;
-    __builtin_memcpy(at.d, state.p_sum + begin * classes,
-                     static_cast<std::size_t>(rows * classes) * sizeof(double));
-    from_probabilities(at, rows, classes);
-    settle(at, rows, classes);
+    from_probabilities(at, rows, classes,
+                       [&](std::int64_t r) { return state.p_sum + (begin + r) * classes; });
+    settle(at, rows);
     for (std::int64_t r = 0; r < rows; ++r) {
       out[begin + r] = state.count[begin + r] > 0 ? at.ed[r] : __builtin_nan("");
     }

@@ -18,6 +18,7 @@ from pyimportance.score.reference import row_statistics
 BENCH = Path(__file__).parents[2] / "bench"
 CONTENDERS = {
     "observe": {"pyimportance", "torch eager"},
+    "ensembles": {"pyimportance", "torch eager", "NumPy"},
     "score": {"Tracker.end_epoch", "torch copy_ of as many bytes", "score", "NumPy"},
     "reduce": {"reduce", "Dynamics.from_history", "NumPy", "numba", "sum"},
     "order": {"pyimportance", "numpy stable", "torch.sort stable", "stripes", "sticky"},

@@ -89,12 +89,34 @@ def variance_has_the_other_divisor(module: ModuleType, patch: pytest.MonkeyPatch
     patch.setitem(module.CONTENDERS, "NumPy", from_call(2, right, wrong))
 
 
+@mutant("ensembles", "pyimportance, p_sum")
+def a_member_is_added_a_little_warmer(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.Ensemble.add
+
+    def wrong(self: Any, **arguments: Any) -> None:
+        right(self, **arguments, temperature=1.0001)
+
+    patch.setattr(module.Ensemble, "add", from_call(2, right, wrong))
+
+
+@mutant("ensembles", "torch, votes")
+def torch_votes_twice(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.TorchEnsemble.add
+
+    def wrong(self: Any, *arguments: Any) -> None:
+        right(self, *arguments)
+        self.votes[0, 0] += 1
+
+    patch.setattr(module.TorchEnsemble, "add", wrong)
+
+
 @mutant("score", "end_epoch: loss_mean")
 def an_epoch_is_folded_with_the_wrong_row(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     right = module.Tracker.end_epoch
 
     def wrong(self: Any) -> None:
-        self._rows[-1] = self._rows[0]
+        rows = self._engine.rows()
+        rows[-1] = rows[0]
         right(self)
 
     patch.setattr(module.Tracker, "end_epoch", from_call(2, right, wrong))

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,18 @@ def main() -> None:
     """Runs the rank that the command line names."""
     folder, rank, parent = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    status = 1
     try:
         _runs(folder, rank)
+        status = 0
     except (PyimportanceError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except Exception:
+        traceback.print_exc()
+    # Not by way of Python's end: a thread of gloo that lets go of a Python object there aborts the process.
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _end_with(parent: int) -> None:

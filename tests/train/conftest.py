@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 RANK_MAIN = """
-import importlib.util, json, sys
+import importlib.util, json, os, sys
 from torch import distributed as dist
 import torch
 
@@ -26,7 +26,8 @@ dist.init_process_group("gloo", init_method=f"file://{store}", rank=int(rank), w
 result = module.main(int(rank), int(size), *json.loads(args))
 dist.barrier()
 dist.destroy_process_group()
-print(json.dumps(result))
+print(json.dumps(result), flush=True)
+os._exit(0)  # as Python ends, a thread of gloo that lets go of a Python object aborts the process
 """
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pyimportance import Tracker, argsort
 from pyimportance.order import argsort as sorting
-from pyimportance.score import tracker as tracking
+from pyimportance.score import batch, host
 from pyimportance.threads import default_threads
 
 
@@ -43,7 +43,8 @@ def test_sorting_and_tracking_go_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
             return call
 
     monkeypatch.setattr(sorting, "_C", Native())
-    monkeypatch.setattr(tracking, "engine", lambda _: Native())
+    for module in (batch, host):
+        monkeypatch.setattr(module, "_C", Native())
     argsort(np.zeros(2))
     tracker = Tracker(2)
     tracker.observe([0], np.zeros((1, 2), np.float32), [0])

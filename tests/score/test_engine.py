@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
-from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder in which the import system looks for pyimportance's modules that are not loaded yet."""
     loaded = sys.modules.pop("pyimportance._cuda", None)
     monkeypatch.setattr(pyimportance, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(sys, "meta_path", [PathFinder])  # an editable install's finder goes by no path
     importlib.invalidate_caches()
     yield tmp_path
     sys.modules.pop("pyimportance._cuda", None)

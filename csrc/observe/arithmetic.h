@@ -61,25 +61,12 @@ PYI_HD V at_least_floor(V d) {
   return Larger<V>::of(V{} + kFloor, d);
 }
 
-// 2^t = 2^n (1 + r) with n the integer next to t and r = 2^f - 1, f = t - n.
-//
-// r = f Q(f), where Q is the degree 7 polynomial of least relative error for (2^f - 1) / f on [-1/2,
-// 1/2]: 4.5e-12 for r, 2e-12 for 2^f (Remez exchange). t is d log2(e) in one rounding, 1e-13 relative to the
-// result for d > -300.
 constexpr double kLog2E = 0x1.71547652b82fep+0;
-constexpr double kRound = 0x1.8p+52;  // x + kRound has the integer next to x in its low bits
 
+// 2^f - 1 for |f| <= 1/2: f Q(f), where Q is the degree 7 polynomial of least relative error for (2^f - 1) /
+// f, 4.5e-12; 2e-12 for 2^f (Remez exchange).
 template <class V>
-struct PowerOfTwo {
-  V r;
-  Bits<V> n;  // low 12 bits, two's complement
-};
-
-template <class V>
-PYI_HD PowerOfTwo<V> split_exp(V d) {
-  const V t = d * kLog2E;
-  const V shifted = t + kRound;
-  const V f = t - (shifted - kRound);
+PYI_HD V power_less_one(V f) {
   V q = f * 0x1.62c0127068f64p-20 + 0x1.00c080f804e26p-16;
   q = q * f + 0x1.43099b4cdbd3cp-13;
   q = q * f + 0x1.5d87762dfb04dp-10;
@@ -87,22 +74,25 @@ PYI_HD PowerOfTwo<V> split_exp(V d) {
   q = q * f + 0x1.c6b08da69c988p-5;
   q = q * f + 0x1.ebfbdff85f48cp-3;
   q = q * f + 0x1.62e42fef9cdf7p-1;
-  return {f * q, to_bits(shifted)};
+  return f * q;
 }
 
-// exp(d) for kFloor <= d <= 0, relative error below 3e-12; exactly 1 at 0. Specialised where a vector has
-// faster means.
+// 2^(n + f), n a multiple of the last digit of kRound that was added to it: x + kRound has the n next to x in
+// its low bits. Specialised where a vector has faster means, with n that lie closer.
 template <class V>
-struct Exponential {
-  PYI_HD V of(V d) {
-    const PowerOfTwo<V> e = split_exp(d);
-    return from_bits<V>(to_bits(1.0 + e.r) + (e.n << 52));
+struct Power {
+  static constexpr double kRound = 0x1.8p+52;
+  PYI_HD V of(V shifted, V f) {
+    return from_bits<V>(to_bits(1.0 + power_less_one(f)) + (to_bits(shifted) << 52));
   }
 };
 
+// exp(d) for kFloor <= d <= 0, relative error below 3e-12; exactly 1 at 0. d log2(e), in one rounding, makes
+// 1e-13 of it.
 template <class V>
 PYI_HD V exp_negative(V d) {
-  return Exponential<V>::of(d);
+  const V t = d * kLog2E, shifted = t + Power<V>::kRound;
+  return Power<V>::of(shifted, t - (shifted - Power<V>::kRound));
 }
 
 // p = exp(-loss) and q = 1 - p, each to a relative error below 1e-11, however close to 0 or 1.
@@ -113,9 +103,11 @@ struct Probability {
 
 template <class V>
 PYI_HD Probability<V> probability(V loss) {
-  const PowerOfTwo<V> e = split_exp(at_least_floor(-loss));
-  const V scale = from_bits<V>((e.n << 52) + to_bits(V{} + 1.0));
-  return {scale * e.r + scale, -(scale * e.r + (scale - 1.0))};
+  constexpr double kInteger = 0x1.8p+52;  // x + kInteger has the integer next to x in its low bits
+  const V t = at_least_floor(-loss) * kLog2E, shifted = t + kInteger;
+  const V r = power_less_one(t - (shifted - kInteger));
+  const V scale = from_bits<V>((to_bits(shifted) << 52) + to_bits(V{} + 1.0));
+  return {scale * r + scale, -(scale * r + (scale - 1.0))};
 }
 
 // log(1 + g) for 1 + g in [sqrt(1/2), sqrt(2)): 2 artanh(g / (2 + g)) by its series, whose argument is at

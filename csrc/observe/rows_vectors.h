@@ -1,5 +1,7 @@
-// Vectors of one instruction set, and how logits get into them: included by rows_kernel.h, whose macros it
+// Vectors of one instruction set, and how logits get into them: a part of the row kernel, whose macros it
 // heeds.
+#pragma once
+
 #include "observe/arithmetic.h"
 #include "observe/narrow.h"
 
@@ -32,14 +34,14 @@ struct Larger<PYI_ISA::Doubles> {
 #endif
 
 #ifdef PYI_TABLE
-// 2^t = 2^n 2^(i/16) (1 + r): n + i/16 is the sixteenth next to t, r = f Q(f) of what is left, f. Q has
-// degree 3 and is off by 2.6e-12 (Remez exchange) for |f| <= 1/32. n and i lie side by side in the sum's low
-// bits, and what i would add to the exponent's place is taken off the table.
+// 2^(n + i/16 + f) = 2^n 2^(i/16) (1 + f Q(f)), Q of degree 3 and off by 2.6e-12 (Remez exchange) for |f| <=
+// 1/32. n and i lie side by side in shifted's low bits, and what i would add to the exponent is taken off the
+// table.
 template <>
-struct Exponential<PYI_ISA::Doubles> {
-  PYI_HD PYI_ISA::Doubles of(PYI_ISA::Doubles d) {
+struct Power<PYI_ISA::Doubles> {
+  static constexpr double kRound = 0x1.8p+48;
+  PYI_HD PYI_ISA::Doubles of(PYI_ISA::Doubles shifted, PYI_ISA::Doubles f) {
     using namespace PYI_ISA;
-    constexpr double kRoundSixteenth = 0x1.8p+48;
     constexpr Doubles low{0x1.0000000000000p+0, 0x1.0b5586cf9890fp+0, 0x1.172b83c7d517bp+0,
                           0x1.2387a6e756238p+0, 0x1.306fe0a31b715p+0, 0x1.3dea64c123422p+0,
                           0x1.4bfdad5362a27p+0, 0x1.5ab07dd485429p+0};
@@ -47,9 +49,6 @@ struct Exponential<PYI_ISA::Doubles> {
                            0x1.9c49182a3f090p+0, 0x1.ae89f995ad3adp+0, 0x1.c199bdd85529cp+0,
                            0x1.d5818dcfba487p+0, 0x1.ea4afa2a490dap+0};
     constexpr Words eighth{0, 1, 2, 3, 4, 5, 6, 7};
-    const Doubles t = d * kLog2E;
-    const Doubles shifted = t + kRoundSixteenth;
-    const Doubles f = t - (shifted - kRoundSixteenth);
     const Words bits = to_bits(shifted);
     const Words entry =
         to_bits<Doubles>(PYI_TABLE(from_bits<Doubles>(to_bits(low) - (eighth << 48)),
@@ -101,12 +100,19 @@ PYI_HD WideFloats larger(WideFloats a, WideFloats b) {
 #endif
 }
 
-PYI_HD WideFloats smaller(WideFloats a, WideFloats b) {
-#ifdef PYI_MIN_FLOATS
-  return PYI_MIN_FLOATS(a, b);
-#else
-  return a < b ? a : b;
-#endif
+template <int kHalf>
+PYI_HD float largest_of(float* lanes) {
+  for (int lane = 0; lane < kHalf; ++lane) {
+    lanes[lane] = lanes[lane] > lanes[lane + kHalf] ? lanes[lane] : lanes[lane + kHalf];
+  }
+  if constexpr (kHalf > 1) return largest_of<kHalf / 2>(lanes);
+  return lanes[0];
+}
+
+PYI_HD float largest_lane(WideFloats x) {
+  float lanes[kWide];
+  __builtin_memcpy(lanes, &x, sizeof lanes);
+  return largest_of<kLanes>(lanes);
 }
 
 PYI_HD bool any_equal(WideFloats a, WideFloats b) {
@@ -157,7 +163,6 @@ struct Stored;
 
 template <>
 struct Stored<float> {
-  static constexpr float none = kNone;
   using Few = Floats;
   using Many = WideFloats;
   PYI_HD float bits(float x) { return x; }
@@ -167,7 +172,6 @@ struct Stored<float> {
 
 template <>
 struct Stored<Half> {
-  static constexpr Half none{0xfc00};
   using Few = Shorts;
   using Many = WideShorts;
   PYI_HD std::uint16_t bits(Half x) { return x.bits; }
@@ -182,7 +186,6 @@ struct Stored<Half> {
 
 template <>
 struct Stored<BFloat16> {
-  static constexpr BFloat16 none{0xff80};
   using Few = Shorts;
   using Many = WideShorts;
   PYI_HD std::uint16_t bits(BFloat16 x) { return x.bits; }

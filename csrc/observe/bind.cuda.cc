@@ -6,6 +6,7 @@
 #include "borrowed.h"
 #include "module.h"
 #include "observe/epoch_cuda.h"
+#include "observe/reduce_cuda.h"
 
 namespace pyi::cuda {
 namespace {
@@ -65,6 +66,37 @@ struct Entries {
   std::optional<Borrowed> mask_, norms_;
 };
 
+// The columns of a dict name -> tensor [samples] that are there.
+class ColumnsOf {
+ public:
+  ColumnsOf(const py::dict& tensors, std::int64_t samples, std::intptr_t stream) {
+    const auto column = [&](const char* name, dlpack::TypeCode code, int bits) -> void* {
+      if (!tensors.contains(name)) return nullptr;
+      kept_.emplace_back(name, tensors[name], stream);
+      kept_.back().expect(1, code, bits, samples);
+      return kept_.back().data<void>();
+    };
+    const auto f64 = [&](const char* name) { return static_cast<double*>(column(name, dlpack::kFloat, 64)); };
+    const auto f32 = [&](const char* name) { return static_cast<float*>(column(name, dlpack::kFloat, 32)); };
+    const auto i32 = [&](const char* name) {
+      return static_cast<std::int32_t*>(column(name, dlpack::kInt, 32));
+    };
+    const auto u8 = [&](const char* name) {
+      return static_cast<std::uint8_t*>(column(name, dlpack::kUInt, 8));
+    };
+    columns = {i32("count"),      f64("weight"),      f64("weight_sq"),     f64("loss_mean"),
+               f64("loss_m2"),    f64("p_mean"),      f64("p_m2"),          f64("q_sum"),
+               f64("margin_sum"), f64("el2n_sum"),    f64("entropy_sum"),   f64("grand_sum"),
+               f32("loss_last"),  f32("margin_last"), f32("el2n_last"),     f32("entropy_last"),
+               i32("correct"),    i32("forgotten"),   i32("first_learned"), u8("ends")};
+    if (!complete(columns)) throw py::value_error("columns: count, or the companion of a column, is missing");
+  }
+  Columns columns{};
+
+ private:
+  std::vector<Borrowed> kept_;
+};
+
 // An epoch in progress, in tensors that somebody else made: uint8 rows [N, 32], zeros; int32 claims [N], -1;
 // and int64 problems [7]: -1, then zeros.
 class Epoch {
@@ -113,31 +145,8 @@ class Epoch {
   }
 
   void fold(const py::dict& tensors, std::int32_t epoch, std::intptr_t stream) {
-    std::vector<Borrowed> kept;
-    const auto column = [&](const char* name, dlpack::TypeCode code, int bits) -> void* {
-      if (!tensors.contains(name)) return nullptr;
-      kept.emplace_back(name, tensors[name], stream);
-      kept.back().expect(1, code, bits, samples_);
-      return kept.back().data<void>();
-    };
-    const auto f64 = [&](const char* name) { return static_cast<double*>(column(name, dlpack::kFloat, 64)); };
-    const auto f32 = [&](const char* name) { return static_cast<float*>(column(name, dlpack::kFloat, 32)); };
-    const auto i32 = [&](const char* name) {
-      return static_cast<std::int32_t*>(column(name, dlpack::kInt, 32));
-    };
-    const Columns columns = {
-        i32("count"),         f64("weight"),
-        f64("weight_sq"),     f64("loss_mean"),
-        f64("loss_m2"),       f64("p_mean"),
-        f64("p_m2"),          f64("q_sum"),
-        f64("margin_sum"),    f64("el2n_sum"),
-        f64("entropy_sum"),   f64("grand_sum"),
-        f32("loss_last"),     f32("margin_last"),
-        f32("el2n_last"),     f32("entropy_last"),
-        i32("correct"),       i32("forgotten"),
-        i32("first_learned"), static_cast<std::uint8_t*>(column("ends", dlpack::kUInt, 8))};
-    if (!complete(columns)) throw py::value_error("columns: count, or the companion of a column, is missing");
-    check(fold_rows(columns, rows_.data<Row>(), samples_, epoch, handle(stream)));
+    const ColumnsOf all(tensors, samples_, stream);
+    check(fold_rows(all.columns, rows_.data<Row>(), samples_, epoch, handle(stream)));
   }
 
  private:
@@ -171,6 +180,58 @@ void rows(const py::object& logits, const py::object& targets, const py::object&
   check(settle_rows(g.data<const Gist>(), n, r.data<Row>(), handle(stream)));
 }
 
+void reduce_history(const py::dict& tensors, const py::dict& history, double most_el2n,
+                    const py::object& wrong, std::intptr_t stream) {
+  const Borrowed flag("wrong", wrong, stream);
+  flag.expect(1, dlpack::kInt, 32, 1);
+  std::vector<Borrowed> kept;
+  bool floats = false, doubles = false;
+  const auto series = [&](const char* name) -> Series {
+    if (!history.contains(name)) return {nullptr, 0, Series::kMissing};
+    kept.emplace_back(name, history[name], stream);
+    const Borrowed& array = kept.back();
+    array.expect(2);
+    if (array->shape[0] != kept[0]->shape[0] || array->shape[1] != kept[0]->shape[1]) {
+      array.refuse("must be of the same shape [E, N] as the others");
+    }
+    const bool bytes = std::string(name) == "correct" && array.is(dlpack::kUInt, 8);
+    floats |= array.is(dlpack::kFloat, 32);
+    doubles |= array.is(dlpack::kFloat, 64);
+    if (!bytes && !array.is(dlpack::kFloat, 32) && !array.is(dlpack::kFloat, 64)) {
+      array.refuse("must be float32 or float64 (correct: or bytes)");
+    }
+    const int item = array->dtype.bits / 8;
+    return {array.data<const char>(), static_cast<std::ptrdiff_t>(array.stride() * item),
+            bytes       ? Series::kByte
+            : item == 4 ? Series::kFloat
+                        : Series::kDouble};
+  };
+  History h{series("loss"),
+            series("p_true"),
+            series("margin"),
+            series("el2n"),
+            series("entropy"),
+            series("grand"),
+            series("correct"),
+            0,
+            0};
+  if (kept.empty()) throw py::value_error("history: nothing was given");
+  if (floats && doubles) throw py::value_error("history: must be all float32 or all float64");
+  h.epochs = kept[0]->shape[0];
+  h.samples = kept[0]->shape[1];
+  const ColumnsOf all(tensors, h.samples, stream);
+  const Columns& c = all.columns;
+  const auto fits = [](const Series& s, const void* column) {
+    return (s.kind != Series::kMissing) == (column != nullptr);
+  };
+  if (!fits(h.loss, c.loss_mean) || !fits(h.p_true, c.p_mean) || !fits(h.margin, c.margin_sum) ||
+      !fits(h.el2n, c.el2n_sum) || !fits(h.entropy, c.entropy_sum) || !fits(h.grand, c.grand_sum) ||
+      !fits(h.correct, c.correct)) {
+    throw py::value_error("columns: not those of the arrays");
+  }
+  check(reduce(c, h, most_el2n, flag.data<std::int32_t>(), handle(stream)));
+}
+
 }  // namespace
 }  // namespace pyi::cuda
 
@@ -181,6 +242,9 @@ PYBIND11_MODULE(_cuda, m) {
         "Statistics of logits [B, C] for int64 targets [B] into uint8 out [B, 32] (csrc/observe/row.h); a "
         "target "
         "out of range counts as unseen. scratch: as out.");
+  m.def("reduce", &pyi::cuda::reduce_history, arg("columns"), arg("history"), arg("most_el2n"), arg("wrong"),
+        arg("stream"),
+        "Set the columns from tensors [E, N]; wrong[0] becomes 1 where one holds what it must not.");
   pyi::py::class_<pyi::cuda::Epoch>(m, "Epoch", "An epoch's rows [N], on a device.")
       .def(pyi::py::init<pyi::py::object, pyi::py::object, pyi::py::object, std::intptr_t>(), arg("rows"),
            arg("claims"), arg("problems"), arg("stream"))

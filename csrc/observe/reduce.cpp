@@ -47,15 +47,8 @@ void settle(const Target& q, const BlockSums& block, std::int64_t begin, std::in
       q.sum[at] = sum;
       continue;
     }
-    const double first = count > 0 ? block.first[i] : 0, divisor = count > 0 ? count : 1;
-    q.mean[at] = first + sum / divisor;
-    const double m2 = block.squares[i] - sum / divisor * sum;
-    // Rounding can take it below 0; a square beyond the largest double makes it no number.
-    q.m2[at] = m2 >= 0 ? m2 : (block.squares[i] <= kLargest ? 0 : kInfinite);
-    if (q.rest != nullptr) {
-      const double rest = count > 0 ? count * (1 - first) - sum : 0;
-      q.rest[at] = rest > 0 ? rest : 0;
-    }
+    pyi::settle(count, block.first[i], sum, block.squares[i], q.mean + at, q.m2 + at,
+                q.rest != nullptr ? q.rest + at : nullptr);
   }
 }
 

@@ -7,8 +7,8 @@ is recorded on the device, and raised when the state is next read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from pyimportance.errors import ArgumentError
 from pyimportance.score import inputs, state
 from pyimportance.score.batch import INT64_MIN
 from pyimportance.score.history import ROW, Rows
+from pyimportance.score.ranges import EL2N_MAX
 
 if TYPE_CHECKING:
     from pyimportance.score.engine import Packed
@@ -29,6 +30,44 @@ if TYPE_CHECKING:
 _NO_PROBLEM = (-1, 0, 0, 0, 0, 0)
 _SKIPPED = len(_NO_PROBLEM)
 _CODE = ROW.fields["code"][1] // 4 if ROW.fields is not None else 0  # which int32 of a row its code is
+
+
+@contextmanager
+def callers_stream(device: torch.device) -> Iterator[int]:
+    """The handle of the caller's stream on the device, which is the current one meanwhile."""
+    with torch.cuda.device(device):
+        yield torch.cuda.current_stream().cuda_stream
+
+
+def reduced(history: Mapping[str, torch.Tensor], native: ModuleType, stream: int) -> state.Columns | None:
+    """What score.arrays.reduced makes of arrays [E, N], on their device, in one pass; None where they are of
+    kinds that it would convert, or hold what they must not, or nothing.
+    """
+    plain = {n: x.view(torch.uint8) if x.dtype == torch.bool else x for n, x in history.items()}
+    adjacent = all(x.ndim == 2 and (x.stride(1) == 1 or x.shape[1] < 2) for x in plain.values())
+    same = len({(x.shape, x.device) for x in plain.values()}) == 1
+    bools = {name for name, x in history.items() if x.dtype == torch.bool}
+    kinds = {x.dtype for name, x in history.items() if name not in bools}
+    if not (
+        adjacent and same and bools <= {"correct"} and kinds in ({torch.float32}, {torch.float64}, set())
+    ):
+        return None
+    first = next(iter(plain.values()))
+    if first.shape[1] == 0:
+        return None
+    columns = _zeros(first.shape[1], tuple(q for q in state.QUANTITIES if q in plain), first.device)
+    wrong = torch.zeros(1, dtype=torch.int32, device=first.device)
+    native.reduce(columns, plain, EL2N_MAX, wrong, stream)
+    if wrong.item():
+        return None
+    return {name: column.cpu().numpy() for name, column in columns.items() if name != "ends"}
+
+
+def _zeros(num_samples: int, quantities: tuple[str, ...], device: torch.device) -> dict[str, torch.Tensor]:
+    dtypes = {
+        name: torch.from_numpy(np.zeros(0, state.DTYPES[name])).dtype for name in state.names(quantities)
+    }
+    return {name: torch.zeros(num_samples, dtype=dtype, device=device) for name, dtype in dtypes.items()}
 
 
 class DeviceEngine:
@@ -43,11 +82,8 @@ class DeviceEngine:
         with self._stream() as stream:
             self._epoch = native.Epoch(self._rows, self._claims, self._problems, stream)
 
-    @contextmanager
-    def _stream(self) -> Iterator[int]:
-        """The handle of the caller's stream on the device, which is the current one meanwhile."""
-        with torch.cuda.device(self._device):
-            yield torch.cuda.current_stream().cuda_stream
+    def _stream(self) -> AbstractContextManager[int]:
+        return callers_stream(self._device)
 
     def observe(  # noqa: PLR0917
         self, ids: Any, logits: Any, targets: Any, features: Any, mask: Any, ignore_index: Any, skip: bool
@@ -172,10 +208,9 @@ class DeviceEngine:
         self.skipped = skipped
 
     def fold(self, epoch: int, quantities: tuple[str, ...]) -> None:
-        for name in state.names(quantities):
-            if name not in self._columns:
-                dtype = torch.from_numpy(np.zeros(0, state.DTYPES[name])).dtype
-                self._columns[name] = torch.zeros(len(self._rows), dtype=dtype, device=self._device)
+        if missing := set(state.names(quantities)) - self._columns.keys():
+            fresh = _zeros(len(self._rows), quantities, self._device)
+            self._columns |= {name: fresh[name] for name in missing}
         with self._stream() as stream:
             self._epoch.fold(self._columns, epoch, stream)
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
 from pyimportance.score import inputs, ranges, state
-from pyimportance.score.arrays import reduced
+from pyimportance.score.engine import reduced
 from pyimportance.score.history import NAMES, ArrayHistory, History
 
 NOT_COLUMNS = ("epochs", "history", "keys")
@@ -187,15 +187,15 @@ class Dynamics:
         NaN marks what was not observed, in all floating-point arrays alike; an array of bools or integers
         (for ``correct``, 0 or 1) has none to say. They are kept, uncopied, as the result's ``history``.
         Arrays of float32 and float64 (and bools for ``correct``) whose samples are adjacent in memory are
-        read where they lie, mapped files among them; others are converted a part at a time.
+        read where they lie, mapped files among them; others are converted a part at a time. Tensors on a CUDA
+        device are reduced there; their history is a copy on the host.
         ``probs`` [E, N, C], floating point, of every class, NaN where not observed: what measures of whole
         distributions need besides one of the others. They are looked at when such a measure is asked for.
         Raises ArgumentError where shapes or unobserved entries differ, or a number is infinite that must not
         be.
         """
         given = (loss, p_true, correct, margin, el2n, entropy, grand)
-        arrays = {n: inputs.as_array(n, a) for n, a in zip(NAMES, given, strict=True) if a is not None}
-        columns = reduced(arrays)
+        arrays, columns = reduced({n: a for n, a in zip(NAMES, given, strict=True) if a is not None})
         shape = next(iter(arrays.values())).shape
         probabilities = None if probs is None else inputs.floats("probs", probs, (*shape, "C"))
         if probabilities is not None and probabilities.shape[2] == 0:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyimportance.errors import ArgumentError, PyimportanceError
+from pyimportance.score import arrays, inputs
 from pyimportance.score.history import Rows
 from pyimportance.score.host import HostEngine
 from pyimportance.score.state import Columns
@@ -74,6 +77,22 @@ def engine(device: Any, num_samples: int) -> Engine:
 
     chosen = int(index) if index else torch.cuda.current_device()
     return DeviceEngine(num_samples, torch.device("cuda", chosen), cuda())
+
+
+def reduced(given: Mapping[str, Any]) -> tuple[arrays.Arrays, Columns]:
+    """Arrays [E, N] by name, on the host, and the columns that they come to: computed on a CUDA device where
+    all of them are tensors there.
+    """
+    columns: Columns | None = None
+    torch = sys.modules.get("torch")
+    if torch is not None and all(isinstance(x, torch.Tensor) and x.is_cuda for x in given.values()) and given:
+        from pyimportance.score import device
+
+        tensors = {name: x.detach() for name, x in given.items()}
+        with device.callers_stream(next(iter(tensors.values())).device) as stream:
+            columns = device.reduced(tensors, cuda(), stream)
+    there = {name: inputs.as_array(name, array) for name, array in given.items()}
+    return there, arrays.reduced(there) if columns is None else columns
 
 
 def cuda() -> ModuleType:

@@ -102,9 +102,9 @@ bool events(const Series& series, std::int64_t epochs, std::int64_t begin, std::
     for (int r = 0; r < several; ++r, ++e) {
       const char* from = series.data + e * series.stride + begin * item;
       std::uint8_t* here = seen != nullptr ? seen + e * kReduceBlock : all[r];
-      for (std::int64_t at = 0; at < n * item; at += 64) {
-        __builtin_prefetch(from + 2 * kAhead * series.stride + at, 0, 2);
-      }
+      const char* ahead = from + 2 * kAhead * series.stride;
+      for (std::int64_t at = 0; at < n * item; at += 64) __builtin_prefetch(ahead + at, 0, 2);
+      __builtin_prefetch(ahead + n * item - 1, 0, 2);  // rows need not start at a cache line
       rows[r] = {bytes[r], here};
       if (series.kind == Series::kFloat) {
         wrong |= as_bytes<float>(from, n, how, here, bytes[r]);

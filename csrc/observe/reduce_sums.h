@@ -128,6 +128,9 @@ PYI_INLINE void add(const Rows& rows, const char* from, std::int64_t i, BlockSum
 template <class T, bool kMoments, bool kMasked, Seen kSeen, int R>
 void add_rows(const Rows& rows, std::int64_t n, BlockSums& to, bool& agrees) {
   constexpr std::ptrdiff_t kItem = sizeof(T);
+  // The cache line that the last of them end in, which is no vector's first where rows do not start at a
+  // line.
+  for (int r = 0; r < R; ++r) __builtin_prefetch(rows.next + r * rows.stride + n * kItem - 1, 0, 2);
   Words differ{};
   std::int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {

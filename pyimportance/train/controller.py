@@ -149,13 +149,20 @@ class Controller:
         return self.dataset.io_report().merge(mine)
 
     def observe(
-        self, ids: ArrayLike, logits: Any, targets: Any, *, mask: ArrayLike | torch.Tensor | None = None
+        self,
+        ids: ArrayLike,
+        logits: Any,
+        targets: Any,
+        *,
+        features: Any = None,
+        mask: ArrayLike | torch.Tensor | None = None,
+        ignore_index: int | None = None,
     ) -> None:
         """One batch, as :meth:`Tracker.observe` takes it; a no-op in epochs the schedule does not observe."""
         if not self.schedule.observes(self.epoch):
             return
         start = time.perf_counter()
-        self.tracker.observe(ids, logits, targets, mask=mask)
+        self.tracker.observe(ids, logits, targets, features=features, mask=mask, ignore_index=ignore_index)
         self.observe_seconds += time.perf_counter() - start
         self.samples += len(logits)
 

@@ -151,6 +151,18 @@ def test_ignored_epochs_are_not_observed(shards: ShardSet) -> None:
     assert controller.samples == N
 
 
+def test_features_and_the_index_to_ignore_reach_the_tracker(shards: ShardSet) -> None:
+    dataset = ImportanceDataset(shards, batch_size=5, rank=0, world_size=1)
+    controller = Controller(Tracker(N), dataset, Schedule(warmup=1, interval=1))
+    logits, features = np.zeros((N, 3), np.float32), np.ones((N, 8), np.float32)
+    targets = np.where(np.arange(N) == 7, -100, 0)
+    controller.observe(np.arange(N), logits, targets, features=features, ignore_index=-100)
+    controller.tracker.end_epoch()
+    grand = score(controller.tracker.dynamics(), "grand_last").values
+    assert np.flatnonzero(np.isnan(grand)).tolist() == [7]
+    np.testing.assert_allclose(np.delete(grand, 7), np.sqrt(2 / 3) * 3, rtol=1e-6)
+
+
 def test_only_the_samples_in_the_shards_are_divided(shards: ShardSet, tmp_path: Path) -> None:
     some = np.arange(3, N, 2)
     few = partition(Scores(np.zeros(len(some), np.float32), some), 2, policy="random")

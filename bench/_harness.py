@@ -7,9 +7,11 @@ that were timed have been checked; one that is wrong ends the bench with status 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -69,6 +71,29 @@ def compare(
             examine(name, turn, answer)
             del answer
     return {name: taken[WARM:] for name, taken in seconds.items()}
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Sets how many threads this package, torch and numba may use, the latter two where they are loaded."""
+    torch, numba = sys.modules.get("torch"), sys.modules.get("numba")
+    env, by_torch = os.environ.get("OMP_NUM_THREADS"), torch and torch.get_num_threads()
+    by_numba = numba and numba.get_num_threads()
+    _set_threads(str(count), torch, count, numba, count)
+    try:
+        yield
+    finally:
+        _set_threads(env, torch, by_torch, numba, by_numba)
+
+
+def _set_threads(env: str | None, torch: Any, by_torch: Any, numba: Any, by_numba: Any) -> None:
+    os.environ.pop("OMP_NUM_THREADS", None)
+    if env is not None:
+        os.environ["OMP_NUM_THREADS"] = env
+    if torch:
+        torch.set_num_threads(by_torch)
+    if numba:
+        numba.set_num_threads(by_numba)
 
 
 def options_parser(description: str) -> argparse.ArgumentParser:

@@ -46,6 +46,7 @@ class Row:
     read_bytes     what was counted as read from files; None where nothing is read or counted
     written_bytes  of the result: sizes of files, or of what is kept in memory; None where there is none
     times_first    seconds over those of the case's first contender in the same round; None for that one
+    fraction       of what the report says, in the same round; None where there is none
     """
 
     case: str
@@ -57,6 +58,7 @@ class Row:
     read_bytes: int | None
     written_bytes: int | None
     times_first: Interval | None
+    fraction: Interval | None
     notes: str
 
     @cached_property
@@ -83,6 +85,7 @@ class Report:
     bench: str
     item: str
     about: str  # what the bytes are; what inputs rotate over
+    fraction_of: str = ""  # the title of the rows' fractions, which are shown in percent
     rows: list[Row] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=machine)
 
@@ -96,9 +99,12 @@ class Report:
         threads: int | Mapping[str, int] = 1,
         read: Mapping[str, int | None] | None = None,
         written: Mapping[str, int | None] | None = None,
+        fractions: Mapping[str, Sequence[float]] | None = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        """The rows of a case, from the seconds that `compare` gives; mappings are by contender."""
+        """The rows of a case, from the seconds that `compare` gives; mappings are by contender, sequences by
+        round.
+        """
         first = next(iter(seconds))
         for name, taken in seconds.items():
             ratios = [a / b for a, b in zip(taken, seconds[first], strict=True)]
@@ -112,13 +118,14 @@ class Report:
                 read_bytes=(read or {}).get(name),
                 written_bytes=(written or {}).get(name),
                 times_first=None if name == first else Interval.of(ratios),
+                fraction=Interval.of(fractions[name]) if fractions and name in fractions else None,
                 notes=(notes or {}).get(name, ""),
             )
             self.rows.append(row)
 
     def as_dict(self) -> dict[str, Any]:
         rows = [row.as_dict() for row in self.rows]
-        shared = {key: getattr(self, key) for key in ("bench", "item", "about", "machine")}
+        shared = {key: getattr(self, key) for key in ("bench", "item", "about", "fraction_of", "machine")}
         return {**shared, "interval": INTERVAL, "rows": rows}
 
 
@@ -136,6 +143,7 @@ def publish(report: Report, json_path: str | None) -> None:
 
 def show(report: Report) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     cells: dict[str, list[str]] = {
@@ -147,6 +155,7 @@ def show(report: Report) -> None:
         "x first": [row.times_first.text(1, 2) if row.times_first else "" for row in report.rows],
         "MB in": [_megabytes(row.input_bytes) for row in report.rows],
         "GB/s in": [f"{row.input_gb_per_s:.2f}" for row in report.rows],
+        report.fraction_of: [row.fraction.text(100, 2) if row.fraction else "" for row in report.rows],
         "MB read": [_megabytes(row.read_bytes) for row in report.rows],
         "MB written": [_megabytes(row.written_bytes) for row in report.rows],
         "notes": [row.notes for row in report.rows],
@@ -159,7 +168,7 @@ def show(report: Report) -> None:
     for case, *values in zip(*shown.values(), strict=True):
         if last not in ("", case):
             table.add_section()
-        table.add_row("" if case == last else case, *values)
+        table.add_row("" if case == last else escape(case), *map(escape, values))  # brackets are no markup
         last = case
     console = Console(width=None if os.isatty(1) else 190, highlight=False)
     console.print(_where(report.machine))

@@ -15,10 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from _harness import WARM, check_close, compare, options_parser, rounds, run_main
+from _harness import WARM, check_close, compare, options_parser, rounds, run_main, threads
 from _machine import last_level_cache
 from _report import Report
-from bench_observe import threads
 
 from pyimportance import Ensemble
 

@@ -1,9 +1,12 @@
-"""observe: logits -> per-sample statistics, scattered into 10 million samples' state, beside torch eager.
+"""observe: logits -> per-sample statistics, scattered into 10 million samples' state.
 
-Both compute loss, p_y, correct, margin, EL2N and entropy of every row and scatter them by sample id; torch as
-one writes it in a training loop. Every call has ids of its own, at random, and logits that rotate over more
-than the last-level cache, so that all of it comes from memory. With one thread, and with all processors.
-What the states hold after the last round is compared with float64 NumPy, for all rows of all rounds.
+Beside torch eager, as one writes it in a training loop, and beside numba as good as we can make it. All
+compute loss, p_y, correct, margin, EL2N and entropy of every row and scatter them by sample id; of tokens
+[B, T, V], every sequence's mean loss. Every call has ids of its own, at random, and logits that rotate over
+more than the last-level cache, so that all of it comes from memory; how fast memory can be read ("sum") is
+measured in turn with them. With one thread, and with all processors. numba has no float16 and bfloat16 on
+processors. What the states hold after the last round is compared with float64 NumPy, for all rows of all
+rounds.
 """
 
 from __future__ import annotations
@@ -11,152 +14,166 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from _harness import WARM, check, check_close, compare, options_parser, rounds, run_main
+from _by_numba import ROW as NUMBA_ROW
+from _by_numba import NumbaState
+from _by_torch import ROW as TORCH_ROW
+from _by_torch import TorchState
+from _harness import WARM, check, check_close, compare, options_parser, rounds, run_main, threads
 from _machine import last_level_cache
+from _memory import Read
 from _oracle import Statistics, statistics
 from _report import Report
 
 from pyimportance import Tracker
 from pyimportance.score.history import ROW
 
-Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
-QUANTITIES = ("loss", "p_true", "margin", "el2n", "entropy")
-TORCH_ROW = 5 * 4 + 1  # bytes that torch keeps of a row: five float32 and a bool
-
-
-class TorchState:
-    """What a training loop without this package would keep: one tensor [N] per statistic."""
-
-    def __init__(self, num_samples: int) -> None:
-        # Filled, not zeros: memory that was never written would be made while the clock runs.
-        self.loss, self.p_true, self.margin, self.el2n, self.entropy = (
-            torch.full((num_samples,), torch.nan) for _ in QUANTITIES
-        )
-        self.correct = torch.full((num_samples,), False)
-
-    @torch.no_grad()
-    def observe(self, ids: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
-        log_p = logits.log_softmax(1)
-        p = log_p.exp()
-        at = targets[:, None]
-        loss = -log_p.gather(1, at)[:, 0]
-        others = logits.scatter(1, at, -torch.inf)
-        error = p.scatter_add(1, at, torch.full(at.shape, -1.0))
-        self.loss[ids] = loss
-        self.p_true[ids] = torch.exp(-loss)
-        self.correct[ids] = logits.argmax(1) == targets
-        self.margin[ids] = logits.gather(1, at)[:, 0] - others.amax(1)
-        self.el2n[ids] = error.norm(dim=1)
-        self.entropy[ids] = -(p * log_p).sum(1)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Sets how many threads both contenders may use."""
-    before, env = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
-    torch.set_num_threads(count)
-    os.environ["OMP_NUM_THREADS"] = str(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        os.environ.pop("OMP_NUM_THREADS")
-        if env is not None:
-            os.environ["OMP_NUM_THREADS"] = env
+CASES: tuple[tuple[tuple[int, ...], torch.dtype], ...] = (
+    ((65536, 10), torch.float32),
+    ((4096, 1000), torch.float32),
+    ((4096, 1000), torch.float16),
+    ((4096, 1000), torch.bfloat16),
+    ((4, 128, 50257), torch.bfloat16),
+)
+QUICK = {(4, 128, 50257): (4, 16, 5003)}
+# Ours computes in double; of the others, what float32 leaves of it.
+TOLERANCES = {"pyimportance": (1e-5, 1e-9), "torch eager": (2e-4, 2e-5), "numba": (2e-4, 2e-5)}
 
 
 class Inputs:
     """Batches by round: ids that no other round has, logits and targets that rotate."""
 
-    def __init__(self, rows: int, classes: int, num_samples: int) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, ids: npt.NDArray[np.int64]) -> None:
         rng = np.random.default_rng(0)
-        self.rows, self.ids = rows, rng.permutation(num_samples)
-        count = 2 * last_level_cache() // (rows * classes * 4) + 1
-        self.logits = [rng.standard_normal((rows, classes), dtype=np.float32) * 3 for _ in range(count)]
-        self.targets = [rng.integers(0, classes, rows) for _ in range(count)]
+        self.shape, self.classes, self.ids = shape, shape[-1], ids
+        self.rows = int(np.prod(shape[:-1]))  # of logits
+        self.nbytes = self.rows * (self.classes * dtype.itemsize + 8) + shape[0] * 8
+        count = 2 * last_level_cache() // (self.rows * self.classes * dtype.itemsize) + 1
+        self.logits = [
+            torch.from_numpy(rng.standard_normal(shape, dtype=np.float32) * 3).to(dtype) for _ in range(count)
+        ]
+        self.targets = [torch.from_numpy(rng.integers(0, self.classes, shape[:-1])) for _ in range(count)]
         self.right: dict[int, Statistics] = {}
 
     def __getitem__(self, turn: int) -> Batch:
         at = turn % len(self.logits)
-        return self.ids[turn * self.rows :][: self.rows], self.logits[at], self.targets[at]
+        return self.ids_of(turn), self.logits[at], self.targets[at]
+
+    def ids_of(self, turn: int) -> torch.Tensor:
+        samples = self.shape[0]
+        return torch.from_numpy(self.ids[turn * samples :][:samples])
 
     def answer(self, turn: int) -> Statistics:
         at = turn % len(self.logits)
         if at not in self.right:
-            self.right[at] = statistics(self.logits[at], self.targets[at])
+            logits = self.logits[at].float().numpy().reshape(self.rows, self.classes)
+            right = statistics(logits, self.targets[at].numpy().reshape(-1))
+            if len(self.shape) == 3:
+                right = {"loss": right["loss"].reshape(self.shape[:2]).mean(1)}
+            self.right[at] = right
         return self.right[at]
 
 
-def check_states(tracker: Tracker, state: TorchState, inputs: Inputs, turns: int) -> None:
-    """The states that were timed; ours to 1e-5, torch's to what float32 leaves of it."""
-    tracker.end_epoch()
-    dynamics = tracker.dynamics()
-    ours = {name: dynamics.mean(name) for name in QUANTITIES} | {"correct": dynamics.correct}
-    theirs = {name: getattr(state, name).numpy() for name in (*QUANTITIES, "correct")}
-    check(tracker.skipped == 0, f"the tracker skipped {tracker.skipped} rows")
-    check_close("samples observed", int(dynamics.count.sum()), turns * inputs.rows)
-    for turn in range(turns):
-        ids = inputs[turn][0]
-        for name, right in inputs.answer(turn).items():
-            exact = name == "correct"
-            check_close(
-                f"pyimportance, round {turn}, {name}", ours[name][ids], right,
-                rtol=0 if exact else 1e-5, atol=0 if exact else 1e-9,
-            )  # fmt: skip
-            check_close(
-                f"torch, round {turn}, {name}", theirs[name][ids], right,
-                rtol=0 if exact else 2e-4, atol=0 if exact else 2e-5,
-            )  # fmt: skip
+class Case:
+    """A shape and type of logits, and the states that its contenders keep."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+        self.tracker, self.torch = Tracker(inputs.ids.size), TorchState(inputs.ids.size)
+        self.tracker.end_epoch()  # an empty one: it writes to all of the tracker's memory
+        self.numba: NumbaState | None = None
+        by_torch = self.torch.observe_tokens if len(inputs.shape) == 3 else self.torch.observe
+        self.contenders: dict[str, Callable[[int], Any]] = {
+            "pyimportance": lambda turn: self.tracker.observe(*inputs[turn]),
+            "torch eager": lambda turn: by_torch(*inputs[turn]),
+        }
+        if inputs.logits[0].dtype == torch.float32:
+            self.numba = state = NumbaState(inputs.ids.size)
+            self.contenders["numba"] = lambda turn: state.observe(*(part.numpy() for part in inputs[turn]))
+
+    def check(self, turns: int) -> None:
+        """What the states hold."""
+        self.tracker.end_epoch()
+        dynamics = self.tracker.dynamics()
+        check(self.tracker.skipped == 0, f"the tracker skipped {self.tracker.skipped} rows")
+        check_close("samples observed", int(dynamics.count.sum()), turns * self.inputs.shape[0])
+        names = self.inputs.answer(0)
+        kept: dict[str, dict[str, npt.NDArray[Any]]] = {
+            "pyimportance": {n: dynamics.correct if n == "correct" else dynamics.mean(n) for n in names},
+            "torch eager": {n: getattr(self.torch, n).numpy() for n in names},
+        }
+        if self.numba is not None:
+            kept["numba"] = {n: self.numba.column(n) for n in names}
+        for turn in range(turns):
+            ids = self.inputs.ids_of(turn).numpy()
+            for contender, columns in kept.items():
+                for name, right in self.inputs.answer(turn).items():
+                    rtol, atol = (0.0, 0.0) if name == "correct" else TOLERANCES[contender]
+                    what = f"{contender}, round {turn}, {name}"
+                    check_close(what, columns[name][ids], right, rtol=rtol, atol=atol)
 
 
-def bench_shape(report: Report, inputs: Inputs, turns: int, count: int) -> None:
-    tracker, state = Tracker(inputs.ids.size), TorchState(inputs.ids.size)
-    tracker.end_epoch()  # an empty one: it writes to all of the tracker's memory
-    rows, classes = inputs.logits[0].shape
+def bench_case(report: Report, inputs: Inputs, read: Read, turns: int, count: int) -> None:
+    def examine(name: str, _: int, answer: Any) -> None:
+        if name == "sum":
+            read.examine(answer)
+
     with threads(count):
-        seconds = compare(
-            {
-                "pyimportance": lambda turn: tracker.observe(*inputs[turn]),
-                "torch eager": lambda turn: state.observe(*map(torch.from_numpy, inputs[turn])),
-            },
-            turns,
-            lambda *_: None,
-        )
-    check_states(tracker, state, inputs, turns + WARM)
+        case = Case(inputs)
+        seconds = compare(case.contenders | {"sum": read}, turns, examine)
+    case.check(turns + WARM)
+    read_seconds = seconds.pop("sum")
+    bandwidth = [read.nbytes / taken for taken in read_seconds]
+    title = f"{list(inputs.shape)} {str(inputs.logits[0].dtype).removeprefix('torch.')}"
+    samples, tokens = inputs.shape[0], len(inputs.shape) == 3
     report.add(
-        f"[{rows}, {classes}]",
+        title,
         seconds,
-        items=rows,
-        input_bytes=rows * (classes * 4 + 16),
+        items=inputs.rows,
+        input_bytes=inputs.nbytes,
         threads=count,
-        written={"pyimportance": rows * ROW.itemsize, "torch eager": rows * TORCH_ROW},
+        written={
+            "pyimportance": samples * ROW.itemsize,
+            "torch eager": samples * (4 if tokens else TORCH_ROW),
+            "numba": samples * NUMBA_ROW,
+        },
+        fractions={
+            name: [inputs.nbytes / t / b for t, b in zip(taken, bandwidth, strict=True)]
+            for name, taken in seconds.items()
+        },
     )
+    report.add(title, {"sum": read_seconds}, items=read.numbers.size, input_bytes=read.nbytes, threads=count)
 
 
 def run(options: argparse.Namespace) -> Report:
     num_samples, turns = 1_000_000 if options.quick else 10_000_000, rounds(options, 41)
-    report = Report("observe", item="row", about="")
-    for rows, classes in ((65536, 10), (4096, 1000)):
-        inputs = Inputs(rows, classes, max(num_samples, (turns + WARM) * rows))
-        for count in sorted({1, len(os.sched_getaffinity(0))}):
-            bench_shape(report, inputs, turns, count)
-    report.about = (
-        f"MB in: logits, ids and targets. MB written: what each keeps of a row, {ROW.itemsize} bytes here, "
-        f"{TORCH_ROW} in torch. Logits rotate over {2 * last_level_cache() / 1e6:.0f} MB or more, twice the "
-        "last-level cache."
+    read = Read(options.quick)
+    report = Report(
+        "observe",
+        item="row",
+        about="MB in: logits, ids and targets. MB written: what each keeps of a sample. sum: of "
+        f"{read.nbytes / 1e6:,.0f} MB of int64, by numba, and its items those. Logits rotate over "
+        f"{2 * last_level_cache() / 1e6:.0f} MB or more, twice the last-level cache.",
+        fraction_of="% of sum's GB/s",
     )
+    most = max(shape[0] for shape, _ in CASES)
+    ids = np.random.default_rng(0).permutation(max(num_samples, (turns + WARM) * most))
+    for shape, dtype in CASES:
+        inputs = Inputs(QUICK.get(shape, shape) if options.quick else shape, dtype, ids)
+        for count in sorted({1, len(os.sched_getaffinity(0))}):
+            bench_case(report, inputs, read, turns, count)
     return report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_main(run, options_parser("observe beside the same statistics in torch eager"), argv)
+    return run_main(run, options_parser("observe beside the same statistics by torch eager and numba"), argv)
 
 
 if __name__ == "__main__":

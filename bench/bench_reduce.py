@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 import numba
 import numpy as np
 import numpy.typing as npt
-from _harness import check_close, compare, options_parser, rounds, run_main
+from _harness import check_close, compare, options_parser, rounds, run_main, threads
+from _memory import add_up
 from _report import Report
 
 from pyimportance import _C, Dynamics, score
@@ -117,14 +118,6 @@ def of_dynamics(p: Array, correct: Bools | None) -> Answer:
     return found
 
 
-@numba.njit(parallel=True, fastmath=True)  # type: ignore[untyped-decorator]
-def add_up(numbers):  # type: ignore[no-untyped-def]
-    total = 0
-    for i in numba.prange(numbers.size):
-        total += numbers[i]
-    return total
-
-
 def of_sum(p: Array, correct: Bools | None) -> Answer:
     """All bytes of the inputs, as integers, so that any order of adding is the right one."""
     whole = [a.reshape(-1).view(np.int64) for a in (p, correct) if a is not None]
@@ -154,9 +147,6 @@ def oracle(p: Array, correct: Bools | None) -> Answer:
 
 def bench_case(report: Report, p: Array, correct: Bools | None, turns: int, count: int) -> None:
     right = oracle(p, correct)
-    before, env = numba.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
-    numba.set_num_threads(count)
-    os.environ["OMP_NUM_THREADS"] = str(count)
 
     def examine(name: str, turn: int, answer: Answer) -> None:
         single = name == "NumPy"  # it reduces in float32
@@ -167,13 +157,8 @@ def bench_case(report: Report, p: Array, correct: Bools | None, turns: int, coun
             check_close(f"{name}, round {turn}, {what}", got, right[what], rtol=rtol, atol=atol)
 
     calls = {name: (lambda _, call=call: call(p, correct)) for name, call in CONTENDERS.items()}
-    try:
+    with threads(count):
         seconds = compare(calls, turns, examine)
-    finally:
-        numba.set_num_threads(before)
-        os.environ.pop("OMP_NUM_THREADS")
-        if env is not None:
-            os.environ["OMP_NUM_THREADS"] = env
     extra = "" if correct is None else " and bool"
     report.add(
         f"[{p.shape[0]}, {p.shape[1]}] float32{extra}",
@@ -181,6 +166,10 @@ def bench_case(report: Report, p: Array, correct: Bools | None, turns: int, coun
         items=p.size,
         input_bytes=p.nbytes + (0 if correct is None else correct.nbytes),
         threads={name: 1 if name == "NumPy" else count for name in seconds},
+        fractions={
+            name: [s / t for s, t in zip(seconds["sum"], taken, strict=True)]
+            for name, taken in seconds.items()
+        },
     )
 
 
@@ -189,7 +178,12 @@ def run(options: argparse.Namespace) -> Report:
     epochs, samples = 100, 20_000 if options.quick else 1_000_000
     p = rng.random((epochs, samples), dtype=np.float32)
     correct = rng.random((epochs, samples), dtype=np.float32) < 0.5
-    report = Report("reduce", item="number", about="MB in: the arrays, each read once by all but NumPy.")
+    report = Report(
+        "reduce",
+        item="number",
+        about="MB in: the arrays, each read once by all but NumPy.",
+        fraction_of="% of sum's GB/s",
+    )
     for events_too in (None, correct):
         for count in sorted({1, len(os.sched_getaffinity(0))}):
             bench_case(report, p, events_too, rounds(options, 11), count)

@@ -16,15 +16,17 @@ def bench(
     context: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(help="observe, reduce, score, order, shards or load; without, their names."),
+        typer.Argument(
+            help="observe, tracking, reduce, ensembles, score, order, shards or load; without, their names."
+        ),
     ] = None,
 ) -> None:
     """Run a benchmark of this checkout's bench/ folder; what follows the name is passed on to it.
 
-    Each runs its peers (torch, NumPy, webdataset) in turn with it, and prints machine, versions, threads,
-    bytes, and medians with their intervals. It checks every answer that it times: with a wrong one it ends
-    with status 1 and no figures. They are scripts, not part of the installed package: run this inside a
-    checkout.
+    Each runs its peers (torch, NumPy, numba, webdataset) in turn with it, and prints machine, versions,
+    threads, bytes, and medians with their intervals. It checks every answer that it times: with a wrong one
+    it ends with status 1 and no figures. They are scripts, not part of the installed package: run this inside
+    a checkout.
 
     Examples:
 

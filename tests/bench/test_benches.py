@@ -17,7 +17,7 @@ from pyimportance.score.reference import row_statistics
 
 BENCH = Path(__file__).parents[2] / "bench"
 CONTENDERS = {
-    "observe": {"pyimportance", "torch eager"},
+    "observe": {"pyimportance", "torch eager", "numba", "sum"},
     "ensembles": {"pyimportance", "torch eager", "NumPy"},
     "score": {"Tracker.end_epoch", "torch copy_ of as many bytes", "score", "NumPy"},
     "reduce": {"reduce", "Dynamics.from_history", "NumPy", "numba", "sum"},
@@ -27,6 +27,7 @@ CONTENDERS = {
         "of which index", "repartition (3 of 4 move)", "verify",
     },
     "load": {"pyimportance", "pyimportance, batched", "webdataset"},
+    "tracking": {"no tracking", "Tracker", ".item() of every loss", "matrix[ids, e] = losses"},
 }  # fmt: skip
 
 
@@ -50,6 +51,12 @@ def test_quick(name: str) -> None:
         assert row["input_bytes"] > 0
         if row["times_first"] is not None:
             assert 0 < row["times_first"]["low"] <= row["times_first"]["high"]
+    if name in ("observe", "reduce", "tracking"):
+        bare = {"observe": "sum", "reduce": None, "tracking": "no tracking"}[
+            name
+        ]  # what others are compared to
+        for row in report["rows"]:
+            assert (row["fraction"] is None) == (row["contender"] == bare)
     if name in ("shards", "load"):
         by_kernel = ("webdataset", "webdataset read + TarWriter", "index, score, shard")  # where it counts
         for row in report["rows"]:
@@ -115,8 +122,12 @@ def test_ratios_are_of_the_same_round_and_intervals_are_labelled(
     module = bench("_report")
     report = module.Report("nothing", item="row", about="MB in: none.")
     # A machine that slows down 10 times: the medians' ratio is 6 or so, every round's is 2.
-    report.add("case", {"ours": [1.0, 1.0, 10.0], "peer": [2.0, 2.0, 20.0]}, items=1, input_bytes=1)
+    seconds = {"ours": [1.0, 1.0, 10.0], "peer": [2.0, 2.0, 20.0]}
+    report.fraction_of = "% of what there is"
+    report.add("case", seconds, items=1, input_bytes=1, fractions={"peer": [0.125, 0.125, 0.25]})
     ours, peer = report.rows
+    assert ours.fraction is None
+    assert (peer.fraction.median, peer.fraction.low, peer.fraction.high) == (0.125, 0.125, 0.25)
     assert ours.times_first is None
     assert (peer.times_first.median, peer.times_first.low, peer.times_first.high) == (2, 2, 2)
     assert ours.time.low <= ours.time.median == 1 <= ours.time.high
@@ -124,7 +135,16 @@ def test_ratios_are_of_the_same_round_and_intervals_are_labelled(
     shown = capsys.readouterr().out
     assert "median [95 % bootstrap interval of the median]" in shown
     assert "seconds over those of the case's first contender in the same round" in shown
-    for word in (report.machine["cpu"], "cores", "load", "threads", "numpy", "MB in: none.", "peer"):
+    for word in (
+        report.machine["cpu"],
+        "cores",
+        "load",
+        "threads",
+        "numpy",
+        "MB in: none.",
+        "peer",
+        "12.50 [12.50",
+    ):
         assert word in shown
     assert report.as_dict()["interval"] == module.INTERVAL
 

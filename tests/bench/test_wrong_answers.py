@@ -58,7 +58,7 @@ def a_row_is_lost(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(module.Tracker, "observe", lambda self, i, z, y: right(self, i[1:], z[1:], y[1:]))
 
 
-@mutant("observe", "torch, round 0, entropy")
+@mutant("observe", "torch eager, round 0, entropy")
 def torch_leaves_entropy_out(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     right = module.TorchState.observe
 
@@ -108,6 +108,64 @@ def torch_votes_twice(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
         self.votes[0, 0] += 1
 
     patch.setattr(module.TorchEnsemble, "add", wrong)
+
+
+@mutant("observe", "torch eager, round 0, loss")
+def torch_takes_a_token_for_another(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.TorchState.observe_tokens
+    patch.setattr(module.TorchState, "observe_tokens", lambda self, i, z, y: right(self, i, z, y.flip(1)))
+
+
+@mutant("observe", "numba, round 1, el2n")
+def numba_leaves_a_row_out(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.NumbaState.observe
+
+    def wrong(self: Any, ids: Any, *rest: Any) -> None:
+        right(self, ids, *rest)
+        self.column("el2n")[ids[-1]] = np.nan
+
+    patch.setattr(module.NumbaState, "observe", from_call(2, right, wrong))
+
+
+@mutant("observe", "sum: ")
+def memory_is_not_all_read(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.Read.__call__
+    patch.setattr(module.Read, "__call__", lambda self, turn: right(self, turn) - self.numbers[-1])
+
+
+@mutant("tracking", "Tracker: loss_mean")
+def a_batch_is_tracked_after_a_change(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.Tracker.observe
+
+    def wrong(self: Any, ids: Any, logits: Any, targets: Any) -> None:
+        right(self, ids, logits * 1.001, targets)
+
+    patch.setattr(module.Tracker, "observe", from_call(4, right, wrong))
+
+
+@mutant("tracking", "Tracker: epochs of a sample")
+def a_batch_is_not_tracked(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.Tracker.observe
+    patch.setattr(module.Tracker, "observe", from_call(4, right, lambda *_: None))
+
+
+@mutant("tracking", "ItemLoop: losses")
+def the_loop_leaves_a_sample_out(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.ItemLoop.observe
+    patch.setattr(
+        module.ItemLoop, "observe", lambda self, i, z, y, losses: right(self, i[1:], z, y, losses[1:])
+    )
+
+
+@mutant("tracking", "Assignment: losses")
+def the_assignment_is_to_one_epoch(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(module.Assignment, "end_epoch", lambda self: None)
+
+
+@mutant("tracking", "no tracking: a loss is not finite, or a sample was left out")
+def a_batch_is_never_shown(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right, less = module.train, -module.BATCH
+    patch.setattr(module, "train", lambda runs, x, y, epochs: right(runs, x[:less], y[:less], epochs))
 
 
 @mutant("score", "end_epoch: loss_mean")

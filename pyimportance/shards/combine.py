@@ -100,11 +100,12 @@ def empty() -> SampleIndex:
 
 def with_scores(index: SampleIndex, partition: Partition, worker: int) -> SampleIndex:
     """``index``, all of whose samples are ``worker``'s, with the scores and bins ``partition`` gives them."""
-    start, end = partition.offsets[[worker * partition.bins, (worker + 1) * partition.bins]].tolist()
+    cuts = partition.offsets[worker * partition.bins : (worker + 1) * partition.bins + 1]
+    start, end = int(cuts[0]), int(cuts[-1])
     own = partition.order[start:end]
     by_id = np.argsort(own)
     place = by_id[np.searchsorted(own, index.ids, sorter=by_id)]
-    bin_of_place = np.repeat(np.arange(partition.bins, dtype=np.int32), partition.counts[worker])
+    bin_of_place = np.repeat(np.arange(partition.bins, dtype=np.int32), np.diff(cuts))
     return replace(
         index,
         score=None if partition.values is None else partition.values[start:end][place],

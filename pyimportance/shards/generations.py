@@ -38,7 +38,7 @@ from pyimportance.shards.manifest import (
     worker_directory,
 )
 from pyimportance.shards.offers import leaving, relative
-from pyimportance.shards.plan import plan_group, select, take_keys
+from pyimportance.shards.plan import filled, plan_group, select, take_keys
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 
@@ -247,9 +247,11 @@ def _write_incoming(
         copy.ShardPool(shards.root, files, journal, canonical=True) as pool,
     ):
         copy.check_sources(comes, files)
-        for bin_ in range(partition.bins):
-            ids = partition.group(worker, bin_)
-            rows = comes.rows_of(ids[np.isin(ids, comes.ids)])
+        own, first = partition.worker(worker), int(partition.offsets[worker * partition.bins])
+        moves = np.isin(own, comes.ids)
+        for bin_, start, end in filled(partition, worker):
+            group = slice(start - first, end - first)
+            rows = comes.rows_of(own[group][moves[group]])
             samples = select(comes, rows, take_keys(comes, rows))
             for plan in plan_group(samples, worker, bin_, generation, shards.manifest.shard_bytes):
                 writing.append(pool.submit(plan, meter))

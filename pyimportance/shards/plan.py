@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,9 @@ from pyimportance.shards import keys as key_buffers
 from pyimportance.shards.combine import parts_of
 from pyimportance.shards.manifest import shard_name
 from pyimportance.shards.sample_index import BLOCK, SampleIndex
+
+if TYPE_CHECKING:
+    from pyimportance.order.values import Partition
 
 END_BLOCKS = 2 * BLOCK  # zeros that end a tar
 
@@ -102,6 +105,13 @@ def select(index: SampleIndex, rows: NDArray[np.int64], keys: Any) -> Selection:
         part_offset=index.part_offset[parts],
         part_size=index.part_size[parts],
     )
+
+
+def filled(partition: Partition, worker: int) -> Iterator[tuple[int, int, int]]:
+    """(bin, start, end) of each of the worker's groups that has samples: they are ``order[start:end]``."""
+    cuts = partition.offsets[worker * partition.bins : (worker + 1) * partition.bins + 1]
+    for bin_ in np.flatnonzero(np.diff(cuts)).tolist():
+        yield bin_, int(cuts[bin_]), int(cuts[bin_ + 1])
 
 
 def take_keys(index: SampleIndex, rows: NDArray[np.int64]) -> Any:

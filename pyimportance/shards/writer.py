@@ -32,7 +32,7 @@ from pyimportance.shards.manifest import (
     index_name,
     manifest_name,
 )
-from pyimportance.shards.plan import ShardPlan, plan_group, select, take_keys
+from pyimportance.shards.plan import ShardPlan, filled, plan_group, select, take_keys
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 from pyimportance.shards.sources import Source
@@ -146,9 +146,7 @@ class _Run:
         self, worker: int, pool: copy.ShardPool, meter: Meter | None
     ) -> Iterator[tuple[ShardPlan, Future[ShardInfo]]]:
         job.own_directory(self.root, worker)
-        for bin_ in range(self.partition.bins):
-            group = worker * self.partition.bins + bin_
-            start, end = self.partition.offsets[group : group + 2].tolist()
+        for bin_, start, end in filled(self.partition, worker):
             samples = select(self.index, self.rows[start:end], self.keys.slice(start, end - start))
             for plan in plan_group(samples, worker, bin_, 0, self.shard_bytes):
                 yield plan, pool.submit(plan, meter)

@@ -23,9 +23,11 @@ from pyimportance import (
     Scores,
     ShardSet,
     partition,
+    repartition,
     write_shards,
 )
 from pyimportance.io.meter import Meter
+from pyimportance.shards import generations, plan, writer
 
 Divide = Callable[..., Partition]
 KEY = re.compile(r"((?:.*/|)[^.]+)[.]")
@@ -123,6 +125,53 @@ def test_names_at_the_limits_of_ustar(
         assert read_tar(path) == {name: b"data"}
         fits = length <= 100 or ("/" in name and 0 < slash <= 155 and length - slash - 1 <= 100)
         assert (os.path.getsize(path) == 2048) == fits
+
+
+def test_manifests_are_renamed_when_all_they_name_is_there(
+    source: Path, tmp_path: Path, divide: Divide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed: list[str] = []
+    rename, out = os.replace, tmp_path / "out"
+
+    def note(old: str, new: str) -> None:
+        rename(old, new)
+        renamed.append(os.path.relpath(new, out))
+
+    monkeypatch.setattr(os, "replace", note)
+    sets = [write_shards(source, divide(66, 3, 2), out, shard_bytes=60_000)]
+    first, renamed = renamed, []
+    sets.append(repartition(sets[0], divide(66, 3, 2, seed=1)))
+    for generation, (shards, names) in enumerate(zip(sets, (first, renamed), strict=True)):
+        assert names[-2:] == [f"manifest-{generation:06d}.json", "manifest.json"]
+        before = [s.path for s in shards.shards if f"/g{generation:06d}-" in s.path]
+        before += [i.path for i in shards.manifest.indexes]
+        assert len(before) > 12
+        assert sorted(names[:-2]) == sorted(before)
+
+
+def test_empty_groups_cost_nothing(
+    source: Path, tmp_path: Path, divide: Divide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return plan.plan_group(*arguments)
+
+    for module in (writer, generations):
+        monkeypatch.setattr(module, "plan_group", counted)
+    many = divide(66, 2, 1_000_000)
+    shards = write_shards(source, many, tmp_path / "out")
+    assert (calls, len(shards.shards)) == (66, 66)  # a bin for each
+    moved = divide(66, 2, 1_000_000, seed=1)
+    new = repartition(shards, moved)
+    assert 66 < calls <= 3 * 66
+    for generation, parts in ((shards, many), (new, moved)):
+        for worker in range(2):
+            index = generation.index(worker)
+            assert index.bin is not None
+            assert index.bin.tolist() == parts.bin_of(index.ids).tolist()
 
 
 def test_same_bytes_everywhere(source: Path, tmp_path: Path, divide: Divide, tree: Any) -> None:

@@ -89,6 +89,10 @@ def shard(
     if (partition is None) == (scores is None):
         raise ArgumentError("give either --partition or --scores with --workers")
     if partition is not None:
+        usual = {"--workers": None, "--policy": "stripes", "--bins": None, "--seed": 0, "--k": None}
+        given = zip(usual, (workers, policy, bins, seed, k), strict=True)
+        if idle := [name for name, value in given if value != usual[name]]:
+            raise ArgumentError(f"{', '.join(idle)}: --partition is divided already; give --scores instead")
         plan, samples = Partition.load(partition), read_source(source)
     else:
         assert scores is not None

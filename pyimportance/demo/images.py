@@ -32,7 +32,7 @@ def image_shape(data: bytes, where: str, member: str) -> tuple[int, int, int]:
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height, mode = *image.size, image.mode
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"not an image Pillow can read: {error}", path=where, member=member) from None
     scale = min(1.0, LARGEST_SIDE / max(width, height))
     sides = (max(4, round(height * scale) // 4 * 4), max(4, round(width * scale) // 4 * 4))
@@ -47,7 +47,7 @@ def decode(data: bytes, shape: tuple[int, int, int], where: str, member: str) ->
     try:
         with Image.open(io.BytesIO(data)) as image:
             pixels = image.convert("L" if channels == 1 else "RGB")
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"not an image Pillow can read: {error}", path=where, member=member) from None
     if pixels.size != (width, height):
         pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)

@@ -155,6 +155,9 @@ def test_settings_that_are_not_allowed(cli: Callable, source: Path, scores: Path
     failed(cli("partition", scores, "-o", p, "--workers", 2, "--k", 3), "'k'")
     failed(cli("partition", scores, "-o", p, "--workers", 0), "workers=0")
     failed(cli("shard", source, tmp_path / "out"), "--partition", "--scores")
+    divided = ("shard", source, tmp_path / "out", "--partition", tmp_path / "p")
+    for option, value in (("--workers", 3), ("--policy", "blocks"), ("--bins", 2), ("--seed", 1), ("--k", 4)):
+        failed(cli(*divided, option, value), option, "--partition is divided already")
     failed(cli("score", scores, "-o", p), scores)
     failed(cli("partition", scores, "-o", tmp_path / "no" / "p", "--workers", 2), tmp_path / "no" / "p")
     assert not p.exists()

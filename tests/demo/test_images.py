@@ -91,6 +91,7 @@ def test_what_does_not_fit_in_memory_is_decoded_again(monkeypatch: pytest.Monkey
     [
         (sample(0, b"nonsense"), r"a.tar, member 'k0.png': not an image Pillow can read"),
         (sample(0, png(PICTURES[0])[:60]), r"member 'k0.png': not an image Pillow can read"),
+        (sample(0, b"P6 32\xe732 255 ", "ppm"), r"member 'k0.ppm': not an image Pillow can read"),
         (sample(0, b"", "txt"), r"a.tar, member 'k0': has no image among its parts"),
     ],
 )

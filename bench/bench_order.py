@@ -106,7 +106,7 @@ def bench_partition(report: Report, n: int, workers: int, turns: int) -> None:
             check_close(name, answer, np.concatenate([order[w::workers] for w in range(workers)]))
             return
         check_partition(answer, order, workers, name)
-        moved[name] = f"{answer.moved_from(held[name]).moved_fraction:.1%} of samples move"
+        moved[name] = f"{answer.moved_from(held[name]).moved_samples / n:.1%} of samples move"
 
     contenders = {**{policy: by_policy(policy) for policy in POLICIES}, BY_NUMPY: by_numpy}
     seconds = compare(contenders, turns, examine)

@@ -44,11 +44,6 @@ class Meter:
             self.counts[row, _BYTES] += nbytes
             self.counts[row, _REQUESTS] += requests
 
-    def add_all(self, other: Meter) -> None:
-        """Adds what ``other`` counted, tier by tier."""
-        with self._lock:
-            self.counts += other.counts
-
     def bytes(self, tier: str) -> int:
         return int(self.counts[_row(tier), _BYTES])
 

@@ -31,11 +31,6 @@ class Moves:
         """Bytes of ``moved_samples``; None where sizes were not given."""
         return None if self.bytes is None else int(self.bytes.sum() - np.trace(self.bytes))
 
-    @property
-    def moved_fraction(self) -> float:
-        """``moved_samples`` by the number of samples that both partitions hold; 0.0 where there is none."""
-        return self.moved_samples / max(int(self.samples.sum()), 1)
-
 
 def holdings(
     before: npt.NDArray[np.int32],

@@ -57,7 +57,7 @@ def test_no_samples_at_all() -> None:
     p = make(order=np.empty(0, np.int64), offsets=np.zeros(5, np.int64))
     assert p.num_samples == 0
     assert p.worker_of([0, 1]).tolist() == [-1, -1]
-    assert p.moved_from(p).moved_fraction == 0.0
+    assert p.moved_from(p).moved_samples == 0
 
 
 def test_arrays_are_read_only_and_the_repr_is_short() -> None:
@@ -90,7 +90,7 @@ def test_moves() -> None:
     assert moves.new_samples.tolist() == [1, 0]
     assert moves.new_bytes is not None
     assert moves.new_bytes.tolist() == [2**55, 0]
-    assert (moves.moved_samples, moves.moved_bytes, moves.moved_fraction) == (2, 110, 0.5)
+    assert (moves.moved_samples, moves.moved_bytes) == (2, 110)
     assert after.moved_from(before).moved_bytes is None
     with pytest.raises(ArgumentError, match=r"sizes: int64 of shape \[2\]; .* of 5 samples"):
         after.moved_from(before, sizes=[1, 2])

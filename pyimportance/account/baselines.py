@@ -20,8 +20,9 @@ from pyimportance.account.report import IOReport
 from pyimportance.checks import check_integer, check_rank
 from pyimportance.errors import ArgumentError
 from pyimportance.io.cache import LRUCache
+from pyimportance.io.files import Files
 from pyimportance.io.meter import Meter
-from pyimportance.io.storage import File, open_file
+from pyimportance.io.storage import make_room
 
 if TYPE_CHECKING:
     from pyimportance.shards.sample_index import SampleIndex
@@ -34,6 +35,9 @@ class VanillaDataset(IterableDataset[dict[str, Any]]):
     bytes under each extension. A sample is one read, from its first payload to the end of its last: what
     ``write_shards`` reads of one whose parts lie together. Ranks yield equally many; where the samples do not
     divide evenly, the last ranks' shares begin the shuffled order again, marked ``__pad__``.
+
+    It is there to count, and how many processes read does not change what they read. So it is read by the
+    training process alone, which has the rank's cache and meter: a DataLoader with ``num_workers=0``.
 
     Args:
         index: the source, from :func:`pyimportance.index`.
@@ -48,8 +52,7 @@ class VanillaDataset(IterableDataset[dict[str, Any]]):
         spans: int64 [N], read-only: the bytes that reading each sample of the index reads.
 
     Raises:
-        ArgumentError: no samples, unknown ids, a rank outside the world size, iteration in a loader process
-            (its reads and its cache would not be the rank's).
+        ArgumentError: no samples, unknown ids, a rank outside the world size, iteration in a loader process.
     """
 
     def __init__(
@@ -73,7 +76,8 @@ class VanillaDataset(IterableDataset[dict[str, Any]]):
             cache.meter = self.meter
         self._rows: NDArray[np.int64] = rows.astype(np.int64)
         self._begin, self.spans = spans(index)
-        self._files: dict[int, File] = {}
+        # Every read may be of another tar than the last: the baseline opens none of them twice if it may.
+        self._files = Files(self.meter, make_room(len(index.files)))
         self._epoch = 0
 
     def __len__(self) -> int:
@@ -92,7 +96,10 @@ class VanillaDataset(IterableDataset[dict[str, Any]]):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         if get_worker_info() is not None:
-            raise ArgumentError("VanillaDataset is read by the training process: use num_workers=0")
+            raise ArgumentError(
+                "VanillaDataset is read by the training process, whose cache and meter are the rank's; "
+                "use num_workers=0"
+            )
         for row, pad in zip(*(values.tolist() for values in self.rows()), strict=True):
             yield self._sample(row, pad)
 
@@ -116,9 +123,7 @@ class VanillaDataset(IterableDataset[dict[str, Any]]):
     def _read(self, row: int, file: int, offset: int, nbytes: int) -> bytes:
         if self.cache is not None and (data := self.cache.get(row)) is not None:
             return data
-        if file not in self._files:
-            self._files[file] = open_file(self.index.files[file], self.meter, "origin")
-        data = self._files[file].pread(offset, nbytes)
+        data = self._files.get(self.index.files[file]).pread(offset, nbytes)
         if self.cache is not None:
             self.cache.put(row, data)
         return data
@@ -129,9 +134,7 @@ class VanillaDataset(IterableDataset[dict[str, Any]]):
 
     def close(self) -> None:
         """Closes the source's files; the next read opens them again."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        self._files.close()
 
 
 def spans(index: SampleIndex) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pyimportance.demo.images import decode, image_extension, image_shape
 from pyimportance.errors import ArgumentError, DataError
-from pyimportance.io.storage import File, open_file
+from pyimportance.io.files import Files
 from pyimportance.shards.index import index
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.sources import expand
@@ -151,19 +151,19 @@ def parse_label(data: bytes, where: str, member: str) -> int:
 def _parts(split: Split, wanted: str) -> Iterator[tuple[str, str, bytes]]:
     """(file, member, bytes) of the ``cls`` or the image of each sample."""
     source = split.index
-    files: dict[int, File] = {}
-    for row in source.rows_of(split.ids).tolist():
-        parts = range(int(source.part_start[row]), int(source.part_start[row + 1]))
-        by_name = {source.extensions[source.part_ext[part]]: part for part in parts}
-        extension = wanted if wanted == "cls" else image_extension(list(by_name))
-        file, key = int(source.file[row]), source.key(row)
-        if extension not in by_name or extension is None:
-            problem = (
-                f"has no {'.cls label' if wanted == 'cls' else 'image'} among its parts {sorted(by_name)}"
+    with Files() as files:
+        for row in source.rows_of(split.ids).tolist():
+            parts = range(int(source.part_start[row]), int(source.part_start[row + 1]))
+            by_name = {source.extensions[source.part_ext[part]]: part for part in parts}
+            extension = wanted if wanted == "cls" else image_extension(list(by_name))
+            file, key = int(source.file[row]), source.key(row)
+            if extension not in by_name or extension is None:
+                problem = (
+                    f"has no {'.cls label' if wanted == 'cls' else 'image'} among its parts {sorted(by_name)}"
+                )
+                raise DataError(problem, path=source.files[file], member=key)
+            part = by_name[extension]
+            data = files.get(source.files[file]).pread(
+                int(source.part_offset[part]), int(source.part_size[part])
             )
-            raise DataError(problem, path=source.files[file], member=key)
-        if file not in files:
-            files[file] = open_file(source.files[file])
-        part = by_name[extension]
-        data = files[file].pread(int(source.part_offset[part]), int(source.part_size[part]))
-        yield source.files[file], f"{key}.{extension}", data
+            yield source.files[file], f"{key}.{extension}", data

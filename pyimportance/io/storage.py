@@ -103,19 +103,30 @@ def read_whole(path: str | os.PathLike[str], meter: Meter | None = None, tier: s
         return file.pread(0, file.size)
 
 
+def make_room(files: int) -> int:
+    """How many of so many files this process may have open at once, beside all else that it has open.
+
+    Its limit of open files is raised where that is needed and allowed.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files + _SPARE
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return min(files, max(soft - _SPARE, soft // 2))
+    return files
+
+
 @contextmanager
 def open_files(
     paths: Sequence[str], meter: Meter | None = None, tier: str = "origin"
 ) -> Iterator[list[File]]:
-    """All of them open at once; the process's limit of open files is raised where it must be and may be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = len(paths) + _SPARE
-    if soft != resource.RLIM_INFINITY and needed > soft:
-        if hard != resource.RLIM_INFINITY and needed > hard:
-            raise ArgumentError(
-                f"{len(paths)} files must be open at once, and this process may open {hard}; "
-                "raise the limit (ulimit -n), or use fewer, larger tars"
-            )
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    """All of them open at once, see `make_room`. Raises ArgumentError where that may not be."""
+    if make_room(len(paths)) < len(paths):
+        raise ArgumentError(
+            f"{len(paths)} files must be open at once, and this process may open "
+            f"{resource.getrlimit(resource.RLIMIT_NOFILE)[1]}; raise the limit (ulimit -n), or use fewer, "
+            "larger tars"
+        )
     with ExitStack() as stack:
         yield [stack.enter_context(open_file(path, meter, tier)) for path in paths]

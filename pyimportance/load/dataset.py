@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from pyimportance.checks import check_flag, check_integer, check_rank
 from pyimportance.errors import ArgumentError, DataError, PyimportanceError
+from pyimportance.io.files import Files
 from pyimportance.io.meter import Meter
 from pyimportance.load.batch import batches
 from pyimportance.load.deal import Deal, Share
 from pyimportance.load.plan import Recipe, kept
-from pyimportance.load.reader import Files, Holding, Sample
+from pyimportance.load.reader import Holding, Sample
 from pyimportance.load.shared import Assignment, Pass, Shared
 from pyimportance.load.state import from_state, to_state
 from pyimportance.shards.shard_set import ShardSet

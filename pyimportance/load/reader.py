@@ -12,7 +12,6 @@ header is a tar header with the sample's key. `ShardSet.verify` checks every byt
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -21,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyimportance.errors import DataError
+from pyimportance.io.files import Files
 from pyimportance.io.meter import Meter
-from pyimportance.io.storage import File, open_file
+from pyimportance.io.storage import File
 from pyimportance.load.deal import Share
 from pyimportance.load.merge import Ints
 from pyimportance.load.plan import EpochPlan, Recipe, Stock, most_important
@@ -31,31 +31,8 @@ from pyimportance.shards.shard_set import ShardSet
 
 Sample = dict[str, Any]
 
-OPEN_FILES = 64
 _COMMON = ("__key__", "__url__", "__index__", "__weight__", "__pad__")
 _AT_ONCE = 256, 2**20  # samples and bytes cut in one go: enough to pay for the NumPy calls, and cache-warm
-
-
-class Files:
-    """Open shards, at most `OPEN_FILES`, the longest unused closed first."""
-
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-        self._open: OrderedDict[str, File] = OrderedDict()
-
-    def get(self, path: str, tier: str) -> File:
-        if path in self._open:
-            self._open.move_to_end(path)
-            return self._open[path]
-        if len(self._open) >= OPEN_FILES:
-            self._open.popitem(last=False)[1].close()
-        self._open[path] = open_file(path, self._meter, tier)
-        return self._open[path]
-
-    def close(self) -> None:
-        for file in self._open.values():
-            file.close()
-        self._open.clear()
 
 
 class Holding:

@@ -70,6 +70,7 @@ def test_a_source_distribution_holds_what_a_build_needs(sdist: Path) -> None:
     needed = ours("csrc", "pyimportance") | {"setup.py", "pyproject.toml", "README.md"}
     kinds = {"".join(Path(name).suffixes) for name in needed}
     assert {".h", ".cpp", ".cu", ".cuda.cc", ".py", ".pyi", ".typed"} <= kinds
+    assert "pyimportance/LICENSE" in needed
     assert needed - names == set()
     assert not any("pyimportance-demo" in name for name in names)
 
@@ -78,7 +79,9 @@ def test_a_source_distribution_holds_what_a_build_needs(sdist: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_a_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        everything = archive.namelist()
+    names = {name for name in everything if ".dist-info/" not in name}
+    assert [name for name in everything if name.endswith(".dist-info/licenses/pyimportance/LICENSE")]
     (extension,) = names - ours("pyimportance")
     assert extension.startswith("pyimportance/_C.")
     assert ours("pyimportance") <= names

@@ -52,7 +52,7 @@ class Stretches {
 
   std::size_t count() const { return static_cast<std::size_t>(count_); }
 
-  // Calls f(t, begin, end) for every stretch t; f must not throw.
+  // Calls f(t, begin, end) for every stretch t.
   template <class F>
   void for_each(const F& f) const {
     parallel_for(count_, count_, [&](std::int64_t first, std::int64_t last) {

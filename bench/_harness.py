@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -96,9 +96,16 @@ def _set_threads(env: str | None, torch: Any, by_torch: Any, numba: Any, by_numb
         numba.set_num_threads(by_numba)
 
 
+class Parser(argparse.ArgumentParser):
+    """Refuses bad options as pyimportance's own commands do: one line and exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
 def options_parser(description: str) -> argparse.ArgumentParser:
     """The options that every bench has; add your own."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     parser.add_argument("--quick", action="store_true", help="small cases, 2 rounds: does it run at all?")
     parser.add_argument("--repeats", type=_positive, metavar="N", help="measured rounds of every case")
     parser.add_argument(
@@ -108,10 +115,9 @@ def options_parser(description: str) -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number}: must be 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be an integer of at least 1")
+    return int(text)
 
 
 def rounds(options: argparse.Namespace, usual: int) -> int:

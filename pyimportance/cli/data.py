@@ -96,6 +96,8 @@ def shard(
         plan, samples = Partition.load(partition), read_source(source)
     else:
         assert scores is not None
+        if workers is None:
+            raise ArgumentError("--workers: say over how many the samples of --scores are to be divided")
         values, samples = Scores.load(scores), read_source(source)
         check_match(values, samples.ids, samples.keys, scores, source)
         plan = divide(values, scores, workers=workers, policy=policy, bins=bins, seed=seed, k=k)

@@ -62,14 +62,18 @@ def text(value: Any) -> str:
 
 
 @contextmanager
-def progress_bar(what: str, unit: str = "bytes") -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, moved by calling it with (done, total); only where that is a terminal."""
+def progress_bar(what: str, unit: str = "bytes") -> Iterator[Callable[..., None]]:
+    """A bar on standard error, moved by calling it with (done, total), or (done, total, what) where something
+    else begins; only where that is a terminal. Of "steps", which take what they take, it tells how long they
+    took so far.
+    """
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     console = Console(stderr=True)
-    count = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
-    columns = ("{task.description}", BarColumn(), count, TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    count = rich.DownloadColumn() if unit == "bytes" else rich.MofNCompleteColumn()
+    clock = rich.TimeElapsedColumn() if unit == "steps" else rich.TimeRemainingColumn()
+    columns = ("{task.description}", rich.BarColumn(), count, clock)
+    with rich.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total, what=None: bar.update(task, completed=done, total=total, description=what)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyimportance.cli.output import JsonOption, check_output, show
+from pyimportance.cli.output import JsonOption, check_output, progress_bar, show
 from pyimportance.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pyimportance.order.values import Partition
+    from pyimportance.score.dynamics import Dynamics
     from pyimportance.score.values import Scores
 
 WorkersOption = Annotated[int | None, typer.Option(help="Workers to divide the samples over.")]
@@ -41,7 +42,7 @@ def score(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     measure: Annotated[
-        str, typer.Option(help="loss_mean, forgetting, el2n, aum ...; an unknown name lists them all.")
+        str, typer.Option(help="loss_mean, forgetting, el2n, aum ...; an unknown name lists what there is.")
     ] = "loss_mean",
     index: Annotated[
         Path | None,
@@ -68,18 +69,37 @@ def score(
     from pyimportance.shards.sample_index import SampleIndex
 
     check_output(output, dynamics, index)
-    known = None if index is None else SampleIndex.load(index)
-    load = Dynamics.from_cartography if dynamics.is_dir() else Dynamics.load
-    scores = compute(load(dynamics), measure)
-    if known is not None:
-        check_match(scores, known.ids, known.keys, dynamics, index)
-        order = np.argsort(known.ids)
-        scores = Scores(
-            scores.values, known.ids[order], scores.measure, scores.descending,
-            known.keys.take(order), scores.metadata,
-        )  # fmt: skip
-    scores.save(output)
+    with progress_bar("reading", unit="steps") as progress:
+        progress(0, 3)
+        known = None if index is None else SampleIndex.load(index)
+        load = Dynamics.from_cartography if dynamics.is_dir() else Dynamics.load
+        recorded = load(dynamics)
+        check_measure(measure, recorded, dynamics)
+        progress(1, 3, "scoring")
+        scores = compute(recorded, measure)
+        if known is not None:
+            check_match(scores, known.ids, known.keys, dynamics, index)
+            order = np.argsort(known.ids)
+            scores = Scores(
+                scores.values, known.ids[order], scores.measure, scores.descending,
+                known.keys.take(order), scores.metadata,
+            )  # fmt: skip
+        progress(2, 3, "writing")
+        scores.save(output)
     show(about_scores(scores) | {"written": str(output)}, as_json)
+
+
+def check_measure(measure: str, recorded: Dynamics, path: Path) -> None:
+    """ArgumentError for a measure that there is not, or that must be given more than what was recorded; what
+    was not recorded, `score` says itself.
+    """
+    from pyimportance.score.measures.registry import REGISTRY
+    from pyimportance.score.measures.scoring import measures
+
+    chosen, possible = REGISTRY.get(measure), measures(recorded)
+    if possible and (chosen is None or chosen.required):
+        why = "is unknown" if chosen is None else f"takes {', '.join(chosen.required)}, from Python alone"
+        raise ArgumentError(f"--measure {measure!r} {why}; of {path} there are {', '.join(possible)}")
 
 
 def partition(
@@ -113,12 +133,16 @@ def partition(
     from pyimportance.score.values import Scores
 
     check_output(output, scores, current)
-    values = Scores.load(scores)
     if prune and current is None:
         raise ArgumentError("--prune: samples can only be left out of a --current")
-    held = None if current is None else holders(current, values, scores, prune)
-    result = divide(values, scores, workers=workers, policy=policy, bins=bins, seed=seed, k=k, held=held)
-    result.save(output)
+    with progress_bar("reading", unit="steps") as progress:
+        progress(0, 3)
+        values = Scores.load(scores)
+        held = None if current is None else holders(current, values, scores, prune)
+        progress(1, 3, "dividing")
+        result = divide(values, scores, workers=workers, policy=policy, bins=bins, seed=seed, k=k, held=held)
+        progress(2, 3, "writing")
+        result.save(output)
     show(about_partition(result) | {"written": str(output)}, as_json)
 
 

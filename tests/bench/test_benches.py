@@ -66,6 +66,18 @@ def test_quick(name: str) -> None:
                 assert row["read_bytes"] >= 0.9 * row["input_bytes"]
 
 
+@pytest.mark.parametrize("repeats", ["0", "-1", "2.5", "many"])
+@pytest.mark.parametrize("name", [*CONTENDERS, "_gpu"])
+def test_rounds_are_one_or_more(
+    bench: Callable[[str], ModuleType], name: str, repeats: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        bench(name).main([f"--repeats={repeats}"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"error: argument --repeats: '{repeats}': must be an integer of at least 1")
+
+
 def test_checks_are_no_asserts() -> None:
     """`python -O` leaves asserts out."""
     for path in BENCH.glob("*.py"):

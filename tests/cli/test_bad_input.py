@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyimportance import Scores
+from pyimportance import Scores, Tracker
 from pyimportance.shards.index import index
 
 N = 24
@@ -155,12 +155,36 @@ def test_settings_that_are_not_allowed(cli: Callable, source: Path, scores: Path
     failed(cli("partition", scores, "-o", p, "--workers", 2, "--k", 3), "'k'")
     failed(cli("partition", scores, "-o", p, "--workers", 0), "workers=0")
     failed(cli("shard", source, tmp_path / "out"), "--partition", "--scores")
+    outcome = cli("shard", source, tmp_path / "out", "--scores", scores)
+    failed(outcome, "--workers", "--scores")
+    assert "--current" not in outcome.err  # which this command does not have
     divided = ("shard", source, tmp_path / "out", "--partition", tmp_path / "p")
     for option, value in (("--workers", 3), ("--policy", "blocks"), ("--bins", 2), ("--seed", 1), ("--k", 4)):
         failed(cli(*divided, option, value), option, "--partition is divided already")
     failed(cli("score", scores, "-o", p), scores)
     failed(cli("partition", scores, "-o", tmp_path / "no" / "p", "--workers", 2), tmp_path / "no" / "p")
     assert not p.exists()
+
+
+@pytest.mark.parametrize(
+    ("measure", "words"),
+    [
+        ("luck", ("--measure 'luck' is unknown", "there are loss_mean, ")),
+        ("rho", ("--measure 'rho' takes irreducible, from Python alone", "there are loss_mean, ")),
+        ("dual", ("needs p_true, history", "which was not recorded (only loss)")),
+    ],
+)
+def test_measures_that_this_command_cannot_compute(
+    cli: Callable, tmp_path: Path, measure: str, words: tuple[str, ...]
+) -> None:
+    tracker = Tracker(N)
+    tracker.observe_loss(np.arange(N), np.ones(N, np.float32))
+    tracker.end_epoch()
+    tracker.dynamics().save(tmp_path / "d.npz")
+    outcome = cli("score", tmp_path / "d.npz", "-o", tmp_path / "s", "--measure", measure)
+    failed(outcome, tmp_path / "d.npz" if measure != "dual" else "", *words)
+    assert {"rho,", "ifd", "tdds", "aum,"}.isdisjoint(outcome.err.partition(" are ")[2].split())
+    assert not (tmp_path / "s").exists()
 
 
 def test_files_that_are_something_else(cli: Callable, source: Path, scores: Path, tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from pyimportance import Scores
 
 PROGRAM = [sys.executable, "-c", "from pyimportance.cli.app import main; main()"]
 
@@ -41,6 +44,22 @@ def test_a_full_disk_leaves_nothing_half_written(source: Path, tmp_path: Path) -
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"pyimportance: error: {tmp_path / 'i'}: cannot be written")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_on_a_terminal_long_work_tells_how_far_it_is(tmp_path: Path) -> None:
+    Scores(np.arange(9, dtype=np.float32)).save(tmp_path / "s")
+    ours, terminal = os.openpty()
+    command = [*PROGRAM, "partition", str(tmp_path / "s"), "-o", str(tmp_path / "p"), "--workers", "2"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, env=environment, check=False)
+    os.close(terminal)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert ended.returncode == 0, shown
+    assert "writing" in shown
+    assert "2/3" in shown
+    assert b"kind" in ended.stdout
+    assert b"writing" not in ended.stdout
 
 
 def test_a_demo_that_is_terminated_cleans_up(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyimportance import _C
+from pyimportance.demo.results import processor
 from pyimportance.threads import default_threads
 
 PACKAGES = ("pyimportance", "numpy", "numba", "torch", "pyarrow", "webdataset")
@@ -19,7 +20,7 @@ CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 def machine() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     return {
-        "cpu": _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
+        "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "caches": caches(),
         "memory": _field("/proc/meminfo", "MemTotal"),

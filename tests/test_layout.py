@@ -14,6 +14,7 @@ FLOORS = [
     "errors",
     "checks",
     "threads",
+    "together",
     "_C",
     "_cuda",
     "io",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pyimportance.errors import ArgumentError, PyimportanceError
 from pyimportance.io.meter import TIERS, Meter
+from pyimportance.together import rank_and_size, together
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -113,12 +114,9 @@ class IOReport:
 
     def gather(self, group: Any = None) -> IOReport:
         """The report of all ranks of ``torch.distributed``, on every rank (collective; alone: itself)."""
-        import torch.distributed as dist
-
-        if not (dist.is_available() and dist.is_initialized()):
+        if rank_and_size(group)[1] == 1:
             return self
-        texts: list[Any] = [None] * dist.get_world_size(group)
-        dist.all_gather_object(texts, self.to_json(), group=group)
+        texts = together(self.to_json, "gathering the report", group)
         first, *rest = (IOReport.from_json(text) for text in texts)
         return first.merge(*rest)
 

@@ -20,8 +20,8 @@ from pyimportance.order.partition import partition
 from pyimportance.score.tracker import Tracker
 from pyimportance.score.values import Scores
 from pyimportance.shards.writer import write_shards
+from pyimportance.together import together
 from pyimportance.train.controller import Controller
-from pyimportance.train.together import together
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from pyimportance.demo.policies import Place, Reader, open_reader
 from pyimportance.demo.source import ImageSource, Split, read_images
 from pyimportance.demo.training import TestShare, accuracies, train
 from pyimportance.errors import PyimportanceError
-from pyimportance.train.together import together
+from pyimportance.together import together
 
 
 def main() -> None:

@@ -56,11 +56,11 @@ def report(config: DemoConfig, runs: Runs, about: Mapping[str, Any]) -> dict[str
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "numpy")},
         },
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform()},
+        "machine": {"cpu": processor(), "cores": os.cpu_count(), "system": platform.platform()},
     }
 
 
-def _cpu() -> str:
+def processor() -> str:
     """The processor's name where Linux tells it."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         for line in file:

@@ -1,23 +1,21 @@
 """The rows of an epoch, handed round between the ranks of torch.distributed.
 
 Every rank ends with every rank's rows, committed from the lowest rank to the highest, so that of a sample
-seen on several ranks the lowest rank's row stands. Between flags by which all ranks
-fail where one does (agree), two collectives: a header that all ranks compare, so that
-a mismatch is the same error everywhere and nobody waits for somebody who left, and the rows.
+seen on several ranks the lowest rank's row stands. Two collectives: a header that all ranks compare, so
+that a mismatch is the same error everywhere and nobody waits for somebody who left, and the rows.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pyimportance.errors import ArgumentError, OutputError
+from pyimportance.errors import ArgumentError
 from pyimportance.score.history import ROW
+from pyimportance.together import placed
 
 if TYPE_CHECKING:
     import torch
@@ -26,20 +24,6 @@ if TYPE_CHECKING:
 
 _ID = 8  # bytes; each row is sent with its id before it, 40 in all
 _HEADER = ("num_samples", "epoch", "kind")
-
-
-def distributed(group: Any) -> bool:
-    """Whether there is anybody to exchange with. torch is looked at where it is loaded, and never loaded."""
-    torch = sys.modules.get("torch")
-    running = torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
-    if not running:
-        if group is not None:
-            raise ArgumentError("group: torch.distributed is not initialised")
-        return False
-    assert torch is not None
-    if torch.distributed.get_rank(group) < 0:
-        raise ArgumentError("group: this process is not a member of it")
-    return bool(torch.distributed.get_world_size(group) > 1)
 
 
 @dataclass(frozen=True)
@@ -78,25 +62,6 @@ def exchange(engine: Engine, num_samples: int, epoch: int, kind: int, group: Any
     return Exchanged(int(headers[:, 2].max()), int(headers[:, 4].sum()), (ids, own))
 
 
-def agree(step: Callable[[], None], what: str, group: Any) -> None:
-    """Runs ``step`` on every rank (collective). Where it raises on any, all raise: those their own exception,
-    the others an OutputError that names the first of those.
-    """
-    import torch
-
-    failure: Exception | None = None
-    try:
-        step()
-    except Exception as error:
-        failure = error
-    flags = _all_gather(torch.tensor([failure is not None]).to(torch.int64), group)
-    failed = [rank for rank, flag in enumerate(flags) if flag.item()]
-    if failure is not None:
-        raise failure
-    if failed:
-        raise OutputError(f"end_epoch: {what} failed on rank {failed[0]} (its error says why)")
-
-
 def _compare(headers: npt.NDArray[np.int64]) -> None:
     for column, name in enumerate(_HEADER):
         values = headers[:, column]
@@ -105,16 +70,6 @@ def _compare(headers: npt.NDArray[np.int64]) -> None:
         if values.size and (values != values[0]).any():
             what = {"kind": "what was observed (1: losses, 2: logits, 3: and features)"}.get(name, name)
             raise ArgumentError(f"end_epoch: the ranks differ in {what}: {headers[:, column].tolist()}")
-
-
-def placed(tensor: torch.Tensor, group: Any) -> torch.Tensor:
-    """The tensor where the group's backend wants it: gloo and mpi on the host, nccl on the device."""
-    import torch
-    import torch.distributed as dist
-
-    if "nccl" not in dist.get_backend(group):
-        return tensor.cpu()
-    return tensor if tensor.is_cuda else tensor.to(torch.device("cuda", torch.cuda.current_device()))
 
 
 def _all_gather(mine: torch.Tensor, group: Any) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ from pyimportance.score import checkpoint, state
 from pyimportance.score.batch import kind_of
 from pyimportance.score.dynamics import Dynamics
 from pyimportance.score.engine import engine
-from pyimportance.score.exchange import agree, distributed, exchange
+from pyimportance.score.exchange import exchange
 from pyimportance.score.history import (
     ROW,
     UNSEEN,
@@ -23,6 +23,7 @@ from pyimportance.score.history import (
     RowHistory,
     RowStore,
 )
+from pyimportance.together import rank_and_size, together
 
 NonFinite = Literal["raise", "skip"]
 _KINDS = ("", *state.KINDS)  # by number, as ranks exchange it
@@ -169,11 +170,10 @@ class Tracker:
         and end_epoch can be called again.
         """
         epoch = self._first_epoch + self._epochs
-        if distributed(group):
-            agree(self._check, "a check before it", group)
+        together(self._check, "end_epoch: a check before it", group)
+        if rank_and_size(group)[1] > 1:
             self._exchange(epoch, group)
         else:
-            self._check()
             self._write_history(epoch)
         self._engine.fold(epoch, state.KINDS.get(self._kind, ()))
         self._epochs += 1
@@ -186,7 +186,7 @@ class Tracker:
         done = exchange(self._engine, self._num_samples, epoch, _KINDS.index(self._kind), group)
         self._kind, self._engine.skipped = _KINDS[done.kind], done.skipped
         try:
-            agree(lambda: self._write_history(epoch), "writing the history", group)
+            together(lambda: self._write_history(epoch), "end_epoch: writing the history", group)
         except BaseException:
             self._engine.replace([done.own])
             self._kind, self._engine.skipped = before

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyimportance.together import rank_and_size
+
 if TYPE_CHECKING:
     import torch
 
@@ -26,7 +28,8 @@ def pool_batchnorm(model: torch.nn.Module, group: torch.distributed.ProcessGroup
     import torch
     from torch import distributed as dist
 
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size(group) == 1:
+    size = rank_and_size(group)[1]
+    if size == 1:
         return
     pairs = [
         (module.running_mean, module.running_var)
@@ -40,7 +43,6 @@ def pool_batchnorm(model: torch.nn.Module, group: torch.distributed.ProcessGroup
     with torch.no_grad():
         mean = torch.cat([m.double().flatten() for m, _ in pairs])
         var = torch.cat([v.double().flatten() for _, v in pairs])
-        size = dist.get_world_size(group)
         pooled_mean = mean.clone()
         dist.all_reduce(pooled_mean, group=group)
         pooled_mean /= size

@@ -21,9 +21,9 @@ from pyimportance.score.measures.registry import find
 from pyimportance.score.values import Scores
 from pyimportance.shards.generations import commit_generation
 from pyimportance.shards.shard_set import ShardSet
+from pyimportance.together import rank_and_size, together
 from pyimportance.train.moves import Holdings, holdings, write_deltas
 from pyimportance.train.schedule import Schedule
-from pyimportance.train.together import rank_and_size, together
 
 if TYPE_CHECKING:
     import torch

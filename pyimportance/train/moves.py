@@ -19,7 +19,7 @@ from pyimportance.shards.combine import concatenate, keep
 from pyimportance.shards.generations import DeltaRecord, write_delta
 from pyimportance.shards.offers import leaving, pack, unpack
 from pyimportance.shards.shard_set import ShardSet
-from pyimportance.train.together import exchange, rank_and_size, together
+from pyimportance.together import exchange, rank_and_size, together
 
 if TYPE_CHECKING:
     import torch

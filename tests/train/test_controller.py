@@ -96,7 +96,7 @@ def test_a_failure_on_one_rank_reaches_both_and_neither_switches(
     settings = {"num_samples": N, "policy": "stripes", "step": step}
     ranks = run_ranks("ranks_controller.py", 2, shards.root, "fails", settings)
     assert ranks[rank]["failure"].startswith("OSError")
-    assert ranks[1 - rank]["failure"].startswith(f"PyimportanceError: {what} failed on rank {rank}: OSError")
+    assert ranks[1 - rank]["failure"].startswith(f"OutputError: {what} failed on rank {rank}: OSError")
     assert all("No space left on device" in r["failure"] for r in ranks)
     assert all(r["unchanged"] and r["current"] == current for r in ranks)
 

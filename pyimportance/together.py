@@ -1,14 +1,16 @@
-"""A step that may fail on one rank fails on all of them, instead of leaving the others waiting for ever."""
+"""The ranks of torch.distributed, for all folders: a step that may fail on one of them fails on all, instead
+of leaving the others waiting for ever.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from pyimportance.errors import PyimportanceError
-from pyimportance.score.exchange import placed
+from pyimportance.errors import ArgumentError, OutputError, PyimportanceError
 
 if TYPE_CHECKING:
     import torch
@@ -17,12 +19,29 @@ T = TypeVar("T")
 
 
 def rank_and_size(group: torch.distributed.ProcessGroup | None = None) -> tuple[int, int]:
-    """This process's rank in the group and the group's size; (0, 1) without ``torch.distributed``."""
-    from torch import distributed as dist
+    """This process's rank in the group and the group's size; (0, 1) without ``torch.distributed``, which is
+    looked at where it is loaded, and never loaded.
 
-    if not (dist.is_available() and dist.is_initialized()):
+    Raises ArgumentError for a group where there is none, or of which this process is no member.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if group is not None:
+            raise ArgumentError("group: torch.distributed is not initialised")
         return 0, 1
-    return dist.get_rank(group), dist.get_world_size(group)
+    if torch.distributed.get_rank(group) < 0:
+        raise ArgumentError("group: this process is not a member of it")
+    return torch.distributed.get_rank(group), torch.distributed.get_world_size(group)
+
+
+def placed(tensor: torch.Tensor, group: torch.distributed.ProcessGroup | None) -> torch.Tensor:
+    """The tensor where the group's backend wants it: gloo and mpi on the host, nccl on the device."""
+    import torch
+    import torch.distributed as dist
+
+    if "nccl" not in dist.get_backend(group):
+        return tensor.cpu()
+    return tensor if tensor.is_cuda else tensor.to(torch.device("cuda", torch.cuda.current_device()))
 
 
 def together(
@@ -31,29 +50,30 @@ def together(
     """Runs ``step`` on every rank and returns all ranks' results (picklable), lowest rank first (collective).
 
     Where it raises on any rank, every rank raises: the failing ones their own exception, the others a
-    PyimportanceError that names ``what``, the lowest failing rank and its message.
+    PyimportanceError that names ``what``, the lowest failing rank and its message; an OutputError where that
+    rank's was an OSError.
     """
-    from torch import distributed as dist
-
-    rank, size = rank_and_size(group)
+    size = rank_and_size(group)[1]
     result: T | None = None
     failure: Exception | None = None
     try:
         result = step()
     except Exception as error:
         failure = error
-    outcomes: list[Any] = [None] * size
-    mine = (None if failure is None else f"{type(failure).__name__}: {failure}", result)
+    message = "" if failure is None else f"{type(failure).__name__}: {failure}"
+    mine = (message, isinstance(failure, OSError), result)
+    outcomes: list[Any] = [mine] * size
     if size > 1:
+        from torch import distributed as dist
+
         dist.all_gather_object(outcomes, mine, group=group)
-    else:
-        outcomes[rank] = mine
     if failure is not None:
         raise failure
-    for other, (message, _) in enumerate(outcomes):
-        if message is not None:
-            raise PyimportanceError(f"{what} failed on rank {other}: {message}")
-    return [result for _, result in outcomes]
+    for other, (message, unwritten, _) in enumerate(outcomes):
+        if message:
+            kind = OutputError if unwritten else PyimportanceError
+            raise kind(f"{what} failed on rank {other}: {message}")
+    return [result for *_, result in outcomes]
 
 
 def exchange(

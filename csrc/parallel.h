@@ -14,8 +14,8 @@ inline int useful_threads(int threads, std::int64_t work, std::int64_t grain) {
   return static_cast<int>(std::clamp<std::int64_t>(work / grain, 1, std::max(threads, 1)));
 }
 
-// Calls f(begin, end) for `threads` consecutive, nearly equal parts of [0, n), the first part here. Where some
-// throw, the exception of the first of them arrives here, after all have ended.
+// Calls f(begin, end) for `threads` consecutive, nearly equal parts of [0, n), the first part here. Where
+// some throw, the exception of the first of them arrives here, after all have ended.
 template <class F>
 void parallel_for(std::int64_t n, int threads, const F& f) {
   if (threads <= 1 || n <= 1) {

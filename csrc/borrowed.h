@@ -39,10 +39,13 @@ class Borrowed {
     const auto& type = managed_->tensor.dtype;
     return type.code == code && type.bits == bits && type.lanes == 1;
   }
-  // Elements from one entry of the first axis to the next.
-  std::int64_t stride() const {
+  // Elements from one entry of an axis to the next.
+  std::int64_t stride(int axis = 0) const {
     const dlpack::Tensor& t = managed_->tensor;
-    return t.strides != nullptr ? t.strides[0] : t.ndim > 1 ? t.shape[1] : 1;
+    if (t.strides != nullptr) return t.strides[axis];
+    std::int64_t packed = 1;
+    for (int after = axis + 1; after < t.ndim; ++after) packed *= t.shape[after];
+    return packed;
   }
 
   [[noreturn]] void refuse(const std::string& problem) const {
@@ -54,7 +57,9 @@ class Borrowed {
     const dlpack::Tensor& t = managed_->tensor;
     if (t.device.type != PYI_DEVICE_TYPE) refuse("must be on a CUDA device");
     if (t.ndim != axes) refuse("must have " + std::to_string(axes) + (axes == 1 ? " axis" : " axes"));
-    const bool adjacent = t.strides == nullptr || t.shape[axes - 1] <= 1 || t.strides[axes - 1] == 1;
+    bool adjacent = t.strides == nullptr || t.shape[axes - 1] == 1 || t.strides[axes - 1] == 1;
+    for (int axis = 0; axis < axes; ++axis)
+      adjacent |= t.shape[axis] == 0;  // strides of nothing mean nothing
     if (!adjacent) refuse("elements of the last axis must be adjacent");
   }
   // Besides, of a dtype, and `length` of them in the first axis.

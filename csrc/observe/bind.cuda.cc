@@ -17,8 +17,9 @@ void check(cudaError_t status) {
 
 cudaStream_t handle(std::intptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
 
-Logits logits_of(const Borrowed& tensor, std::int64_t rows) {
-  tensor.expect(2);
+// Rows [rows, classes], or of tokens [rows, length, classes].
+Logits logits_of(const Borrowed& tensor, std::int64_t rows, int axes = 2) {
+  tensor.expect(axes);
   Number number = Number::kFloat;
   if (tensor.is(dlpack::kFloat, 16)) {
     number = Number::kHalf;
@@ -27,10 +28,16 @@ Logits logits_of(const Borrowed& tensor, std::int64_t rows) {
   } else if (!tensor.is(dlpack::kFloat, 32)) {
     tensor.refuse("must be float32, float16 or bfloat16");
   }
-  const std::int64_t got = tensor->shape[0], classes = tensor->shape[1];
+  const std::int64_t got = tensor->shape[0], classes = tensor->shape[axes - 1];
   if (got != rows) tensor.refuse(std::to_string(got) + " rows; must be " + std::to_string(rows));
   if (classes < 1 || classes > INT32_MAX) tensor.refuse("must have 1 to 2**31 - 1 classes");
-  return {tensor.data<const void>(), number, static_cast<std::ptrdiff_t>(tensor.stride()), classes};
+  Logits logits{
+      tensor.data<const void>(), number, static_cast<std::ptrdiff_t>(tensor.stride(axes - 2)), classes, 0, 0};
+  if (axes == 3 && tensor.stride(0) != tensor->shape[1] * tensor.stride(1)) {
+    logits.length = tensor->shape[1];
+    logits.sequence_stride = static_cast<std::ptrdiff_t>(tensor.stride(0));
+  }
+  return logits;
 }
 
 // A batch's tensors, and the batch.
@@ -120,6 +127,30 @@ class Epoch {
     y.expect(1, dlpack::kInt, 64, entries.batch.rows);
     entries.batch.targets = y.data<const std::int64_t>();
     check(scan_logits(entries.batch, logits_of(z, entries.batch.rows), entries.gists(), claims(), problems(),
+                      handle(stream)));
+    store(entries, stream);
+  }
+
+  // targets and live: a token each.
+  void observe_tokens(const py::object& ids, const py::object& logits, const py::object& targets,
+                      const py::object& live, const py::object& mask, bool skip, const py::object& of_tokens,
+                      const py::object& scratch, std::intptr_t stream) {
+    const Entries entries(ids, mask, py::none(), skip, samples_, scratch, stream);
+    const Borrowed z("logits", logits, stream), y("targets", targets, stream),
+        g("of_tokens", of_tokens, stream);
+    const std::int64_t rows = entries.batch.rows;
+    Tokens tokens{logits_of(z, rows, 3), y.data<const std::int64_t>(), nullptr, z->shape[1]};
+    const std::int64_t all = rows * tokens.length;
+    if (tokens.length > INT32_MAX || all > INT32_MAX) z.refuse("must be of at most 2**31 - 1 tokens");
+    y.expect(1, dlpack::kInt, 64, all);
+    g.expect_structs<Gist>(all);
+    std::optional<Borrowed> flags;
+    if (!live.is_none()) {
+      flags.emplace("live", live, stream);
+      flags->expect(1, dlpack::kUInt, 8, all);
+      tokens.live = flags->data<const std::uint8_t>();
+    }
+    check(scan_tokens(entries.batch, tokens, g.data<Gist>(), entries.gists(), claims(), problems(),
                       handle(stream)));
     store(entries, stream);
   }
@@ -250,6 +281,8 @@ PYBIND11_MODULE(_cuda, m) {
            arg("claims"), arg("problems"), arg("stream"))
       .def("observe_logits", &pyi::cuda::Epoch::observe_logits, arg("ids"), arg("logits"), arg("targets"),
            arg("mask"), arg("norms"), arg("skip_nonfinite"), arg("scratch"), arg("stream"))
+      .def("observe_tokens", &pyi::cuda::Epoch::observe_tokens, arg("ids"), arg("logits"), arg("targets"),
+           arg("live"), arg("mask"), arg("skip_nonfinite"), arg("of_tokens"), arg("scratch"), arg("stream"))
       .def("observe_losses", &pyi::cuda::Epoch::observe_losses, arg("ids"), arg("losses"), arg("mask"),
            arg("skip_nonfinite"), arg("scratch"), arg("stream"))
       .def("commit_rows", &pyi::cuda::Epoch::commit, arg("ids"), arg("rows"), arg("stream"))

@@ -5,8 +5,6 @@
 
 namespace pyi::cuda {
 
-constexpr unsigned kAll = 0xffffffffu;  // every lane of a warp
-
 struct Sink {
   Gist* out;
   Claim* claims;
@@ -15,7 +13,7 @@ struct Sink {
 
 __device__ inline void report(Problems* problems, Kind kind, std::int64_t row) {
   if (problems == nullptr) return;
-  atomicMin(&problems->pending, static_cast<unsigned long long>(row) * 4 + kind);
+  atomicMin(&problems->pending, static_cast<unsigned long long>(row) * kKinds + kind);
   atomicAdd(&problems->count, 1ull);
 }
 
@@ -36,7 +34,9 @@ __device__ inline bool admit(const Batch& batch, std::int64_t classes, std::int6
   }
   if (!masked && problem == kNone) return true;
   if (leads) {
-    sink.out[row] = Gist{};
+    Gist gist{};
+    if (problem == kBadTarget) gist.s = from_bits<double>(static_cast<std::uint64_t>(batch.targets[row]));
+    sink.out[row] = gist;
     if (problem != kNone) report(sink.problems, problem, row);
   }
   return false;
@@ -44,6 +44,15 @@ __device__ inline bool admit(const Batch& batch, std::int64_t classes, std::int6
 
 __device__ inline std::int32_t verdict(float target, float top, bool tied) {
   return target > top || (target == top && !tied) ? kCorrect : kWrong;
+}
+
+// An entry of which there is no finite observation.
+__device__ inline void leave_out(const Batch& batch, Kind problem, std::int64_t row, const Sink& sink) {
+  if (!batch.skip_nonfinite) {
+    report(sink.problems, problem, row);
+  } else if (sink.problems != nullptr) {
+    atomicAdd(&sink.problems->skipped, 1ull);
+  }
 }
 
 // What was found in an entry, from the one thread that leads.
@@ -55,11 +64,7 @@ __device__ inline void deliver(const Batch& batch, std::int64_t row, Gist gist, 
     gist.code = kNonFinite;
   } else if (!finite) {
     gist.code = kUnseen;
-    if (!batch.skip_nonfinite) {
-      report(sink.problems, kBadNumber, row);
-    } else if (sink.problems != nullptr) {
-      atomicAdd(&sink.problems->skipped, 1ull);
-    }
+    leave_out(batch, kBadNumber, row, sink);
   }
   sink.out[row] = gist;
   if (batch.ids != nullptr && gist.code != kUnseen) {

@@ -67,6 +67,9 @@ Row mean_loss(const Row* tokens, std::int64_t length) {
   return {sum / static_cast<double>(count), nan, nan, nan, kLossOnly, nan};
 }
 
+constexpr const char* kBadLogits =
+    "logits: NaN or +inf (what float32 cannot hold is infinite), or a loss that is infinite,";
+
 std::string no_tokens(std::int64_t id, std::int64_t position) {
   return "targets of sample " + std::to_string(id) + " (position " + std::to_string(position) +
          "): no token that counts; nonfinite=\"skip\" leaves such samples out and counts them";
@@ -81,7 +84,7 @@ std::int64_t observe_logits(const Batch& batch, const Matrix& logits, const Matr
   check("targets", targets, batch.mask, batch.rows, logits.width);
   compute_rows({logits, features, targets, batch.mask}, batch.rows, scratch, threads);
   const char* what = features == nullptr
-                         ? "logits: NaN or +inf, or a loss that is infinite,"
+                         ? kBadLogits
                          : "logits or features: NaN or infinite, or a loss or gradient that is,";
   return store(batch, what, scratch, epoch);
 }
@@ -111,7 +114,7 @@ std::int64_t observe_tokens(const Batch& batch, const Tokens& tokens, Row* scrat
       scratch[i].code = kNonFinite;
     }
   }
-  return store(batch, "logits: NaN or +inf, or a loss that is infinite,", scratch, epoch);
+  return store(batch, kBadLogits, scratch, epoch);
 }
 
 std::int64_t observe_losses(const Batch& batch, const double* losses, Row* scratch, Row* epoch,

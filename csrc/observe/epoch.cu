@@ -20,19 +20,21 @@ __global__ void __launch_bounds__(kThreads) losses(Batch batch, const double* lo
 }
 
 // The batch's first problem becomes the first of all, unless there was one before.
-__device__ void make_known(const Batch& batch, Problems* problems) {
+__device__ void make_known(const Batch& batch, const Gist* gists, Problems* problems) {
   const unsigned long long pending = problems->pending;
   if (pending == ~0ull || problems->kind != kNone) return;
-  problems->kind = static_cast<std::int64_t>(pending % 4);
-  problems->position = static_cast<std::int64_t>(pending / 4);
+  problems->kind = static_cast<std::int64_t>(pending % kKinds);
+  problems->position = static_cast<std::int64_t>(pending / kKinds);
   problems->id = batch.ids[problems->position];
-  if (problems->kind == kBadTarget) problems->value = batch.targets[problems->position];
+  if (problems->kind == kBadTarget) {
+    problems->value = static_cast<std::int64_t>(to_bits(gists[problems->position].s));
+  }
 }
 
 __global__ void __launch_bounds__(kThreads)
     store(Batch batch, const Gist* gists, Claim* claims, Problems* problems, Row* epoch) {
   const std::int64_t i = thread_number();
-  if (i == 0) make_known(batch, problems);
+  if (i == 0) make_known(batch, gists, problems);
   if (i >= batch.rows || gists[i].code == kUnseen) return;
   const std::int64_t id = batch.ids[i];
   // Who holds the claim gives it up: the others find another's, or none.

@@ -5,6 +5,7 @@
 #include "launch.h"
 #include "observe/entry_cuda.h"
 #include "observe/narrow.h"
+#include "observe/team_cuda.h"
 
 namespace pyi::cuda {
 namespace {
@@ -12,15 +13,12 @@ namespace {
 constexpr std::int64_t kFewClasses = 256;
 constexpr std::int64_t kWarpClasses = 4096;  // up to these a warp a row, beyond eight warps
 
-__device__ float team_max(float x, int team) {
-  for (int distance = team / 2; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(kAll, x, distance));
-  return x;
-}
-
-template <class V>
-__device__ V team_sum(V x, int team) {
-  for (int distance = team / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(kAll, x, distance);
-  return x;
+template <class T>
+__device__ const T* row_at(const Logits& logits, std::int64_t row) {
+  const T* z = static_cast<const T*>(logits.data);
+  if (logits.length == 0) return z + row * logits.stride;
+  const auto i = static_cast<unsigned>(row), length = static_cast<unsigned>(logits.length);
+  return z + i / length * logits.sequence_stride + i % length * logits.stride;
 }
 
 struct Part {
@@ -45,7 +43,7 @@ __global__ void __launch_bounds__(kThreads) few_classes(Batch batch, Logits logi
   const bool leads = lane == 0 && row < batch.rows;
   const bool live = row < batch.rows && admit(batch, classes, row, sink, leads);
 
-  const T* z = static_cast<const T*>(logits.data) + (live ? row * logits.stride : 0);
+  const T* z = row_at<T>(logits, live ? row : 0);
   const int target = live ? static_cast<int>(batch.targets[row]) : -1;
   float own[kEach], top = kNothing;
 #pragma unroll
@@ -132,7 +130,7 @@ __global__ void __launch_bounds__(kThreads) many_classes(Batch batch, Logits log
   // The same for all threads of the row, so that those that leave are missed by nobody.
   if (row >= batch.rows || !admit(batch, classes, row, sink, thread == 0)) return;
 
-  const T* z = static_cast<const T*>(logits.data) + row * logits.stride;
+  const T* z = row_at<T>(logits, row);
   const int target = static_cast<int>(batch.targets[row]);
   const float aim = widen(z[target]);
   const int beyond = static_cast<int>(reinterpret_cast<std::uintptr_t>(z) % 16 / sizeof(T));

@@ -14,9 +14,10 @@ namespace pyi::cuda {
 
 // What is wrong with entries of the batches so far; read by the host when it next waits for the device
 // anyway.
-enum Kind : std::int64_t { kNone = 0, kBadId = 1, kBadTarget = 2, kBadNumber = 3 };
+enum Kind : std::int64_t { kNone = 0, kBadId = 1, kBadTarget = 2, kBadNumber = 3, kNoTokens = 4 };
+constexpr int kKinds = 8;
 struct Problems {
-  unsigned long long pending;              // this batch's first: position * 4 + kind; ~0 if there is none
+  unsigned long long pending;              // this batch's first: position * kKinds + kind; ~0: there is none
   std::int64_t kind, position, id, value;  // of the first of all; value: the target, if that is what is wrong
   unsigned long long count;                // entries that were left out for one of these
   unsigned long long skipped;              // entries left out as not finite, where that was asked for
@@ -39,16 +40,32 @@ struct Logits {
   Number number;
   std::ptrdiff_t stride;  // numbers from one row to the next
   std::int64_t classes;   // 1 .. 2^31 - 1
+  // Of rows that are tokens: how many of them a sequence has, and numbers from one sequence to the next. 0
+  // where sequences lie no further apart than their tokens do, and where there are none.
+  std::int64_t length;
+  std::ptrdiff_t sequence_stride;
 };
 // Which entry of the batch may store its row, by sample id: that of the lowest position. ~0: none.
 using Claim = unsigned;
 
-// One gist for each entry. One that is masked out, or whose id or target is out of range, gets kUnseen;
-// nothing is read by such a target. One that is not finite gets kNonFinite, or with ids kUnseen. The others
-// claim their ids.
+// One gist for each entry. One that is masked out, or whose id or target is out of range, gets kUnseen (and
+// in the place of `s` the bits of such a target); nothing is read by such a target. One that is not finite
+// gets kNonFinite, or with ids kUnseen. The others claim their ids.
 cudaError_t scan_logits(const Batch&, const Logits&, Gist* out, Claim* claims, Problems*, cudaStream_t);
 // The same for losses alone; targets are not looked at.
 cudaError_t scan_losses(const Batch&, const double* losses, Gist* out, Claim* claims, Problems*,
+                        cudaStream_t);
+
+// Sequences of tokens, an entry of the batch each.
+struct Tokens {
+  Logits logits;                // [batch.rows, length] rows
+  const std::int64_t* targets;  // [batch.rows, length]
+  const std::uint8_t* live;     // likewise, may be null; where 0, nothing of the token is looked at
+  std::int64_t length;
+};
+// The same for the mean losses of sequences over the tokens that are live, as epoch.h; the batch has no
+// targets. of_tokens: working memory, batch.rows * length gists.
+cudaError_t scan_tokens(const Batch&, const Tokens&, Gist* of_tokens, Gist* out, Claim* claims, Problems*,
                         cudaStream_t);
 
 }  // namespace pyi::cuda

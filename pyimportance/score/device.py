@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.dlpack import from_dlpack
 
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
-from pyimportance.score import inputs, state
+from pyimportance.score import state, tensors
 from pyimportance.score.batch import INT64_MIN
 from pyimportance.score.history import ROW, Rows
 from pyimportance.score.ranges import EL2N_MAX
@@ -89,78 +88,50 @@ class DeviceEngine:
         self, ids: Any, logits: Any, targets: Any, features: Any, mask: Any, ignore_index: Any, skip: bool
     ) -> None:
         with self._stream() as stream:
-            sample = self._integers("ids", ids)
-            rows = sample.numel()
-            z, y = self._matrix("logits", logits, rows, "C"), self._integers("targets", targets)
-            if z.shape[1] == 0:
-                raise ArgumentError(f"logits: {_described(z)}; there must be at least one class")
-            live, scratch = self._mask(mask, rows), self._scratch(rows)
-            if y.numel() != rows:
-                raise ArgumentError(f"targets: {y.numel()} of them; must be {rows}")
+            sample = tensors.integers("ids", ids, self._device)
+            rows = len(sample)
+            z = tensors.matrix("logits", logits, self._device, (rows, "C"), (rows, "T", "V"))
+            if z.shape[-1] == 0:
+                raise ArgumentError(f"logits: {tensors.described(z)}; there must be at least one class")
+            y = tensors.integers("targets", targets, self._device, ("B",) if z.ndim == 2 else z.shape[:2])
+            if len(y) != rows:
+                raise ArgumentError(f"targets: {len(y)} of them; must be {rows}")
+            if z.ndim == 3 and features is not None:
+                raise ArgumentError("features: given with logits [B, T, V]; must come with logits [B, C]")
+            live, known = self._mask(mask, rows), None
             if ignore_index is not None:
                 known = (y != check_integer("ignore_index", ignore_index, INT64_MIN)).view(torch.uint8)
+            scratch = self._scratch(rows)
+            if z.ndim == 3:
+                tokens = (z, y.view(-1), _of_tokens(live, known, y.shape))
+                self._epoch.observe_tokens(
+                    sample, *tokens, live, skip, self._scratch(y.numel()), scratch, stream
+                )
+                return
+            if known is not None:
                 live = known if live is None else live & known
             norms = None if features is None else self._norms(features, rows)
             self._epoch.observe_logits(sample, z, y, live, norms, skip, scratch, stream)
 
     def _norms(self, features: Any, rows: int) -> torch.Tensor:
-        h = self._matrix("features", features, rows, "D")
+        h = tensors.matrix("features", features, self._device, (rows, "D"))
         norms: torch.Tensor = torch.linalg.vector_norm(h, dim=1, dtype=torch.float64)
         return norms.to(torch.float32)
 
     def observe_loss(self, ids: Any, loss: Any, mask: Any, skip: bool) -> None:
         with self._stream() as stream:
-            sample = self._integers("ids", ids)
-            rows = sample.numel()
-            losses = self._tensor("loss", loss)
+            sample = tensors.integers("ids", ids, self._device)
+            rows = len(sample)
+            losses = tensors.tensor("loss", loss, self._device)
             if losses.shape != (rows,) or (rows and not losses.is_floating_point()):
-                raise ArgumentError(f"loss: {_described(losses)}; must be floating point [{rows}]")
+                raise ArgumentError(f"loss: {tensors.described(losses)}; must be floating point [{rows}]")
             wide, live = losses.to(torch.float64).contiguous(), self._mask(mask, rows)
             self._epoch.observe_losses(sample, wide, live, skip, self._scratch(rows), stream)
-
-    def _tensor(self, name: str, value: Any) -> torch.Tensor:
-        """``value`` on the device; what is on the host already is not waited for."""
-        try:
-            if isinstance(value, torch.Tensor):
-                tensor = value.detach()
-            elif hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
-                tensor = from_dlpack(value)
-            else:
-                array = np.ascontiguousarray(inputs.as_array(name, value))
-                tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
-            if tensor.layout != torch.strided:
-                raise TypeError(f"its layout is {tensor.layout}")
-            return tensor.to(self._device, non_blocking=True)
-        except (TypeError, RuntimeError, BufferError) as error:
-            raise ArgumentError(
-                f"{name}: no tensor can be made of this {type(value).__name__} ({error})"
-            ) from None
-
-    def _integers(self, name: str, value: Any) -> torch.Tensor:
-        tensor = self._tensor(name, value)
-        whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
-        if tensor.ndim != 1 or (tensor.numel() and not whole):
-            raise ArgumentError(f"{name}: {_described(tensor)}; must be integers [B]")
-        return tensor.to(torch.int64).contiguous()
 
     def _mask(self, value: Any, rows: int) -> torch.Tensor | None:
         if value is None:
             return None
-        tensor = self._tensor("mask", value)
-        if tensor.shape != (rows,) or (rows and tensor.dtype != torch.bool):
-            raise ArgumentError(f"mask: {_described(tensor)}; must be booleans [{rows}], one for each id")
-        return tensor.to(torch.bool).contiguous().view(torch.uint8)
-
-    def _matrix(self, name: str, value: Any, rows: int, width: str) -> torch.Tensor:
-        """float32, float16 or bfloat16 [rows, width], the elements of a row adjacent."""
-        tensor = self._tensor(name, value)
-        if rows == 0 and tensor.numel() == 0:  # of an empty batch an empty list says enough
-            return torch.zeros(0, 1, device=self._device)
-        if tensor.ndim != 2 or tensor.shape[0] != rows or (rows and not tensor.is_floating_point()):
-            raise ArgumentError(f"{name}: {_described(tensor)}; must be floating point [{rows}, {width}]")
-        if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-            tensor = tensor.to(torch.float32)
-        return tensor if tensor.stride(1) == 1 or tensor.shape[1] == 1 else tensor.contiguous()
+        return tensors.booleans("mask", value, self._device, rows).view(torch.uint8)
 
     def _scratch(self, rows: int) -> torch.Tensor:
         # Of each call anew: torch's allocator keeps it for the stream, or for the graph that captures this.
@@ -180,11 +151,13 @@ class DeviceEngine:
             return
         self._forget_problems()
         where = f"at position {position} of its batch"
+        skipping = 'nonfinite="skip" leaves such samples out and counts them'
         problem = {
             1: f"ids: {sample} {where}; must be at least 0 and below {self._claims.numel()}",
             2: f"targets: {target} {where}, sample {sample}; must be at least 0 and below C",
-            3: "logits: NaN or +inf, or a loss or gradient that is infinite, or a loss that is NaN, "
-            f'of sample {sample} {where}; nonfinite="skip" leaves such samples out and counts them',
+            3: "logits: NaN or +inf (what float32 cannot hold is infinite), or a loss or gradient that is "
+            f"infinite, or a loss that is NaN, of sample {sample} {where}; {skipping}",
+            4: f"targets of sample {sample} {where}: no token that counts; {skipping}",
         }[kind]
         raise ArgumentError(f"{problem} (left out, the first of {count}; the others are recorded)")
 
@@ -225,5 +198,11 @@ class DeviceEngine:
                 self._epoch.commit_rows(ids.to(self._device), rows.to(self._device), stream)
 
 
-def _described(tensor: torch.Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {list(tensor.shape)}"
+def _of_tokens(
+    live: torch.Tensor | None, known: torch.Tensor | None, shape: torch.Size
+) -> torch.Tensor | None:
+    """Which tokens are observed, [B T] bytes: those known of the sequences that are live."""
+    if live is None:
+        return None if known is None else known.view(-1)
+    tokens = live[:, None].expand(shape)
+    return (tokens if known is None else tokens & known).reshape(-1)

@@ -53,8 +53,8 @@ def integers(
     passes. What is masked along the first axis may be anything.
     """
     array = as_array(name, value)
-    if not _fits(array.shape, shape) or (array.dtype.kind not in "iu" and array.size):
-        raise ArgumentError(f"{name}: {_described(array)}; must be integers {_shape(shape)}")
+    if not fits(array.shape, shape) or (array.dtype.kind not in "iu" and array.size):
+        raise ArgumentError(f"{name}: {_described(array)}; must be integers {shape_text(shape)}")
     if array.dtype == np.uint64 and (beyond := array > np.uint64(_INT64_MAX)).any():
         if mask is not None and mask.size == len(array):
             beyond[~mask] = False
@@ -89,8 +89,8 @@ def floats(name: str, value: Any, *shapes: tuple[int | str, ...], bfloat16: bool
     """
     array = as_array(name, value, bfloat16=bfloat16)
     real = array.dtype.kind == "f" or array.dtype == BFLOAT16 or not array.size
-    if not real or not any(_fits(array.shape, shape) for shape in shapes):
-        wanted = " or ".join(map(_shape, shapes))
+    if not real or not any(fits(array.shape, shape) for shape in shapes):
+        wanted = " or ".join(map(shape_text, shapes))
         raise ArgumentError(f"{name}: {_described(array)}; must be floating point {wanted}")
     return array
 
@@ -111,13 +111,13 @@ def matrix(name: str, value: Any, *shapes: tuple[int | str, ...]) -> npt.NDArray
     return array if adjacent and array.flags.aligned else np.ascontiguousarray(array)
 
 
-def _fits(got: tuple[int, ...], shape: tuple[int | str, ...]) -> bool:
+def fits(got: tuple[int, ...], shape: tuple[int | str, ...]) -> bool:
     return len(got) == len(shape) and all(
         isinstance(wanted, str) or length == wanted for length, wanted in zip(got, shape, strict=True)
     )
 
 
-def _shape(shape: tuple[int | str, ...]) -> str:
+def shape_text(shape: tuple[int | str, ...]) -> str:
     return f"[{', '.join(map(str, shape))}]"
 
 

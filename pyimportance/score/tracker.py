@@ -120,10 +120,10 @@ class Tracker:
         of sequences of tokens the mean loss.
 
         ids           [B] integers, sample ids
-        logits        [B, C], or [B, T, V] of sequences (device="cpu"); floating point, NumPy or torch.
-                      float32, float16 and bfloat16 are read as they are, without a copy where the classes of
-                      a row are adjacent; other types become float32. Tensors elsewhere are copied to the
-                      tracker's device
+        logits        [B, C], or [B, T, V] of sequences; floating point, NumPy or torch. float32, float16 and
+                      bfloat16 are read as they are, without a copy where the classes of a row are adjacent;
+                      other types become float32 (float64 beyond its range is infinite, and so not finite).
+                      Tensors elsewhere are copied to the tracker's device
         targets       [B], or [B, T], integers of any width, 0..C-1
         features      [B, D], the last layer's input, of the types of logits; with every batch of logits
                       [B, C], or with none

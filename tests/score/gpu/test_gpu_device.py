@@ -75,21 +75,42 @@ def test_element_offsets_beyond_32_bits() -> None:
     np.testing.assert_allclose(got[:-8], np.log(classes), rtol=1e-6)
 
 
+def test_sequences_beyond_32_bits() -> None:
+    """As many elements, by sequences that lie apart: their last token is not part of them."""
+    length, classes = 2049, 50257
+    sequences = 2**31 // (length * classes) + 2
+    if torch.cuda.mem_get_info()[0] < 3 * sequences * length * classes * 2:
+        pytest.skip("the device has too little free memory")
+    z = torch.zeros(sequences, length, classes, dtype=torch.bfloat16, device="cuda")
+    _, last, y = batch(length, classes, 8, torch.bfloat16)
+    z[-1] = last
+    targets = torch.zeros(sequences, length - 1, dtype=torch.int64, device="cuda")
+    targets[-1] = y[:-1]
+    tracker = Tracker(sequences, device="cuda")
+    tracker.observe(torch.arange(sequences, device="cuda"), z[:, :-1], targets)
+    got = losses(tracker)
+    want = torch.nn.functional.cross_entropy(last[:-1].double(), y[:-1]).item()
+    np.testing.assert_allclose(got, [np.log(classes)] * (sequences - 1) + [want], rtol=2e-6)
+
+
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_nothing_is_waited_for() -> None:
-    tracker = Tracker(1000, device="cuda")
+    tracker, of_tokens = Tracker(1000, device="cuda"), Tracker(1000, device="cuda")
     ids, z, y = batch(512, 100, 1000)
+    tokens, labels = z.view(4, 128, 100)[:, :-1], y.view(4, 128)[:, 1:]
     mask, ids32 = torch.ones(512, dtype=torch.bool, device="cuda"), ids.int()
     torch.cuda.set_sync_debug_mode("error")
     try:
         tracker.observe(ids, z, y)
         tracker.observe(ids32, z.half(), y.int(), mask=mask, nonfinite="skip")
+        of_tokens.observe(ids[:4], tokens, labels, mask=mask[:4], ignore_index=7)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     # Nor does any call of the extension: it returns while the device is at something else.
     torch.cuda._sleep(1_000_000_000)
     done = torch.cuda.Event()
     tracker.observe(ids, z, y)
+    of_tokens.observe(ids[:4], tokens, labels, ignore_index=7)
     done.record()
     assert not done.query()
 

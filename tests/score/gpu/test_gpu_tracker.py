@@ -127,7 +127,7 @@ def test_losses(trackers: Trackers) -> None:
             [1, 2],
             [0, 1],
             np.nan,
-            r"logits: NaN or \+inf, .* of sample 2 at position 1 of its batch; nonfinite=",
+            r"logits: NaN or \+inf .* of sample 2 at position 1 of its batch; nonfinite=",
         ),
     ],
 )

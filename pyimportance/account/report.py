@@ -70,11 +70,11 @@ class IOReport:
         return cls(total[None], (rank,))
 
     def bytes(self, tier: str | None = None, *, rank: int | None = None) -> int:
-        """Bytes of a tier (None: of all tiers) of a rank (None: of all ranks)."""
+        """Bytes of a tier (None: of all tiers) of a rank (None: of all in this report)."""
         return self._sum(0, tier, rank)
 
     def requests(self, tier: str | None = None, *, rank: int | None = None) -> int:
-        """Read requests of a tier (None: of all tiers) of a rank (None: of all ranks)."""
+        """Read requests of a tier (None: of all tiers) of a rank (None: of all in this report)."""
         return self._sum(1, tier, rank)
 
     def _sum(self, column: int, tier: str | None, rank: int | None) -> int:
@@ -90,6 +90,10 @@ class IOReport:
     def _ranks(self) -> tuple[int, ...]:
         assert self.ranks is not None
         return self.ranks
+
+    @property
+    def _whose(self) -> str:
+        return f"rank {self._ranks[0]}" if len(self._ranks) == 1 else f"{len(self._ranks)} ranks"
 
     def merge(self, *others: IOReport) -> IOReport:
         """One report of all the ranks; counts of a rank that several reports hold are added.
@@ -158,7 +162,9 @@ class IOReport:
         return cls(array, tuple(_whole(row["rank"]) for row in rows), baselines)
 
     def table(self) -> Table:
-        """A rich table: one row per rank, their total, then the total of each baseline."""
+        """A rich table: one row per rank, the sum of several, then that of each baseline, which says of how
+        many ranks it is: of this job's others a report of one rank knows nothing.
+        """
         from rich.table import Table
 
         table = Table(title="I/O: bytes (requests) by tier", title_justify="left")
@@ -168,9 +174,10 @@ class IOReport:
         for rank, counts in zip(self._ranks, self.counts, strict=True):
             table.add_row(f"rank {rank}", *_cells(counts))
         table.add_section()
-        table.add_row("all ranks", *_cells(self.counts.sum(0)))
+        if len(self._ranks) != 1:
+            table.add_row(self._whose, *_cells(self.counts.sum(0)))
         for name, report in self.baselines.items():
-            table.add_row(name, *_cells(report.counts.sum(0)))
+            table.add_row(f"{name}: {report._whose}", *_cells(report.counts.sum(0)))
         return table
 
     def __rich__(self) -> Table:

@@ -120,12 +120,22 @@ def test_other_json_is_refused(text: str) -> None:
 
 def test_the_table_shows_ranks_total_and_baselines() -> None:
     both = report(0, origin=(1_000, 2)).merge(report(1, origin=(234, 1)))
-    text = str(both.beside(vanilla=report(0, cache=(77, 7))))
-    lines = {line.split("│")[1].strip(): line for line in text.splitlines() if line.count("│") == 6}
+    lines = rows(both.beside(vanilla=report(0, cache=(77, 7)), lru=both))
+    assert list(lines) == ["rank 0", "rank 1", "2 ranks", "vanilla: rank 0", "lru: 2 ranks"]
     assert "1,000 (2)" in lines["rank 0"]
     assert "234 (1)" in lines["rank 1"]
-    assert "1,234 (3)" in lines["all ranks"]
-    assert "77 (7)" in lines["vanilla"]
+    assert "1,234 (3)" in lines["2 ranks"]
+    assert "77 (7)" in lines["vanilla: rank 0"]
+    assert "1,234 (3)" in lines["lru: 2 ranks"]
+
+
+def test_one_ranks_table_claims_nothing_of_others() -> None:
+    assert list(rows(report(3, origin=(1_000, 2)))) == ["rank 3"]
+
+
+def rows(table: IOReport) -> dict[str, str]:
+    """The printed lines by what stands at their beginning."""
+    return {line.split("│")[1].strip(): line for line in str(table).splitlines() if line.count("│") == 6}
 
 
 def test_no_ranks() -> None:

@@ -15,10 +15,12 @@ from pyimportance.order.policies import blocks, random, snake, sticky, stripes
 
 @dataclass(frozen=True)
 class Policy:
-    """``assign`` (see the package's docstring) and the default of every option it takes."""
+    """``assign`` (see the package's docstring), the default of every option it takes, and their ``check``:
+    it is called with all of them and returns them as ``assign`` takes them, or raises ArgumentError."""
 
     assign: Callable[..., npt.NDArray[np.int32]]
     options: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[..., dict[str, Any]] = dict
 
 
 POLICIES: Mapping[str, Policy] = {
@@ -26,7 +28,7 @@ POLICIES: Mapping[str, Policy] = {
     "stripes": Policy(stripes.assign),
     "blocks": Policy(blocks.assign),
     "snake": Policy(snake.assign),
-    "sticky": Policy(sticky.assign, {"k": 16}),
+    "sticky": Policy(sticky.assign, {"k": 16}, sticky.check),
 }
 
 
@@ -36,7 +38,10 @@ def policies() -> tuple[str, ...]:
 
 
 def resolve(name: str, options: Mapping[str, Any]) -> tuple[Policy, dict[str, Any], str]:
-    """The policy, its options with defaults filled in, and both as text: "sticky(k=16)"."""
+    """The policy, its options with defaults filled in, and both as text: "sticky(k=16)".
+
+    Raises ArgumentError for a name or an option there is not, and for a value that is not allowed.
+    """
     policy = POLICIES.get(name)
     if policy is None:
         raise ArgumentError(f"policy {name!r} is unknown; allowed are {', '.join(POLICIES)}")
@@ -44,6 +49,6 @@ def resolve(name: str, options: Mapping[str, Any]) -> tuple[Policy, dict[str, An
         if option not in policy.options:
             allowed = f"its options are {', '.join(policy.options)}" if policy.options else "it takes none"
             raise ArgumentError(f"policy {name!r} has no option {option!r}; {allowed}")
-    chosen = {**policy.options, **options}
+    chosen = policy.check(**{**policy.options, **options})
     text = ", ".join(f"{option}={value}" for option, value in chosen.items())
     return policy, chosen, f"{name}({text})" if text else name

@@ -8,12 +8,19 @@ Not for strata so long that their two ends differ in kind: within a stratum only
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from pyimportance.checks import check_integer
 from pyimportance.order.argsort import argsort
 from pyimportance.order.policies import stripes
+
+
+def check(k: Any) -> dict[str, int]:
+    """The option as `assign` takes it."""
+    return {"k": check_integer("k", k, 1)}
 
 
 def assign(
@@ -29,7 +36,6 @@ def assign(
     A worker with more than its share gives up samples spread evenly over those it holds in the stratum, and
     what is free goes to those short of their share, spread evenly as well: nobody is left with one end of it.
     """
-    k = check_integer("k", k, 1)
     if current is None or current.size == 0:
         return stripes.assign(order, workers, seed, None)
     k = min(k, -(-order.size // workers))  # one stratum holds all: a larger k says the same

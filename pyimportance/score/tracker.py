@@ -96,9 +96,12 @@ class Tracker:
         return self._epochs
 
     @property
-    def keeps_history(self) -> bool:
-        """Whether every epoch's rows are kept."""
-        return self._store is not None
+    def recordable(self) -> tuple[str, ...]:
+        """What `dynamics` can come to hold, by the names of what measures need: the quantities of the kind of
+        observation that this tracker was given (before the first, of any kind), "history" where it is kept.
+        """
+        quantities = state.KINDS[self._kind] if self._kind else tuple(state.QUANTITIES)
+        return quantities if self._store is None else (*quantities, "history")
 
     @property
     def skipped(self) -> int:

@@ -1,6 +1,8 @@
 """The feedback inside a training loop.
 
 schedule.py    Schedule: which epochs warm up, are observed, and end with a repartition
+observer.py    Observer: what a training loop calls, and what that cost
+checks.py      settings that would fail after the warm-up fail before it
 controller.py  Controller: observe -> score -> partition -> repartition as the schedule says
 batchnorm.py   pool_batchnorm: one set of BatchNorm statistics from all ranks'
 """

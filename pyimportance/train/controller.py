@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyimportance.checks import check_fraction, check_integer
+from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError, PyimportanceError
 from pyimportance.io.meter import Meter
 from pyimportance.order.checks import check_groups
 from pyimportance.order.partition import partition
 from pyimportance.order.policies.registry import resolve
 from pyimportance.order.values import Partition
-from pyimportance.score.measures import measures, score
-from pyimportance.score.measures.registry import find
-from pyimportance.score.values import Scores
 from pyimportance.shards.generations import commit_generation
 from pyimportance.shards.shard_set import ShardSet
 from pyimportance.together import rank_and_size, together
 from pyimportance.train.moves import Holdings, holdings, write_deltas
+from pyimportance.train.observer import Observer
 from pyimportance.train.schedule import Schedule
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from pyimportance.account.report import IOReport
     from pyimportance.load.dataset import ImportanceDataset
     from pyimportance.score.tracker import Tracker
+    from pyimportance.score.values import Scores
 
 
-class Controller:
+class Controller(Observer):
     """Feeds what training shows about the samples back into where they lie.
 
     ::
@@ -55,8 +55,20 @@ class Controller:
     called again. After it, the new generation is on disk while the data sets may still read the old one;
     ``dataset.set_shards(dataset.shards.root)`` on every rank takes it up.
 
-    With ``Schedule(warmup_on="vanilla")`` the loop reads the warm-up from a loader of its own
-    (``schedule.reshuffles(epoch)`` says when): the tracker does not care which rank observes a sample.
+    With ``Schedule(warmup_on="vanilla")`` the warm-up reads the unordered source, dealt anew over the ranks
+    each epoch (:class:`pyimportance.VanillaDataset` does; the tracker does not care which rank observes a
+    sample), and there need be no shards before it has shown how to divide the samples::
+
+        for epoch in range(schedule.warmup):
+            ...  # tracker.observe(...) of every batch, tracker.end_epoch()
+        if rank == 0:
+            write_shards(source, partition(score(tracker.dynamics()), workers), "shards")
+        dist.barrier()
+        dataset = ImportanceDataset("shards")
+        controller = Controller(tracker, dataset, schedule, epoch=schedule.warmup)
+
+    Where there are shards, the loop may as well read the warm-up from a loader of its own
+    (``schedule.reshuffles(epoch)`` says when), and the controller repartitions after it.
 
     Training resumes with the ``state_dict`` of ``tracker`` and of ``dataset``, loaded before the controller
     is made, and with ``epoch``: the controller's own of that time.
@@ -65,7 +77,7 @@ class Controller:
         tracker: counts ids as the shards do: ``num_samples`` is above the highest.
         dataset: holds the current generation in ``shards`` and takes the next by ``set_shards``.
         schedule: which epochs are observed and which end with a repartition.
-        measure: what to score by, see :func:`pyimportance.measures`.
+        measure, measure_options: what to score by, see :func:`pyimportance.score`.
         policy, options: see :func:`pyimportance.partition`. Samples stay where they are as far as the policy
             allows.
         bins: per worker; None keeps the number the shards have.
@@ -88,8 +100,10 @@ class Controller:
             told it of theirs.
 
     Raises:
-        ArgumentError: a policy, option or measure that does not exist, a decay outside 0..1, too few bins, a
-            negative seed or epoch, a tracker for fewer samples than the shards' ids ask for.
+        ArgumentError: a policy, measure or option that does not exist or has a value that is not allowed, a
+            measure that needs what the tracker does not record or more observations than the schedule makes
+            before it asks for scores, a decay outside 0..1, too few bins, a negative seed or epoch, a tracker
+            for fewer samples than the shards' ids ask for.
     """
 
     def __init__(
@@ -99,6 +113,7 @@ class Controller:
         schedule: Schedule,
         *,
         measure: str = "loss_mean",
+        measure_options: Mapping[str, Any] | None = None,
         policy: str = "sticky",
         bins: int | None = None,
         seed: int = 0,
@@ -107,25 +122,21 @@ class Controller:
         epoch: int = 0,
         **options: Any,
     ) -> None:
+        super().__init__(
+            tracker,
+            schedule,
+            measure=measure,
+            measure_options=measure_options,
+            decay=decay,
+            group=group,
+            epoch=epoch,
+        )
         resolve(policy, options)  # now, not after the warm-up
-        if measure not in measures():
-            raise ArgumentError(f"measure {measure!r} is unknown; allowed are {', '.join(measures())}")
-        if missing := find(measure).required:
-            raise ArgumentError(f"measure {measure!r} needs {', '.join(missing)}, which nobody gives it here")
-        if "history" in find(measure).needs and not tracker.keeps_history:
-            raise ArgumentError(f"measure {measure!r} needs a history: Tracker(..., history=...)")
-        if decay is not None:
-            check_fraction("decay", decay)
         if bins is not None:
             check_groups(dataset.shards.workers, bins)
-        check_integer("seed", seed, 0)
-        check_integer("epoch", epoch, 0)
-        self.tracker, self.dataset, self.schedule, self.group = tracker, dataset, schedule, group
-        self.measure, self.policy, self.options = measure, policy, options
-        self.bins, self.seed, self.decay = bins, seed, decay
-        self.epoch = epoch
-        self.samples = 0
-        self.observe_seconds = self.commit_seconds = self.repartition_seconds = 0.0
+        self.dataset, self.policy, self.options = dataset, policy, options
+        self.bins, self.seed = bins, check_integer("seed", seed, 0)
+        self.repartition_seconds = 0.0
         self.repartitions = 0
         self.meter = Meter()
         self._held: Holdings | None = None
@@ -136,11 +147,6 @@ class Controller:
             )
         self.scores: Scores | None = None
 
-    @property
-    def tracking_seconds(self) -> float:
-        """What observing cost training: ``observe_seconds + commit_seconds``."""
-        return self.observe_seconds + self.commit_seconds
-
     def io_report(self) -> IOReport:
         """What this rank read: the data set's counts and ``meter``, that is, with what moved here."""
         from pyimportance.account.report import IOReport
@@ -148,32 +154,10 @@ class Controller:
         mine = IOReport.of(self.meter, rank=self.dataset.rank)
         return self.dataset.io_report().merge(mine)
 
-    def observe(
-        self,
-        ids: ArrayLike,
-        logits: Any,
-        targets: Any,
-        *,
-        features: Any = None,
-        mask: ArrayLike | torch.Tensor | None = None,
-        ignore_index: int | None = None,
-    ) -> None:
-        """One batch, as :meth:`Tracker.observe` takes it; a no-op in epochs the schedule does not observe."""
-        if not self.schedule.observes(self.epoch):
-            return
-        start = time.perf_counter()
-        self.tracker.observe(ids, logits, targets, features=features, mask=mask, ignore_index=ignore_index)
-        self.observe_seconds += time.perf_counter() - start
-        self.samples += len(logits)
-
     def end_epoch(self) -> ShardSet | None:
         """Commits the epoch; where it is time, repartitions and returns the new generation (collective)."""
         epoch = self.epoch
-        if self.schedule.observes(epoch):
-            start = time.perf_counter()
-            self.tracker.end_epoch(self.group)
-            self.commit_seconds += time.perf_counter() - start
-        self.epoch = epoch + 1
+        self.commit()
         return self.repartition() if self.schedule.repartitions_after(epoch) else None
 
     def repartition(self) -> ShardSet:
@@ -244,14 +228,7 @@ class Controller:
         """The next partition of the samples that the shards hold, and of no others."""
         held = self._held
         assert held is not None
-        everyone = score(self.tracker.dynamics(), self.measure)
-        self.scores = Scores(
-            everyone.values[held.ids],
-            held.ids,
-            self.measure,
-            everyone.descending,
-            metadata=everyone.metadata,
-        )
+        self.scores = self.score(held.ids)
         return partition(
             self.scores,
             old.workers,

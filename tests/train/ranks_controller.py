@@ -54,7 +54,7 @@ def main(rank: int, size: int, root: str, case: str, settings: dict[str, Any]) -
         if step == "commit_generation" and rank == 0:  # nobody else commits
             module.commit_generation = broken
         elif step == "score" and rank == 1:
-            module.score = broken
+            controller.score = broken  # type: ignore[method-assign]
         elif step in ("leaving", "unpack", "write_delta") and rank == 1:
             setattr(moves, step, broken)
         elif step == "index" and rank == 1:

@@ -20,11 +20,13 @@ from pyimportance import (
     ShardSet,
     Tracker,
     index,
+    measure,
     partition,
     repartition,
     score,
     write_shards,
 )
+from pyimportance.score.measures.registry import REGISTRY
 from pyimportance.train import controller as module
 from pyimportance.train import moves
 
@@ -174,15 +176,92 @@ def test_only_the_samples_in_the_shards_are_divided(shards: ShardSet, tmp_path: 
     assert sorted(np.concatenate([new.index(w).ids for w in (0, 1)]).tolist()) == some.tolist()
 
 
-def test_bad_settings_are_refused_before_training(shards: ShardSet) -> None:
-    with pytest.raises(ArgumentError, match="policy 'magic' is unknown"):
-        alone(shards, Schedule(warmup=1, interval=1), policy="magic")
-    with pytest.raises(ArgumentError, match="measure 'luck' is unknown"):
-        alone(shards, Schedule(warmup=1, interval=1), measure="luck")
-    with pytest.raises(ArgumentError, match="measure 'dual' needs a history: Tracker"):
-        alone(shards, Schedule(warmup=1, interval=1), measure="dual")
-    with pytest.raises(ArgumentError, match="measure 'rho' needs irreducible, which nobody gives it here"):
-        alone(shards, Schedule(warmup=1, interval=1), measure="rho")
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"policy": "magic"}, "policy 'magic' is unknown"),
+        ({"policy": "sticky", "k": 0}, "k=0: must be at least 1"),
+        ({"policy": "sticky", "k": "x"}, "k='x': must be an integer of at least 1"),
+        ({"policy": "stripes", "k": 4}, "policy 'stripes' has no option 'k'; it takes none"),
+        ({"measure": "luck"}, "measure='luck': must be one of"),
+        ({"measure": "rho"}, "measure 'rho' needs the option irreducible"),
+        ({"measure": "rho", "measure_options": {"irreducible": np.zeros(N - 1)}}, "irreducible: float64 of"),
+        ({"measure": "correctness", "measure_options": {"fraction": 1}}, "fraction=1: must be True or False"),
+        ({"measure": "loss_mean", "measure_options": {"window": 2}}, "measure 'loss_mean' has no option 'wi"),
+        ({"measure": "dual"}, r"measure 'dual' needs a history: Tracker\(..., history=...\) keeps one"),
+        ({"measure": "tdds"}, "measure 'tdds' needs a history"),
+        (
+            {"measure": "prediction_variance"},
+            r"'prediction_variance' needs 2 observations of a sample, but is asked for after 1 \(warmup=1\)",
+        ),
+    ],
+)
+def test_bad_settings_are_refused_before_training(
+    shards: ShardSet, settings: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        alone(shards, Schedule(warmup=1, interval=1), **settings)
+
+
+def test_measures_of_a_history_are_asked_for_what_it_will_hold(shards: ShardSet) -> None:
+    dataset, schedule = ImportanceDataset(shards, rank=0, world_size=1), Schedule(4, 2, ignore=1)
+
+    def make(measure: str, decay: float | None = None, **options: Any) -> Controller:
+        tracker = Tracker(N, history="memory")
+        return Controller(tracker, dataset, schedule, measure=measure, measure_options=options, decay=decay)
+
+    with pytest.raises(ArgumentError, match="'tdds' needs the probabilities of all classes, which no tracke"):
+        make("tdds")
+    with pytest.raises(ArgumentError, match=r"window=10 needs 10 .* after 3 \(warmup=4, ignore=1\)"):
+        make("dual")
+    with pytest.raises(ArgumentError, match=r"window=3 needs 3 .* after 2 \(interval=2, decay=0.0\)"):
+        make("dual", decay=0.0, window=3)
+    controller = make("dual", window=3)
+    for _ in range(4):
+        observe_all(controller)
+        new = controller.end_epoch()
+    assert new is not None
+    assert new.measure == "dual"
+
+
+def test_a_measure_that_the_batches_do_not_serve_is_refused_at_the_first(shards: ShardSet) -> None:
+    controller = alone(shards, Schedule(warmup=3, interval=1), measure="grand_last")
+    with pytest.raises(ArgumentError, match=r"'grand_last' needs features: observe\(..., features=...\)"):
+        observe_all(controller)
+    controller = alone(shards, Schedule(warmup=3, interval=1), measure="forgetting")
+    with pytest.raises(ArgumentError, match=r"'forgetting' needs correct: .* records loss\)"):
+        controller.observe([0], np.zeros((1, 5, 3), np.float32), np.zeros((1, 5), np.int64))
+    controller = alone(shards, Schedule(warmup=3, interval=1), measure="forgetting")
+    controller.tracker.observe_loss([0], [1.0])
+    with pytest.raises(ArgumentError, match="'forgetting' needs correct"):
+        controller.end_epoch()
+
+
+def test_a_measure_of_ones_own_is_compiled_before_training(shards: ShardSet) -> None:
+    @measure("no_such_thing", high="hard")
+    def no_such_thing(loss: np.ndarray) -> float:
+        return loss.no_such_thing
+
+    try:
+        dataset = ImportanceDataset(shards, rank=0, world_size=1)
+        with pytest.raises(ArgumentError, match=r"measure 'no_such_thing': .* numba cannot compile this"):
+            Controller(Tracker(N, history="memory"), dataset, Schedule(1, 1), measure="no_such_thing")
+    finally:
+        del REGISTRY["no_such_thing"]
+
+
+def test_losses_to_compare_with_reach_the_measure(shards: ShardSet) -> None:
+    irreducible = np.linspace(0, 3, N).astype(np.float32)
+    options = {"irreducible": irreducible}
+    controller = alone(shards, Schedule(warmup=1, interval=1), measure="rho", measure_options=options)
+    observe_all(controller)
+    controller.end_epoch()
+    assert controller.scores is not None
+    expected = np.logaddexp(0, hardness()) - irreducible
+    np.testing.assert_allclose(controller.scores.values, expected, rtol=1e-5)
+
+
+def test_numbers_out_of_range_are_refused_before_training(shards: ShardSet) -> None:
     for decay in (-0.1, 1.5, float("nan"), "half"):
         with pytest.raises(ArgumentError, match=r"decay=.*: must be within 0\.\.1"):
             alone(shards, Schedule(warmup=1, interval=1), decay=decay)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from pyimportance.score.dynamics import Dynamics
-from pyimportance.score.measures.registry import Array, builtin, observed
+from pyimportance.score.measures.registry import Array, builtin, flag, observed
 
 
 @builtin("loss_mean", high="hard", needs=("loss",))
@@ -72,7 +72,7 @@ def variability(d: Dynamics) -> Array:
     return np.sqrt(d.variance("p_true", ddof=0))
 
 
-@builtin("correctness", high="easy", needs=("correct",))
+@builtin("correctness", high="easy", needs=("correct",), fraction=flag)
 def correctness(d: Dynamics, fraction: bool = False) -> Array:
     """How often correct, 0 to E; ``fraction``: of the observations. Swayamdipta et al. 2020."""
     assert d.correct is not None
@@ -85,7 +85,7 @@ def threshold_closeness(d: Dynamics) -> Array:
     return d.mean("p_true") * d.mean("p_false")
 
 
-@builtin("prediction_variance", high="ambiguous", needs=("p_true",))
+@builtin("prediction_variance", high="ambiguous", needs=("p_true",), least=2)
 def prediction_variance(d: Dynamics) -> Array:
     """sqrt(v + v^2 / (E - 1)), v the variance of the target's probability. Chang et al. 2017."""
     v = d.variance("p_true", ddof=0)

@@ -12,29 +12,43 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pyimportance.checks import check_flag
 from pyimportance.errors import ArgumentError
 from pyimportance.score import inputs
 from pyimportance.score.dynamics import Dynamics
-from pyimportance.score.measures.registry import Array, builtin
+from pyimportance.score.measures.registry import Array, builtin, flag
 from pyimportance.score.values import Scores
 
 
-@builtin("rho", high="worth learning", needs=("loss",))
-def rho(d: Dynamics, irreducible: npt.ArrayLike, latest: bool = False) -> Array:
+def _losses(name: str, value: Any, num_samples: int) -> Array:
+    losses = inputs.floats(name, value, (num_samples,)).astype(np.float64)
+    if (infinite := np.isinf(losses)).any():
+        at = int(infinite.argmax())
+        raise ArgumentError(f"{name}: {losses[at]:g} of sample {at}; must be finite, or NaN where unknown")
+    return losses
+
+
+def _positive_losses(name: str, value: Any, num_samples: int) -> Array:
+    losses = _losses(name, value, num_samples)
+    if (wrong := losses <= 0).any():
+        at = int(wrong.argmax())
+        raise ArgumentError(f"{name}: {losses[at]:g} of sample {at}; a loss to divide by must be above 0")
+    return losses
+
+
+@builtin("rho", high="worth learning", needs=("loss",), irreducible=_losses, latest=flag)
+def rho(d: Dynamics, irreducible: Array, latest: bool = False) -> Array:
     """Mean loss, or the ``latest`` one, less the irreducible loss [N]: that of a model trained on other data
     (NaN where there is none, and then here). Mindermann et al. 2022.
     """
-    losses = _of_every_sample("irreducible", irreducible, d)
-    return (d.latest("loss") if check_flag("latest", latest) else d.mean("loss")) - losses
+    return (d.latest("loss") if latest else d.mean("loss")) - irreducible
 
 
 def _above_one(_: Dynamics, values: npt.NDArray[np.float32]) -> dict[str, str]:
     return {"above_one": str(np.count_nonzero(values > 1))}
 
 
-@builtin("ifd", high="hard", needs=("loss",), notes=_above_one)
-def ifd(d: Dynamics, alone: npt.ArrayLike) -> Array:
+@builtin("ifd", high="hard", needs=("loss",), notes=_above_one, alone=_positive_losses)
+def ifd(d: Dynamics, alone: Array) -> Array:
     """Instruction-following difficulty: the mean loss of an answer given its instruction, which is what was
     observed, by ``alone`` [N], the mean loss of the same answer without it (NaN where it is not known, and
     then here). Both are means over the answer's tokens.
@@ -42,11 +56,7 @@ def ifd(d: Dynamics, alone: npt.ArrayLike) -> Array:
     Above 1 the instruction does not help: such samples are suspect and left out in the paper. The scores'
     metadata counts them ("above_one"), `ifd_flagged` names them. Li et al. 2023.
     """
-    losses = _of_every_sample("alone", alone, d)
-    if (wrong := losses <= 0).any():
-        at = int(wrong.argmax())
-        raise ArgumentError(f"alone: {losses[at]:g} of sample {at}; a loss to divide by must be above 0")
-    return d.mean("loss") / losses
+    return d.mean("loss") / alone
 
 
 def ifd_flagged(scores: Scores) -> npt.NDArray[np.int64]:
@@ -54,11 +64,3 @@ def ifd_flagged(scores: Scores) -> npt.NDArray[np.int64]:
     if scores.measure != "ifd":
         raise ArgumentError(f"scores: {scores!r}; must be Scores of the measure 'ifd'")
     return scores.sample_ids()[scores.values > 1]
-
-
-def _of_every_sample(name: str, value: Any, d: Dynamics) -> Array:
-    losses = inputs.floats(name, value, (d.num_samples,)).astype(np.float64)
-    if (infinite := np.isinf(losses)).any():
-        at = int(infinite.argmax())
-        raise ArgumentError(f"{name}: {losses[at]:g} of sample {at}; must be finite, or NaN where unknown")
-    return losses

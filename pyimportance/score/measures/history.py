@@ -14,22 +14,21 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.score.dynamics import Dynamics
 from pyimportance.score.history import History
-from pyimportance.score.measures.registry import Array, builtin
+from pyimportance.score.measures.registry import Array, at_least, builtin, fraction
 
 _NUMBERS = 1 << 20  # doubles of a history that are looked at together: 8 MiB
 _LEAST = 1e-8  # what the published code adds to a probability before it takes the logarithm
 
 
-@builtin("dual", high="hard", needs=("p_true", "history"))
+@builtin("dual", high="hard", needs=("p_true", "history"), least="window", window=at_least(2))
 def dual(d: Dynamics, window: int = 10) -> Array:
     """Mean over all windows of ``window`` successive observations of 10 std(p_y) (1 - mean p_y), ddof = 1:
     uncertain and difficult. Cho et al. 2025, section 3 (the factor 10 is the published code's).
     """
-    window, history = check_integer("window", window, 2), _history(d)
+    history = _history(d)
     values = np.full(d.num_samples, np.nan)
     for part in parts(d.num_samples, history.epochs):
         p, count = _in_order(history.array("p_true", part))
@@ -44,7 +43,14 @@ def dual(d: Dynamics, window: int = 10) -> Array:
     return values
 
 
-@builtin("tdds", high="hard", needs=("history", "probs"))
+@builtin(
+    "tdds",
+    high="hard",
+    needs=("history", "probs"),
+    least="window",
+    window=at_least(3),
+    decay=fraction,
+)
 def tdds(d: Dynamics, window: int = 10, decay: float = 0.9) -> Array:
     """How unsteadily the predicted distribution moves, late epochs before all. Zhang et al. 2024, section 3.
 
@@ -54,7 +60,7 @@ def tdds(d: Dynamics, window: int = 10, decay: float = 0.9) -> Array:
     code 1e-8 is added to p inside the logarithms, the mean's absolute values are inside the sum over classes,
     and the average starts from 0.
     """
-    window, decay, history = check_integer("window", window, 3), check_fraction("decay", decay), _history(d)
+    history = _history(d)
     probabilities = history.probabilities
     assert probabilities is not None
     values = np.full(d.num_samples, np.nan)

@@ -7,18 +7,17 @@ scoring.
 
 from __future__ import annotations
 
-from pyimportance.checks import check_flag, check_integer
 from pyimportance.score import labels
 from pyimportance.score.dynamics import Dynamics
-from pyimportance.score.measures.registry import Array, builtin
+from pyimportance.score.measures.registry import Array, at_least, builtin, flag
 
 
-@builtin("grad_norm_bound", high="hard", needs=("el2n",))
+@builtin("grad_norm_bound", high="hard", needs=("el2n",), latest=flag)
 def grad_norm_bound(d: Dynamics, latest: bool = False) -> Array:
     """Mean bound of the norm of the gradient with respect to the last layer's input, or the ``latest`` one:
     for softmax and cross-entropy it is ||p - onehot(y)||_2. Katharopoulos and Fleuret 2018.
     """
-    return d.latest("el2n") if check_flag("latest", latest) else d.mean("el2n")
+    return d.latest("el2n") if latest else d.mean("el2n")
 
 
 @builtin("self_confidence", high="clean", needs=("loss",))
@@ -33,10 +32,9 @@ def normalized_margin(d: Dynamics) -> Array:
     return labels.normalized_margin(d.latest("prob_margin"))
 
 
-@builtin("confidence_weighted_entropy", high="clean", needs=("loss", "entropy"))
+@builtin("confidence_weighted_entropy", high="clean", needs=("loss", "entropy"), classes=at_least(2))
 def confidence_weighted_entropy(d: Dynamics, classes: int) -> Array:
     """ln(r + 1) / max(r, 1e-6), r = (H / ln C) / max(p_y, 1e-6), at the latest observation, H the entropy and
     C = ``classes``, at least 2; low: a suspect label. cleanlab.
     """
-    least = check_integer("classes", classes, 2)
-    return labels.confidence_weighted_entropy(d.latest("p_true"), d.latest("entropy"), least)
+    return labels.confidence_weighted_entropy(d.latest("p_true"), d.latest("entropy"), classes)

@@ -62,7 +62,8 @@ def measure(name: str, *, high: str, of: str = "history") -> Callable[[F], F]:
         else:
             _OWN[name] = function
             apply = partial(_score_history, name, function, wanted)
-            REGISTRY[name] = Measure(name, high, (*wanted, "history"), apply)
+            compiling = partial(_of_history, name, function)
+            REGISTRY[name] = Measure(name, high, (*wanted, "history"), apply, prepare=compiling)
         return function
 
     return register
@@ -90,7 +91,7 @@ def _parameters(name: str, function: Callable[..., Any], of: str) -> tuple[str, 
 
 
 def _score_history(name: str, function: Callable[..., float], wanted: tuple[str, ...], d: Dynamics) -> Array:
-    compiled = _compiled(function, lambda: compile_of_history(name, function))
+    compiled = _of_history(name, function)
     values = np.full(d.num_samples, np.nan)
     assert d.history is not None
     for part in parts(d.num_samples, d.history.epochs * len(wanted)):
@@ -142,6 +143,10 @@ def score_logits(
         measure=measure,
         descending=IMPORTANT[high] if descending is None else descending,
     )
+
+
+def _of_history(name: str, function: Callable[..., float]) -> Compiled:
+    return _compiled(function, lambda: compile_of_history(name, function))
 
 
 def _compiled(function: Callable[..., float], compile_it: Callable[[], Compiled]) -> Compiled:

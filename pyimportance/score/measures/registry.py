@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pyimportance.checks import check_flag, check_fraction, check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.score.dynamics import Dynamics
 
 Array = npt.NDArray[np.float64]
 Function = Callable[..., Array]
 Notes = Callable[[Dynamics, npt.NDArray[np.float32]], dict[str, str]]
+Check = Callable[[str, Any, int], Any]
+"""(option, value, number of samples) -> the value as the formula takes it; ArgumentError for any other."""
 
 # What a high value means, and whether that is the more important end.
 IMPORTANT = {
@@ -26,8 +29,16 @@ IMPORTANT = {
 
 @dataclass(frozen=True)
 class Measure:
-    """A name, what a high value means, what must have been recorded (see `recorded`), the formula, and what
-    the metadata of its scores should say of them.
+    """A notion of importance, and what can be known of it before there is anything to score.
+
+    name      what `score` knows it by
+    high      what a high value means
+    needs     what must have been recorded, see `recorded`
+    function  the formula: (Dynamics, **options) -> float64 [N]
+    notes     what the metadata of its scores should say of them
+    checks    of its options, one each
+    least     observations a sample must have to get a score, or the name of the option that says how many
+    prepare   what can fail of itself (compiling), done before it is first used
     """
 
     name: str
@@ -35,6 +46,9 @@ class Measure:
     needs: tuple[str, ...]
     function: Function
     notes: Notes | None = None
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    least: int | str = 1
+    prepare: Callable[[], object] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -47,22 +61,65 @@ class Measure:
         """The options that have no default."""
         return tuple(name for name, default in self.options.items() if default is inspect.Parameter.empty)
 
+    def resolve(self, options: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
+        """All its options, as the formula takes them for so many samples; it can then be applied.
+
+        Raises ArgumentError for an option that is unknown, missing or has a value that is not allowed.
+        """
+        if unknown := [name for name in options if name not in self.checks]:
+            allowed = f"its options are {', '.join(self.checks)}" if self.checks else "it has none"
+            raise ArgumentError(
+                f"measure {self.name!r} has no option {', '.join(map(repr, unknown))}; {allowed}"
+            )
+        if missing := [name for name in self.required if name not in options]:
+            raise ArgumentError(f"measure {self.name!r} needs the option {', '.join(missing)}")
+        given = {**self.options, **options}
+        if self.prepare is not None:
+            self.prepare()
+        return {name: check(name, given[name], num_samples) for name, check in self.checks.items()}
+
+    def lacks(self, there: Iterable[str]) -> tuple[str, ...]:
+        """What it needs of what is not ``there``."""
+        return tuple(need for need in self.needs if need not in there)
+
 
 REGISTRY: dict[str, Measure] = {}
 
 
 def builtin(
-    name: str, *, high: str, needs: tuple[str, ...], notes: Notes | None = None
+    name: str,
+    *,
+    high: str,
+    needs: tuple[str, ...],
+    notes: Notes | None = None,
+    least: int | str = 1,
+    **checks: Check,
 ) -> Callable[[Function], Function]:
-    """Registers a function (Dynamics, **options) -> float64 [N] under a name."""
+    """Registers a function (Dynamics, **options) -> float64 [N] under a name, with a check of each option."""
 
     def register(function: Function) -> Function:
         assert high in IMPORTANT
         assert name not in REGISTRY
-        REGISTRY[name] = Measure(name, high, needs, function, notes)
+        REGISTRY[name] = Measure(name, high, needs, function, notes, checks, least)
+        assert REGISTRY[name].options.keys() == checks.keys()
         return function
 
     return register
+
+
+def at_least(least: int) -> Check:
+    """The check of an option that is an integer."""
+    return lambda name, value, _: check_integer(name, value, least)
+
+
+def flag(name: str, value: Any, _: int) -> bool:
+    """The check of an option that is True or False."""
+    return check_flag(name, value)
+
+
+def fraction(name: str, value: Any, _: int) -> float:
+    """The check of an option within 0..1."""
+    return check_fraction(name, value)
 
 
 def find(name: str) -> Measure:

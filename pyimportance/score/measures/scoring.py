@@ -16,8 +16,8 @@ def measures(dynamics: Dynamics | None = None) -> tuple[str, ...]:
     """The names that `score` knows; of a Dynamics, those that it can be scored by with nothing else given."""
     if dynamics is None:
         return tuple(REGISTRY)
-    there = set(recorded(dynamics))
-    return tuple(m.name for m in REGISTRY.values() if set(m.needs) <= there and not m.required)
+    there = recorded(dynamics)
+    return tuple(m.name for m in REGISTRY.values() if not m.lacks(there) and not m.required)
 
 
 def score(
@@ -37,22 +37,18 @@ def score(
             f"dynamics: {type(dynamics).__name__}; must be Dynamics (Tracker.dynamics, Dynamics.from_history)"
         )
     chosen = find(measure)
-    if unknown := [name for name in options if name not in chosen.options]:
-        allowed = f"its options are {', '.join(chosen.options)}" if chosen.options else "it has none"
-        raise ArgumentError(f"measure {measure!r} has no option {', '.join(map(repr, unknown))}; {allowed}")
-    if missing := [name for name in chosen.required if name not in options]:
-        raise ArgumentError(f"measure {measure!r} needs the option {', '.join(missing)}")
+    arguments = chosen.resolve(options, dynamics.num_samples)
     there = recorded(dynamics)
     if not dynamics.quantities:
         raise ArgumentError("dynamics: nothing was recorded; observe a batch and end its epoch first")
-    if missing := [need for need in chosen.needs if need not in there]:
+    if missing := chosen.lacks(there):
         raise ArgumentError(
             f"measure {measure!r} needs {', '.join(missing)}, which was not recorded (only "
             f"{', '.join(there)}); possible are {', '.join(measures(dynamics))}"
         )
     metadata = {"epochs": str(dynamics.epochs), **{name: _told(value) for name, value in options.items()}}
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        values = chosen.function(dynamics, **options).astype(np.float32)
+        values = chosen.function(dynamics, **arguments).astype(np.float32)
     if chosen.notes is not None:
         metadata |= chosen.notes(dynamics, values)
     important = IMPORTANT[chosen.high] if descending is None else descending

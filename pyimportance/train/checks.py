@@ -1,0 +1,52 @@
+"""What a controller is told about scoring, checked before training: it must not fail after the warm-up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pyimportance.checks import check_fraction
+from pyimportance.errors import ArgumentError
+from pyimportance.score.measures.registry import find
+
+if TYPE_CHECKING:
+    from pyimportance.score.tracker import Tracker
+    from pyimportance.train.schedule import Schedule
+
+_RECORDED_BY = {
+    "history": "a history: Tracker(..., history=...) keeps one",
+    "probs": "the probabilities of all classes, which no tracker keeps: Dynamics.from_history(probs=...)",
+    "grand": "features: observe(..., features=...) takes the last layer's input",
+}
+
+
+def check_measure(
+    measure: str, options: Mapping[str, Any], tracker: Tracker, schedule: Schedule, decay: float | None
+) -> None:
+    """ArgumentError unless what ``tracker`` records will give scores by the time ``schedule`` asks for them.
+
+    decay  0: scores know the last interval alone
+    """
+    chosen = find(measure)
+    given = chosen.resolve(options, tracker.num_samples)
+    check_recorded(measure, tracker)
+    seen, why = schedule.warmup - schedule.ignore, f"warmup={schedule.warmup}"
+    if schedule.ignore:
+        why += f", ignore={schedule.ignore}"
+    if decay is not None and check_fraction("decay", decay) == 0 and schedule.interval < seen:
+        seen, why = schedule.interval, f"interval={schedule.interval}, decay={decay}"
+    least = given[chosen.least] if isinstance(chosen.least, str) else chosen.least
+    if seen < least:
+        of = f" with {chosen.least}={least}" if isinstance(chosen.least, str) else ""
+        raise ArgumentError(
+            f"measure {measure!r}{of} needs {least} observations of a sample, but is asked for after {seen} "
+            f"({why})"
+        )
+
+
+def check_recorded(measure: str, tracker: Tracker) -> None:
+    """ArgumentError where the measure needs what ``tracker``, by what it was given so far, records not."""
+    there = tracker.recordable
+    if missing := find(measure).lacks(there):
+        needs = _RECORDED_BY.get(missing[0], f"{missing[0]}: observe(...) takes logits [B, C], with classes")
+        raise ArgumentError(f"measure {measure!r} needs {needs} (this tracker records {', '.join(there)})")

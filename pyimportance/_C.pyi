@@ -123,7 +123,7 @@ def tar_header_sizes(
 ) -> npt.NDArray[np.int64]: ...
 def tar_write(
     out: int,
-    sources: Sequence[tuple[int, str]],
+    sources: Sequence[tuple[int, int, str, str]],
     key_offsets: npt.NDArray[np.int64],
     key_text: npt.NDArray[np.uint8],
     extensions: Sequence[str],
@@ -131,6 +131,7 @@ def tar_write(
     part_ext: npt.NDArray[np.int32],
     part_size: npt.NDArray[np.int64],
     file: npt.NDArray[np.int32],
+    offset: npt.NDArray[np.int64],
     part_offset: npt.NDArray[np.int64],
     canonical: bool,
     window: int,

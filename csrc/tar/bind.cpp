@@ -1,5 +1,7 @@
 // Python's view of the tar part. Arrays are checked with the GIL held; the work runs without it.
 #include <memory>
+#include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "errors.h"
@@ -110,6 +112,7 @@ tar::Samples samples_of(const Int64s& key_offsets, const Bytes& key_text, std::v
           part_size.data(),
           nullptr,
           nullptr,
+          nullptr,
           std::move(extensions)};
 }
 
@@ -126,20 +129,28 @@ Int64s header_sizes(const Int64s& key_offsets, const Bytes& key_text, std::vecto
   return out;
 }
 
-py::tuple write_tar(int out, const std::vector<std::pair<int, std::string>>& sources,
+py::tuple write_tar(int out,
+                    const std::vector<std::tuple<int, std::int64_t, std::string, std::string>>& sources,
                     const Int64s& key_offsets, const Bytes& key_text, std::vector<std::string> extensions,
                     const Int64s& part_start, const Int32s& part_ext, const Int64s& part_size,
-                    const Int32s& file, const Int64s& part_offset, bool canonical, std::int64_t window) {
+                    const Int32s& file, const Int64s& offset, const Int64s& part_offset, bool canonical,
+                    std::int64_t window) {
   tar::Samples s = samples_of(key_offsets, key_text, std::move(extensions), part_start, part_ext, part_size);
-  require(file.size() == s.n, "file does not fit key_offsets");
+  require(file.size() == s.n && offset.size() == s.n, "file or offset does not fit key_offsets");
   require(part_offset.size() == part_ext.size(), "part_offset does not fit part_ext");
-  for (std::int64_t i = 0; i < s.n; ++i)
-    require(file.data()[i] >= 0 && file.data()[i] < static_cast<std::int64_t>(sources.size()),
-            "file out of range");
-  s.file = file.data();
-  s.part_offset = part_offset.data();
   std::vector<tar::Source> opened;
-  for (const auto& [fd, path] : sources) opened.push_back({fd, path});
+  for (const auto& [fd, size, path, prefix] : sources) opened.push_back({fd, size, path, prefix});
+  for (std::int64_t i = 0; i < s.n; ++i) {
+    const std::int32_t f = file.data()[i];
+    require(f >= 0 && f < static_cast<std::int64_t>(opened.size()), "file out of range");
+    const std::string& prefix = opened[static_cast<std::size_t>(f)].prefix;
+    const std::string_view key(s.key_text + s.key_offsets[i],
+                               static_cast<std::size_t>(s.key_offsets[i + 1] - s.key_offsets[i]));
+    require(key.substr(0, prefix.size()) == prefix, "a key does not begin with the prefix of its source");
+  }
+  s.file = file.data();
+  s.offset = offset.data();
+  s.part_offset = part_offset.data();
   tar::Written w;
   {
     py::gil_scoped_release release;
@@ -160,7 +171,7 @@ void register_tar(py::module_& m) {
         arr("part_start"), arr("part_ext"), arr("part_size"));
   m.def("tar_write", &write_tar, py::arg("out"), py::arg("sources"), arr("key_offsets"), arr("key_text"),
         py::arg("extensions"), arr("part_start"), arr("part_ext"), arr("part_size"), arr("file"),
-        arr("part_offset"), py::arg("canonical"), py::arg("window"));
+        arr("offset"), arr("part_offset"), py::arg("canonical"), py::arg("window"));
 }
 
 }  // namespace pyi

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <stdexcept>
 #include <system_error>
 #include <tuple>
@@ -19,28 +20,24 @@
 namespace pyi::tar {
 namespace {
 
-// Reads this close are joined. Between two parts of one sample lie padding, a header, and at times a pax
-// header before it. Between two samples only less than the smallest sample there is may lie, so that none is
-// read that nobody asked for: padding and a header, or, where headers are read as well, padding.
-constexpr std::int64_t kJoin = 4 * kBlock;
-constexpr std::int64_t kJoinSamples = 2 * kBlock, kJoinCanonical = kBlock;  // less than these
-constexpr std::size_t kMaxVectors = 1024;                                   // IOV_MAX
+// Headers in front of a payload that are fetched with it. In longer ones another member lies, or a name of
+// thousands of bytes: they are read by themselves.
+constexpr std::int64_t kMaxHeaders = 8 * kBlock;
+constexpr std::size_t kMaxVectors = 1024;  // IOV_MAX
 constexpr std::size_t kMaxKey = 1 << 16;
 constexpr std::int64_t kMinWindow = 1 << 20;  // holds the header of the longest key and extension
-constexpr std::size_t kShown = 200;           // of a name, in an error
 
 std::string_view key_of(const Samples& s, std::int64_t i) {
   const std::int64_t from = s.key_offsets[i];
   return {s.key_text + from, static_cast<std::size_t>(s.key_offsets[i + 1] - from)};
 }
 
-std::string name_of(const Samples& s, std::int64_t sample, std::int64_t part) {
-  std::string name(key_of(s, sample));
-  return name.append(1, '.').append(s.extensions[static_cast<std::size_t>(s.part_ext[part])]);
+const std::string& extension_of(const Samples& s, std::int64_t part) {
+  return s.extensions[static_cast<std::size_t>(s.part_ext[part])];
 }
 
-std::string shown(std::string_view name) {
-  return std::string(name.substr(0, kShown)) + (name.size() > kShown ? "..." : "");
+std::string name_of(const Samples& s, std::int64_t sample, std::int64_t part) {
+  return std::string(key_of(s, sample)).append(1, '.').append(extension_of(s, part));
 }
 
 // The output as it passes through memory: filled with headers, read into, summed, written, and filled again.
@@ -51,7 +48,7 @@ class Stream {
       : out_(out),
         sources_(sources),
         samples_(samples),
-        join_samples_(canonical ? kJoinCanonical : kJoinSamples),
+        canonical_(canonical),
         capacity_(capacity),
         buffer_(new unsigned char[static_cast<std::size_t>(capacity)]) {}
 
@@ -63,24 +60,9 @@ class Stream {
     return p;
   }
 
-  // The next n bytes of the output are those of a source.
-  void copy(std::int32_t file, std::int64_t offset, std::int64_t n, std::int64_t sample, std::int64_t part) {
-    while (n > 0) {
-      if (used_ == capacity_) flush();
-      const std::int64_t now = std::min(n, capacity_ - used_);
-      pieces_.push_back({file, offset, now, used_, sample, part});
-      used_ += now, offset += now, n -= now;
-    }
-  }
-
-  // The next n bytes are a header that stands in the source just before `payload`; it must be the one that we
-  // would write.
-  void copy_header(std::int64_t n, std::int32_t file, std::int64_t payload, std::int64_t sample,
-                   std::int64_t part) {
-    reserve(n);
-    checks_.push_back({file, payload - n, n, used_, sample, part});
-    copy(file, payload - n, n, sample, part);
-  }
+  // The next bytes of the output are those of a part, after `headers` bytes in the source that are read and
+  // checked; canonical: they go into the output as well.
+  void copy(std::int64_t sample, std::int64_t part, std::int64_t headers);
 
   void flush();
   const Written& written() const { return written_; }
@@ -88,7 +70,7 @@ class Stream {
  private:
   struct Piece {
     std::int32_t file;
-    std::int64_t offset, length, at, sample, part;
+    std::int64_t offset, headers, length, at, sample, part;  // length: of what goes to buffer_ + at
   };
 
   // n bytes in one piece.
@@ -97,65 +79,101 @@ class Stream {
     if (n > capacity_ - used_) flush();
   }
 
+  std::int64_t aside(const Piece& p) const { return canonical_ ? 0 : p.headers; }  // read but not written
+  std::int64_t end(const Piece& p) const { return p.offset + aside(p) + p.length; }
+  const Source& source(const Piece& p) const { return sources_[static_cast<std::size_t>(p.file)]; }
+  Place place(std::int64_t sample, std::int64_t part, std::int64_t begin) const;
+
+  // Joined are neighbours with nothing but padding between them.
   bool joins(const Piece& last, const Piece& next) const {
-    if (next.file != last.file) return false;
-    const std::int64_t gap = next.offset - (last.offset + last.length);
-    return gap >= 0 && (next.sample == last.sample ? gap <= kJoin : gap < join_samples_);
+    const std::int64_t gap = next.offset - end(last);
+    return next.file == last.file && gap >= 0 && gap < kBlock;
   }
 
   void read_run(std::size_t begin, std::size_t end);
-  void check_headers();
   void write_out();
 
   int out_;
   const std::vector<Source>& sources_;
   const Samples& samples_;
-  std::int64_t join_samples_, capacity_, used_ = 0;
+  bool canonical_;
+  std::int64_t capacity_, used_ = 0;
   std::unique_ptr<unsigned char[]> buffer_;
-  std::vector<Piece> pieces_, checks_;
-  std::vector<unsigned char> header_;
+  std::vector<unsigned char> aside_;  // of a run
+  std::vector<Piece> pieces_;
   Written written_;
 };
+
+void Stream::copy(std::int64_t sample, std::int64_t part, std::int64_t headers) {
+  const std::int32_t file = samples_.file[sample];
+  const std::int64_t payload = samples_.part_offset[part];
+  std::int64_t left = samples_.part_size[part];
+  if (canonical_) {
+    left += headers;
+    reserve(headers);
+  } else if (headers < kBlock || headers > kMaxHeaders) {
+    check_member(sources_[static_cast<std::size_t>(file)], place(sample, part, payload - headers), nullptr,
+                 &written_.read);
+    headers = 0;
+  }
+  for (std::int64_t offset = payload - headers; headers > 0 || left > 0; headers = 0) {
+    if (used_ == capacity_) flush();
+    const std::int64_t now = std::min(left, capacity_ - used_);
+    pieces_.push_back({file, offset, headers, now, used_, sample, part});
+    offset = end(pieces_.back());
+    used_ += now;
+    left -= now;
+  }
+}
+
+Place Stream::place(std::int64_t sample, std::int64_t part, std::int64_t begin) const {
+  std::string_view key = key_of(samples_, sample);
+  key.remove_prefix(sources_[static_cast<std::size_t>(samples_.file[sample])].prefix.size());
+  return {key, extension_of(samples_, part), begin, samples_.part_offset[part], samples_.part_size[part]};
+}
 
 void Stream::flush() {
   std::sort(pieces_.begin(), pieces_.end(), [](const Piece& a, const Piece& b) {
     return std::tie(a.file, a.offset, a.at) < std::tie(b.file, b.offset, b.at);
   });
   for (std::size_t begin = 0, end; begin < pieces_.size(); begin = end) {
-    for (end = begin + 1; end < pieces_.size() && 2 * (end - begin) + 1 < kMaxVectors; ++end)
+    for (end = begin + 1; end < pieces_.size() && 2 * (end - begin + 1) <= kMaxVectors; ++end)
       if (!joins(pieces_[end - 1], pieces_[end])) break;
     read_run(begin, end);
   }
-  check_headers();
   write_out();
   pieces_.clear();
-  checks_.clear();
   used_ = 0;
 }
 
-// Fetches pieces that lie close together, each straight to its place, and the gaps between them to nowhere.
-void Stream::read_run(std::size_t begin, std::size_t end) {
-  unsigned char nowhere[kJoin];
+// Fetches pieces that lie close together, each straight to its place, what is only looked at or skipped
+// aside, and checks their headers.
+void Stream::read_run(std::size_t begin, std::size_t last) {
   iovec vectors[kMaxVectors];
   int n = 0;
   const std::int64_t first = pieces_[begin].offset;
-  std::int64_t at = first;
-  for (std::size_t i = begin; i < end; ++i) {
+  std::int64_t at = first, skipped = 0;
+  for (std::size_t i = begin; i < last; ++i) skipped += kBlock + aside(pieces_[i]);
+  if (skipped > static_cast<std::int64_t>(aside_.size())) aside_.resize(static_cast<std::size_t>(skipped));
+  unsigned char* spare = aside_.data();
+  for (std::size_t i = begin; i < last; ++i) {
     const Piece& p = pieces_[i];
-    if (p.offset > at) vectors[n++] = {nowhere, static_cast<std::size_t>(p.offset - at)};
-    vectors[n++] = {buffer_.get() + p.at, static_cast<std::size_t>(p.length)};
-    at = p.offset + p.length;
+    if (const std::int64_t between = p.offset - at + aside(p); between > 0) {
+      vectors[n++] = {spare, static_cast<std::size_t>(between)};
+      spare += between;
+    }
+    if (p.length > 0) vectors[n++] = {buffer_.get() + p.at, static_cast<std::size_t>(p.length)};
+    at = end(p);
   }
-  const Source& source = sources_[static_cast<std::size_t>(pieces_[begin].file)];
   const auto fail = [&](const std::string& problem, std::int64_t where) {
     const auto from = pieces_.begin() + static_cast<std::ptrdiff_t>(begin);
-    const auto to = pieces_.begin() + static_cast<std::ptrdiff_t>(end);
-    const auto hit = std::find_if(from, to, [&](const Piece& p) { return p.offset + p.length > where; });
-    throw DataError(problem, name_of(samples_, hit->sample, hit->part), where, source.path);
+    const auto to = pieces_.begin() + static_cast<std::ptrdiff_t>(last);
+    const auto hit = std::find_if(from, to, [&](const Piece& p) { return end(p) > where; });
+    throw DataError(problem, name_of(samples_, hit->sample, hit->part), where, source(*hit).path);
   };
   std::int64_t done = first;
   for (iovec* v = vectors; done < at;) {
-    const ssize_t got = preadv(source.fd, v, n - static_cast<int>(v - vectors), done);
+    const ssize_t got = preadv(source(pieces_[begin]).fd, v, n - static_cast<int>(v - vectors), done);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail(std::string("cannot be read (") + std::strerror(errno) + ")", done);
     if (got == 0) fail("the file ends here; it has become shorter since it was indexed", done);
@@ -170,16 +188,18 @@ void Stream::read_run(std::size_t begin, std::size_t end) {
       if (v->iov_len == 0) ++v;
     }
   }
-}
-
-void Stream::check_headers() {
-  for (const Piece& c : checks_) {
-    const std::string name = name_of(samples_, c.sample, c.part);
-    header_.resize(static_cast<std::size_t>(c.length));
-    write_header(name, samples_.part_size[c.part], header_.data());
-    if (std::memcmp(header_.data(), buffer_.get() + c.at, header_.size()) != 0)
-      throw DataError("the header here is not the one this sample was written with: the shard is damaged",
-                      name, c.offset, sources_[static_cast<std::size_t>(c.file)].path);
+  at = first;
+  spare = aside_.data();
+  for (std::size_t i = begin; i < last; ++i) {
+    const Piece& p = pieces_[i];
+    spare += p.offset - at + aside(p);
+    at = end(p);
+    if (p.headers == 0) continue;
+    const Place expected = place(p.sample, p.part, p.offset);
+    if (canonical_)
+      check_canonical(source(p), expected, buffer_.get() + p.at, p.headers);
+    else
+      check_member(source(p), expected, spare - p.headers, &written_.read);
   }
 }
 
@@ -196,6 +216,20 @@ void Stream::write_out() {
 }
 
 void zeros(Stream* stream, std::int64_t n) { std::memset(stream->take(n), 0, static_cast<std::size_t>(n)); }
+
+// Bytes in front of each payload of sample i, back to the end of the part before it, into headers [P].
+void measure_headers(const Samples& s, std::int64_t i, std::vector<std::int64_t>* order,
+                     std::int64_t* headers) {
+  order->resize(static_cast<std::size_t>(s.part_start[i + 1] - s.part_start[i]));
+  std::iota(order->begin(), order->end(), s.part_start[i]);
+  std::sort(order->begin(), order->end(),
+            [&](std::int64_t a, std::int64_t b) { return s.part_offset[a] < s.part_offset[b]; });
+  std::int64_t end = s.offset[i];
+  for (const std::int64_t p : *order) {
+    headers[p] = s.part_offset[p] - end;
+    end = s.part_offset[p] + s.part_size[p] + padding(s.part_size[p]);
+  }
+}
 
 }  // namespace
 
@@ -227,14 +261,13 @@ Written write_tar(int out, const std::vector<Source>& sources, const Samples& s,
   std::vector<std::int64_t> headers(static_cast<std::size_t>(s.part_start[s.n]));
   header_sizes(s, headers.data());
   Stream stream(out, sources, s, canonical, std::max(window, kMinWindow));
+  std::vector<std::int64_t> theirs(canonical ? 0 : headers.size()), order;
   for (std::int64_t i = 0; i < s.n; ++i) {
+    if (!canonical) measure_headers(s, i, &order, theirs.data());
     for (std::int64_t p = s.part_start[i]; p < s.part_start[i + 1]; ++p) {
-      const std::int64_t n = headers[static_cast<std::size_t>(p)];
-      if (canonical)
-        stream.copy_header(n, s.file[i], s.part_offset[p], i, p);
-      else
-        write_header(name_of(s, i, p), s.part_size[p], stream.take(n));
-      stream.copy(s.file[i], s.part_offset[p], s.part_size[p], i, p);
+      const auto part = static_cast<std::size_t>(p);
+      if (!canonical) write_header(name_of(s, i, p), s.part_size[p], stream.take(headers[part]));
+      stream.copy(i, p, canonical ? headers[part] : theirs[part]);
       zeros(&stream, padding(s.part_size[p]));
     }
   }

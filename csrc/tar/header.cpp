@@ -49,11 +49,9 @@ std::int64_t number(const unsigned char* block, Field f, const char* what, std::
 // The sum that the checksum field must hold. Some old writers took the bytes as signed.
 template <class Byte>
 std::int64_t sum(const unsigned char* block) {
-  std::int64_t total = 0;
-  for (std::size_t i = 0; i < kBlock; ++i) {
-    const bool own = i >= kSum.at && i < kSum.at + kSum.length;
-    total += own ? ' ' : static_cast<Byte>(block[i]);
-  }
+  int total = ' ' * static_cast<int>(kSum.length);  // what the field itself counts as
+  for (std::size_t i = 0; i < kBlock; ++i) total += static_cast<Byte>(block[i]);
+  for (std::size_t i = 0; i < kSum.length; ++i) total -= static_cast<Byte>(block[kSum.at + i]);
   return total;
 }
 

@@ -36,6 +36,16 @@ bool split_name(std::string_view name, Name* out) {
   return true;
 }
 
+bool is_part(std::string_view name, std::string_view key, std::string_view extension) {
+  const std::size_t n = key.size();
+  if (name.size() <= n || name.substr(0, n) != key || name[n] != '.') return false;
+  const std::string_view written = name.substr(n + 1);
+  if (std::any_of(written.begin(), written.end(), [](char c) { return (c & 0x80) != 0; }))
+    return written.find('/') == std::string_view::npos;
+  return std::equal(written.begin(), written.end(), extension.begin(), extension.end(),
+                    [](char a, char b) { return lower(a) == b; });
+}
+
 bool has_control(std::string_view text) {
   return std::any_of(text.begin(), text.end(),
                      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
@@ -58,6 +68,13 @@ bool is_utf8(std::string_view text) {
     p += more + 1;
   }
   return true;
+}
+
+std::string shown(std::string_view name) {
+  std::size_t n = 200;
+  if (name.size() <= n) return std::string(name);
+  while (n > 0 && (name[n] & 0xC0) == 0x80) --n;
+  return std::string(name.substr(0, n)) + "...";
 }
 
 void check_name(std::string_view name, std::int64_t offset) {

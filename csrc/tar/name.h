@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -19,11 +20,20 @@ struct Name {
 // dot of the last component. False: the member has no extension or is metadata (top-level __x__).
 bool split_name(std::string_view name, Name* out);
 
+// Whether a member of this name is the part `extension` (lower case) of the sample `key`. What is no ASCII
+// has its case folded by Python, not here: where the written extension has such letters, any will do.
+bool is_part(std::string_view name, std::string_view key, std::string_view extension);
+
+constexpr char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
 // Throws DataError for a name that is empty, not UTF-8, or holds control characters.
 void check_name(std::string_view name, std::int64_t offset);
 
 bool has_control(std::string_view text);
 bool is_utf8(std::string_view text);
+
+// A name as an error shows it: its first 200 bytes, whole characters.
+std::string shown(std::string_view name);
 
 // The first key (smallest j) that equals an earlier one (i), as {i, j}; {-1, -1} if all differ.
 // n keys; key i is text[offsets[i], offsets[i + 1]). Costs a sort of n hashes.

@@ -42,8 +42,9 @@ const unsigned char* Window::at(std::int64_t offset, std::int64_t n) {
     read_at(fd_, buffer_.get(), wanted, offset, &count_);
     start_ = offset;
     length_ = wanted;
+    data_ = buffer_.get();
   }
-  return buffer_.get() + (offset - start_);
+  return data_ + (offset - start_);
 }
 
 }  // namespace pyi::tar

@@ -18,6 +18,9 @@ void read_at(int fd, unsigned char* out, std::int64_t n, std::int64_t offset, Co
 class Window {
  public:
   Window(int fd, std::int64_t size) : fd_(fd), size_(size) {}
+  // The bytes at [start, start + length) are `known` already; they stay the caller's.
+  Window(int fd, std::int64_t size, const unsigned char* known, std::int64_t start, std::int64_t length)
+      : fd_(fd), size_(size), start_(start), length_(length), data_(known) {}
   // n bytes at offset; the caller has checked that offset + n <= size. Valid until the next call.
   const unsigned char* at(std::int64_t offset, std::int64_t n);
   const Count& count() const { return count_; }
@@ -25,6 +28,7 @@ class Window {
  private:
   int fd_;
   std::int64_t size_, start_ = 0, length_ = 0, capacity_ = 0;
+  const unsigned char* data_ = nullptr;  // of start_
   std::unique_ptr<unsigned char[]> buffer_;
   Count count_;
 };

@@ -34,8 +34,17 @@ class ShardPool:
     and waits for what is.
     """
 
-    def __init__(self, root: str, sources: Sequence[File], journal: Journal, *, canonical: bool) -> None:
+    def __init__(
+        self,
+        root: str,
+        sources: Sequence[File],
+        journal: Journal,
+        *,
+        canonical: bool,
+        prefixes: Sequence[str] | None = None,
+    ) -> None:
         self.root, self.sources, self.journal, self.canonical = root, sources, journal, canonical
+        self.prefixes = prefixes
         self._pool = ThreadPoolExecutor(_THREADS)
 
     def submit(self, plan: ShardPlan, meter: Meter | None) -> Future[ShardInfo]:
@@ -46,7 +55,9 @@ class ShardPool:
         kept = reuse_shard(self.root, plan, self.journal, meter)
         if kept is not None:
             return kept
-        info = write_shard(self.root, plan, self.sources, canonical=self.canonical, meter=meter)
+        info = write_shard(
+            self.root, plan, self.sources, canonical=self.canonical, prefixes=self.prefixes, meter=meter
+        )
         self.journal.add(info.path, info.nbytes, info.crc32c)
         return info
 
@@ -72,20 +83,31 @@ def check_sources(index: SampleIndex, files: Sequence[File]) -> None:
 
 
 def write_shard(
-    root: str, plan: ShardPlan, sources: Sequence[File], *, canonical: bool, meter: Meter | None
+    root: str,
+    plan: ShardPlan,
+    sources: Sequence[File],
+    *,
+    canonical: bool,
+    meter: Meter | None,
+    prefixes: Sequence[str] | None = None,
 ) -> ShardInfo:
     """Writes one shard atomically; what is read is charged to ``meter`` as "origin".
 
-    canonical: the sources are shards of ours, and the headers there are checked.
-    Raises DataError where a source does not hold what its index says, OutputError where the shard cannot be
-    written.
+    canonical  the sources are shards of ours, and their headers are copied
+    prefixes   per source, what the plan's keys have before those in its tar; None: nothing
+
+    Raises DataError where a source does not hold what its index says (the headers in front of every payload
+    are compared), OutputError where the shard cannot be written.
     """
     samples = plan.samples
     offsets, text = keys.to_buffers(samples.keys)
     with atomic.writing(os.path.join(root, plan.name)) as out:
         nbytes, crc32c, read, requests = _C.tar_write(
             out.fileno(),
-            [(file.fileno(), file.path) for file in sources],
+            [
+                (file.fileno(), file.size, file.path, prefix)
+                for file, prefix in zip(sources, prefixes or [""] * len(sources), strict=True)
+            ],
             offsets,
             text,
             samples.extensions,
@@ -93,6 +115,7 @@ def write_shard(
             samples.part_ext,
             samples.part_size,
             samples.file,
+            samples.offset,
             samples.part_offset,
             canonical,
             min(_WINDOW, plan.nbytes),

@@ -26,12 +26,13 @@ END_BLOCKS = 2 * BLOCK  # zeros that end a tar
 class Selection:
     """Samples of a SampleIndex in an order of their own, their parts sorted by extension.
 
-    Columns as in SampleIndex; ``part_offset`` is the payload's place in the source file ``file``.
+    Columns as in SampleIndex; ``offset`` and ``part_offset`` are places in the source file ``file``.
     """
 
     ids: NDArray[np.int64]
     keys: Any
     file: NDArray[np.int32]
+    offset: NDArray[np.int64]
     extensions: tuple[str, ...]
     part_start: NDArray[np.int64]
     part_ext: NDArray[np.int32]
@@ -44,6 +45,7 @@ class Selection:
             ids=self.ids[start:end],
             keys=self.keys.slice(start, end - start),
             file=self.file[start:end],
+            offset=self.offset[start:end],
             extensions=self.extensions,
             part_start=self.part_start[start : end + 1] - first,
             part_ext=self.part_ext[first:last],
@@ -99,6 +101,7 @@ def select(index: SampleIndex, rows: NDArray[np.int64], keys: Any) -> Selection:
         ids=index.ids[rows],
         keys=keys,
         file=index.file[rows],
+        offset=index.offset[rows],
         extensions=index.extensions,
         part_start=start,
         part_ext=index.part_ext[parts],

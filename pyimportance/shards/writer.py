@@ -70,6 +70,8 @@ def write_shards(
     or not at all, the manifest last. (Only job.json differs: it notes when each tar of the source was last
     changed, so that shards of an earlier state are not taken for those of this one.) Memory: the index, and
     64 MiB.
+    An index may be older than its tars: before a payload is copied, the headers in front of it must name the
+    member and size that the index has there. Other bytes under the same headers are copied as they are now.
     Raises ArgumentError (ids that the source lacks, shared keys, options), DataError (a source that is not
     what its index says), OutputError (no space; ``out`` holds something else, or shards of an earlier
     state of the source; another process writes there).
@@ -81,7 +83,8 @@ def write_shards(
         raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({partition.workers})")
     index = source if isinstance(source, SampleIndex) else make_index(source)
     rows = _rows(index, partition)
-    written_keys = _keys(index, rows, keys)
+    prefixes = _prefixes(index, keys)
+    written_keys = _keys(index, rows, prefixes)
     root = os.path.abspath(os.fspath(out))
     options = {"source": index.digest, "shard_bytes": shard_bytes, "keys": keys}
     digest = job.digest(partition, **options)
@@ -90,7 +93,10 @@ def write_shards(
         if journal is None:
             return ShardSet.open(root, generation=0)
         run = _Run(root, index, partition, rows, written_keys, shard_bytes, progress)
-        with copy.open_sources(index) as files, copy.ShardPool(root, files, journal, canonical=False) as pool:
+        with (
+            copy.open_sources(index) as files,
+            copy.ShardPool(root, files, journal, canonical=False, prefixes=prefixes) as pool,
+        ):
             copy.check_sources(index, files)
             done = run.all_workers(pool, meters or [None] * partition.workers)
         journal.settle(s.path for _, shards in done for s in shards)
@@ -171,16 +177,25 @@ def _rows(index: SampleIndex, partition: Partition) -> NDArray[np.int64]:
         raise ArgumentError(f"partition does not fit the source: {e}") from None
 
 
-def _keys(index: SampleIndex, rows: NDArray[np.int64], mode: str) -> Any:
+def _prefixes(index: SampleIndex, mode: str) -> list[str] | None:
+    """What goes before the keys of each tar; None: nothing."""
+    if mode == "error":
+        return None
+    return [os.path.basename(f).removesuffix(".tar") + "/" for f in index.files]
+
+
+def _keys(index: SampleIndex, rows: NDArray[np.int64], prefixes: list[str] | None) -> Any:
     """The keys that the samples are written with. Raises ArgumentError where two are equal."""
     keys = take_keys(index, rows)
-    if mode == "prefix":
-        stems = [os.path.basename(f).removesuffix(".tar") for f in index.files]
-        prefixes = pa.array(stems, pa.large_string()).take(pa.array(index.file[rows]))
-        keys = pc.binary_join_element_wise(prefixes, keys, pa.scalar("/", pa.large_string()))
+    if prefixes is not None:
+        each = pa.array(prefixes, pa.large_string()).take(pa.array(index.file[rows]))
+        keys = pc.binary_join_element_wise(each, keys, pa.scalar("", pa.large_string()))
     i, j = _C.first_repeated_key(*key_buffers.to_buffers(keys))
     if j >= 0:
-        first, second = (index.files[index.file[rows[k]]] for k in (i, j))
-        hint = "" if mode == "prefix" else "; keys='prefix' puts the tar's name before every key"
+        first, second = (
+            f"{index.files[index.file[row]]} (offset {index.offset[row]})"
+            for row in sorted((int(rows[i]), int(rows[j])))
+        )
+        hint = "" if prefixes is not None else "; keys='prefix' puts the tar's name before every key"
         raise ArgumentError(f"key {keys[j].as_py()!r} is in {first} and in {second}{hint}")
     return keys

@@ -233,3 +233,18 @@ def test_data_the_demo_cannot_train_on(cli: Callable, source: Path, tmp_path: Pa
     failed(cli("demo", "--out", out, "--measure", "luck"), "luck")
     failed(cli("demo", "--out", out, "--epochs", 1), "total=1")
     assert not (out / "report.json").exists()
+
+
+def test_a_tar_that_was_written_again_since_it_was_indexed(
+    cli: Callable, source: Path, scores: Path, tmp_path: Path
+) -> None:
+    assert cli("index", source, "-o", tmp_path / "index.arrow").status == 0
+    path = source / "train-1.tar"
+    with tarfile.open(path) as tar:
+        members = [(member, tar.extractfile(member).read()) for member in tar]
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for member, data in members[::-1]:
+            tar.addfile(member, io.BytesIO(data))
+    outcome = cli("shard", tmp_path / "index.arrow", tmp_path / "out", "--scores", scores, "--workers", 2)
+    failed(outcome, path, "member '00", "offset", "; found ", "index it again")
+    assert not (tmp_path / "out" / "manifest.json").exists()

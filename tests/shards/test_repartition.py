@@ -221,9 +221,7 @@ def test_a_damaged_header_is_not_copied_on(shards: ShardSet, second: Partition) 
         data = bytearray(path.read_bytes())
         data[0] ^= 1  # the first character of the first name
         path.write_bytes(data)
-    with pytest.raises(
-        DataError, match=r"member .*: the header here is not the one this sample was written with"
-    ):
+    with pytest.raises(DataError, match=r"found at 0: no tar header, .* checksum .* The shard is damaged"):
         repartition(shards, second)
     assert ShardSet.open(shards.root).generation == 0
 

@@ -1,0 +1,35 @@
+// What an index says lies in a tar, against what lies there.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "tar/read.h"
+
+namespace pyi::tar {
+
+// A tar whose samples are to be read.
+struct Source {
+  int fd;
+  std::int64_t size;
+  std::string path;    // for errors
+  std::string prefix;  // goes before the keys of its samples where they are written
+};
+
+// A part of a sample, as an index has it.
+struct Place {
+  std::string_view key, extension;
+  std::int64_t begin;  // of its first header at the earliest: where the part before it ends
+  std::int64_t payload, size;
+};
+
+// Throws DataError unless the headers from `begin` on describe a file of that name and size whose payload
+// starts where the index says. Other members may come before it, extended headers and all. `known`: the bytes
+// between `begin` and the payload, null to have them read; `count` is charged with what is.
+void check_member(const Source& source, const Place& place, const unsigned char* known, Count* count);
+
+// Throws DataError unless `header`, the n bytes in front of the payload, is what we write for this part.
+void check_canonical(const Source& source, const Place& place, const unsigned char* header, std::int64_t n);
+
+}  // namespace pyi::tar

@@ -1,0 +1,145 @@
+#include "tar/members.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "errors.h"
+#include "tar/name.h"
+
+namespace pyi::tar {
+namespace {
+
+std::string of_type(char type) {
+  switch (type) {
+    case '1':
+      return "is a hard link";
+    case '2':
+      return "is a symbolic link";
+    case '3':
+    case '4':
+      return "is a device";
+    case '6':
+      return "is a FIFO";
+    case 'S':
+      return "is a sparse file";
+    case 'M':
+      return "continues from another volume";
+    default:
+      return std::string("is of unknown type '") + (type >= 0x20 && type < 0x7F ? type : '?') + "'";
+  }
+}
+
+// What a file that is no tar at all begins with.
+const char* compression(const unsigned char* p) {
+  if (p[0] == 0x1F && p[1] == 0x8B) return "gzip";
+  if (std::memcmp(p, "BZh", 3) == 0) return "bzip2";
+  if (std::memcmp(p,
+                  "\xFD"
+                  "7zXZ",
+                  5) == 0)
+    return "xz";
+  if (std::memcmp(p, "\x28\xB5\x2F\xFD", 4) == 0) return "zstd";
+  return nullptr;
+}
+
+}  // namespace
+
+// True at the end-of-archive blocks, or where the file ends and may.
+bool Members::at_end() {
+  if (size_ == 0) throw DataError("is empty, not a tar", "", -1);
+  if (at_ == size_) {
+    if (allow_missing_eof_) return true;
+    throw DataError(
+        "truncated: no end-of-archive blocks (allow_missing_eof=True takes what is there, if that is all)",
+        "", at_);
+  }
+  if (size_ - at_ < kBlock) throw DataError("truncated: the file ends within a header", "", at_);
+  const unsigned char* block = window_.at(at_, kBlock);
+  if (const char* name = at_ == 0 ? compression(block) : nullptr)
+    throw DataError(std::string("is compressed (") + name + "); decompress it first", "", 0);
+  if (!is_zero_block(block)) return false;
+  if (size_ - at_ < kEndBlocks && !allow_missing_eof_)
+    throw DataError("truncated: one block of zeros at the end; two end an archive", "", at_);
+  for (std::int64_t from = at_, n; from < size_; from += n) {  // to the very end: a second tar may lie there
+    n = std::min<std::int64_t>(size_ - from, 64 << 10);
+    const unsigned char* tail = window_.at(from, n);
+    const unsigned char* data = std::find_if(tail, tail + n, [](unsigned char c) { return c != 0; });
+    if (data != tail + n)
+      throw DataError("data after the end-of-archive blocks: damaged, or several tars in one file", "",
+                      from + (data - tail));
+  }
+  return true;
+}
+
+// The body of a header that describes the next member.
+std::string_view Members::body(const Header& h, const char* what) {
+  if (h.size > kMaxExtended)
+    throw DataError(std::string(what) + " of " + std::to_string(h.size) + " bytes; at most " +
+                        std::to_string(kMaxExtended) + " are read",
+                    "", at_);
+  if (h.size > size_ - at_ - kBlock)
+    throw DataError(std::string("truncated: the file ends within a ") + what, "", at_);
+  const auto* p = reinterpret_cast<const char*>(window_.at(at_ + kBlock, h.size));
+  return {p, static_cast<std::size_t>(h.size)};
+}
+
+void Members::extend(const Header& h) {
+  const std::string_view text = body(h, h.type == 'L' || h.type == 'K' ? "GNU long name" : "pax header");
+  if (h.type == 'g') {
+    const Extended global = parse_pax(text, at_);
+    if (global.has_path || global.has_size)
+      throw DataError("a global pax header sets a path or a size for all members", "", at_);
+  } else if (h.type != 'K') {  // 'K' is the target of a link, which is refused anyway
+    if (has_pax_ || !long_name_.empty()) throw DataError("two extended headers before one member", "", at_);
+    if (h.type == 'L') {
+      long_name_ = text.substr(0, text.find_last_not_of('\0') + 1);
+    } else {
+      pax_ = parse_pax(text, at_);
+      has_pax_ = true;
+    }
+  }
+  const std::int64_t end = at_ + kBlock + h.size;
+  if (padding(h.size) > size_ - end) throw DataError("truncated: the file ends within a header", "", at_);
+  at_ = end + padding(h.size);
+}
+
+void Members::finish(const Header& h, Member* m) {
+  m->type = h.type;
+  m->name = has_pax_ && pax_.has_path ? pax_.path : !long_name_.empty() ? long_name_ : h.name;
+  m->size = has_pax_ && pax_.has_size ? pax_.size : h.size;
+  m->header = at_;
+  m->payload = at_ + kBlock;
+  check_name(m->name, at_);
+  long_name_.clear();
+  has_pax_ = false;
+  if (m->type == '5' || m->type == 'V')
+    m->size = 0;  // directories and volume labels have no payload
+  else if (m->type != '0')
+    throw DataError(of_type(m->type) + "; only plain files can be parts of samples", m->name, at_);
+  if (m->size > size_ - m->payload || padding(m->size) > size_ - m->payload - m->size)
+    throw DataError("truncated: the member needs " + std::to_string(m->size) + " bytes from " +
+                        std::to_string(m->payload) + ", the file ends at " + std::to_string(size_),
+                    m->name, at_);
+  at_ = m->payload + m->size + padding(m->size);
+}
+
+bool Members::next(Member* m) {
+  m->start = at_;
+  for (;;) {
+    const bool described = has_pax_ || !long_name_.empty();
+    if (at_end()) {
+      if (described)
+        throw DataError("truncated: a header announces a member that is not there", "", m->start);
+      return false;
+    }
+    const Header h = parse_header(window_.at(at_, kBlock), at_);
+    if (std::strchr("xXgLK", h.type) != nullptr) {
+      extend(h);
+      continue;
+    }
+    finish(h, m);
+    return true;
+  }
+}
+
+}  // namespace pyi::tar

@@ -52,8 +52,9 @@ def pack(of: Checkpoint) -> dict[str, Any]:
         **{name: getattr(of, name) for name in _COUNTS},
         "kind": of.kind,
         "open": of.open,
-        "open_ids": ids.tobytes(),
-        "open_rows": of.rows[ids].tobytes(),
+        # None where there is none: torch.save writes b"" as a call of bytes(), which torch.load refuses.
+        "open_ids": ids.tobytes() or None,
+        "open_rows": of.rows[ids].tobytes() or None,
         "columns": {name: column.tobytes() for name, column in of.columns.items()},
         "history": None if history is None else {epoch: rows.tobytes() for epoch, rows in history.items()},
     }
@@ -115,9 +116,10 @@ def _mapping(name: str, value: Any) -> Mapping[Any, Any]:
 
 
 def _open_rows(saved: Mapping[str, Any], num_samples: int) -> Rows:
-    ids = _array("open_ids", saved["open_ids"], np.dtype(np.int64))
+    given = {name: b"" if saved[name] is None else saved[name] for name in ("open_ids", "open_rows")}
+    ids = _array("open_ids", given["open_ids"], np.dtype(np.int64))
     rows = np.zeros(num_samples, ROW)
-    _C.commit_rows(ids, _array("open_rows", saved["open_rows"], ROW, ids.size), rows)
+    _C.commit_rows(ids, _array("open_rows", given["open_rows"], ROW, ids.size), rows)
     return rows
 
 

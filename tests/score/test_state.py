@@ -18,10 +18,12 @@ from tests.score.runs import batch, bits, run
 
 @pytest.mark.parametrize("history", [None, "memory"])
 @pytest.mark.parametrize("how", ["torch", "pickle"])
-def test_state_travels_in_the_middle_of_an_epoch(history: str | None, how: str) -> None:
+@pytest.mark.parametrize("observed", [0, 7])
+def test_state_travels_between_epochs_and_within_one(history: str | None, how: str, observed: int) -> None:
     tracker = Tracker(20, history=history)
     run(tracker, range(3), range(20)).dynamics(decay=0.5)
-    tracker.observe(*batch(range(7), seed=9))
+    if observed:
+        tracker.observe(*batch(range(observed), seed=9))
     file = io.BytesIO()
     if how == "torch":
         torch.save(tracker.state_dict(), file)
@@ -32,7 +34,7 @@ def test_state_travels_in_the_middle_of_an_epoch(history: str | None, how: str) 
     other = Tracker(20, history=history)
     other.load_state_dict(saved)
     for each in (tracker, other):
-        each.observe(*batch(range(20), seed=10))  # 0..6 stand as they are
+        each.observe(*batch(range(20), seed=10))  # what was observed before stands as it is
         each.end_epoch()
     assert bits(tracker.dynamics()) == bits(other.dynamics())
     assert (other.epochs, other.dynamics().epochs) == (4, 4)
@@ -80,6 +82,13 @@ def test_states_that_do_not_fit() -> None:
 ROWS = np.zeros(5, ROW)
 BAD_ROWS = ROWS.copy()
 BAD_ROWS["code"] = 4
+
+
+def test_the_state_of_a_tracker_that_saw_nothing_is_read_by_torch() -> None:
+    file = io.BytesIO()
+    torch.save(Tracker(3).state_dict(), file)
+    file.seek(0)
+    Tracker(3).load_state_dict(torch.load(file))
 
 
 @pytest.mark.parametrize(

@@ -1,33 +1,42 @@
-"""The README's training loop is run as it stands, on shards of a pruned data set."""
+"""What the README tells people to write is run as it stands: the training loop, how to resume."""
 
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch.utils.data import DataLoader
 
 from pyimportance import Scores, ShardSet, index, partition, write_shards
 
-README = Path(__file__).parent.parent / "README.md"
-N = 400
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+N, EPOCHS = 400, 7
 
 
-def decode(samples: list[dict[str, Any]]) -> tuple[Any, ...]:
-    """(ids, inputs, targets, pad) of a batch."""
-    ids = np.array([s["__index__"] for s in samples])
-    targets = torch.tensor([int(s["cls"]) for s in samples])
-    pad = torch.tensor([s["__pad__"] for s in samples])
-    return ids, torch.from_numpy(ids)[:, None].float(), targets, pad
+def recipe() -> str:
+    """The loop, with the two statements that resume it where the README says that they belong."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (save,) = re.findall(r"save `(state = .*?)` after an epoch", README)
+    (load,) = re.findall(r"call `(.*?)` before the loop", README)
+    loop, end = r"(?m)^(for epoch in .*:)$", r"(?m)^(    controller\.end_epoch\(\).*)$"
+    code, loops = re.subn(loop, rf"if state is not None:\n    {load}\n\1", code)
+    code, ends = re.subn(end, rf"\1\n    {save}\n    keep(state)", code)
+    assert (loops, ends) == (1, 1)
+    return code
 
 
-def test_the_training_loop_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """A pruned data set for two workers: ids that are not 0..N-1."""
     with tarfile.open(tmp_path / "source.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
         for i in range(N):
             member = tarfile.TarInfo(f"{i:04d}.cls")
@@ -35,14 +44,56 @@ def test_the_training_loop_of_the_readme(tmp_path: Path, monkeypatch: pytest.Mon
             tar.addfile(member, io.BytesIO(b"%d" % (i % 2)))
     odd = np.arange(1, N, 2)
     start = partition(Scores(np.zeros(len(odd), np.float32), odd), 2, policy="random")
-    write_shards(index(tmp_path / "source.tar"), start, tmp_path / "shards")
-    monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    names: dict[str, Any] = {"DataLoader": DataLoader, "decode": decode, "epochs": 3}
-    names["model"] = torch.nn.Linear(1, 2)
-    exec(compile(code, str(README), "exec"), names)
-    shards = ShardSet.open("shards")
-    assert (shards.id_bound, shards.num_samples, shards.generation) == (N, N // 2, 1)
-    report = names["controller"].io_report()
-    assert report.bytes("origin") == names["controller"].meter.bytes("origin") > 0
-    assert "origin" in str(report)
+    write_shards(index(tmp_path / "source.tar"), start, tmp_path / "start" / "shards")
+    return tmp_path / "start"
+
+
+def train(folder: Path, epochs: int, *, die_in: int | None = None) -> list[dict[str, Any]]:
+    """Runs the recipe on two ranks, in ``folder``; what each saw, nothing where they were killed."""
+    (folder / "recipe.py").write_text(recipe())
+    name = f"until-{epochs}-{die_in}"
+    script = str(Path(__file__).with_name("readme_rank.py"))
+    with open(folder / f"{name}.err", "w+") as errors:
+        ranks = [
+            subprocess.Popen(
+                [
+                    *(sys.executable, "-W", "error", script, str(rank), "2", str(folder / f"{name}.store")),
+                    *("recipe.py", str(epochs), "checkpoint.pt", f"{name}-{rank}.json"),
+                    *([] if die_in is None else [str(die_in)]),
+                ],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+                stderr=errors,
+            )
+            for rank in range(2)
+        ]
+        try:
+            statuses = [rank.wait(timeout=250) for rank in ranks]
+        finally:
+            for rank in ranks:
+                rank.kill()
+        errors.seek(0)
+        assert statuses == [0 if die_in is None else -9] * 2, errors.read()
+    if die_in is not None:
+        return []
+    return [json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_the_training_loop_and_how_to_resume_it(shards: Path, tmp_path: Path) -> None:
+    """Killed after a repartition that came after the checkpoint; the new processes see what the old would."""
+    shutil.copytree(shards, tmp_path / "other")
+    whole = train(tmp_path / "other", EPOCHS)
+    odd = list(range(1, N, 2))
+    for epoch in map(str, range(EPOCHS)):
+        assert sorted(i for rank in whole for batch in rank["seen"][epoch] for i in batch) == odd
+    first, last = (ShardSet.open(tmp_path / "other" / "shards", generation=g) for g in (0, 3))
+    assert (last.id_bound, last.num_samples) == (N, N // 2)
+    assert (first.worker_of(np.array(odd)) != last.worker_of(np.array(odd))).any()
+
+    train(shards, EPOCHS, die_in=4)
+    assert ShardSet.open(shards / "shards").generation == 2  # epoch 3, the first after the state, made it
+    resumed = train(shards, EPOCHS)
+    for rank in range(2):
+        assert list(resumed[rank]["seen"]) == ["3", "4", "5", "6"]
+        assert whole[rank]["seen"].items() >= resumed[rank]["seen"].items()
+        assert whole[rank]["generation"] == resumed[rank]["generation"] == [last.digest, "3"]

@@ -19,7 +19,7 @@ from pyimportance.load.deal import Deal, Share
 from pyimportance.load.plan import Recipe, kept
 from pyimportance.load.reader import Holding, Sample
 from pyimportance.load.shared import Assignment, Pass, Shared
-from pyimportance.load.state import from_state, to_state
+from pyimportance.load.state import Position
 from pyimportance.shards.shard_set import ShardSet
 
 if TYPE_CHECKING:
@@ -223,14 +223,19 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
 
     # -- position and accounts ----------------------------------------------------------------------------
 
-    def state_dict(self, *, batches: int | None = None) -> dict[str, Any]:
+    def state_dict(self, *, batches: int | None = None, epoch: int | None = None) -> dict[str, Any]:
         """The position as a small dict of plain values, the same on every rank (load/state.py).
 
         batches: how many batches of the current iteration the training loop has consumed. Needed where loader
         processes read ahead of it, else counted here. Ranks are taken to be in step, as DDP keeps them.
+        epoch: the start of this epoch instead, for a loop that is between two.
         """
         if torch.utils.data.get_worker_info() is not None:
             raise ArgumentError("state_dict: loader processes read ahead; call it in the training process")
+        if epoch is not None:
+            if batches is not None:
+                raise ArgumentError("state_dict: give batches= within an epoch, or epoch= between two")
+            return self._state(check_integer("epoch", epoch, 0), [0] * self.shards.workers)
         yielded = self._yielded[0]
         if batches is not None:
             batches = check_integer("batches", batches, 0)
@@ -245,17 +250,26 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
                 "consumed, state_dict(batches=n)"
             )
         consumed = self._deal.after(yielded).tolist() if yielded else self._deal.consumed.tolist()
-        return to_state(self.shards.digest, self._recipe, self._epoch, consumed)
+        return self._state(self._epoch, consumed)
+
+    def _state(self, epoch: int, consumed: list[int]) -> dict[str, Any]:
+        shards = self.shards
+        return Position(shards.generation, shards.digest, epoch, tuple(consumed)).to_state(self._recipe)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state_dict` was taken, on any world size, batch size and number of loader processes.
 
         Over the whole job, every sample of the epoch is yielded exactly once (but for pads). The next
-        iteration, and `len`, cover the rest of the epoch. Raises ArgumentError for a state of other shards
-        or options.
+        iteration, and `len`, cover the rest of the epoch. Reads the generation that the state was saved on,
+        from the folder that this data set reads, whichever it reads now and whatever came after. Raises
+        ArgumentError for a state of other shards or options, DataError where that generation is gone.
         """
-        epoch, consumed = from_state(state, self.shards.digest, self._recipe, self._sizes(self.shards))
-        self._take_up(self.shards, epoch, consumed)
+        position, shards = Position.from_state(state, self._recipe), self.shards
+        if position.generation != shards.generation:
+            meter = self._shared.meter()
+            shards = ShardSet.open(shards.root, generation=position.generation, meter=meter)
+        position.check(shards.root, shards.digest, self._sizes(shards))
+        self._take_up(shards, position.epoch, list(position.consumed))
 
     def counts(self) -> NDArray[np.int64]:
         """int64 [4, 2]: bytes and requests by tier (io.meter.TIERS) so far, of loader processes as well."""

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.meter import Meter
 from pyimportance.shards.manifest import (
@@ -60,7 +61,9 @@ class ShardSet:
         if not os.path.exists(os.path.join(root, "manifest.json")):
             raise DataError("holds no manifest.json: no shards, or their writing was not finished", path=root)
         current, sha256 = read_pointer(root, meter)
-        wanted = current if generation is None else generation
+        wanted = current if generation is None else check_integer("generation", generation, 0)
+        if wanted != current and not os.path.exists(os.path.join(root, manifest_name(wanted))):
+            raise DataError(f"holds no generation {wanted}; the current one is {current}", path=root)
         manifest, digest = read_manifest(root, wanted, meter)
         if wanted == current and digest != sha256:
             raise DataError(

@@ -70,8 +70,7 @@ class Controller(Observer):
     Where there are shards, the loop may as well read the warm-up from a loader of its own
     (``schedule.reshuffles(epoch)`` says when), and the controller repartitions after it.
 
-    Training resumes with the ``state_dict`` of ``tracker`` and of ``dataset``, loaded before the controller
-    is made, and with ``epoch``: the controller's own of that time.
+    Training resumes from :meth:`state_dict`, which a new process loads into objects made alike.
 
     Args:
         tracker: counts ids as the shards do: ``num_samples`` is above the highest.
@@ -85,10 +84,10 @@ class Controller(Observer):
         decay: None scores by all epochs observed so far; a factor below 1 fades them at each repartition that
             succeeds, 0 scores by the last interval alone, as published.
         group: the process group; None is the default one.
-        epoch: the epoch to begin with, where training resumes.
+        epoch: the epoch to begin with, where the ones before were observed without a controller.
 
     Attributes:
-        epoch: the running epoch, from 0.
+        epoch: the running epoch, from 0; after ``end_epoch``, the next one.
         samples: sample observations passed to ``observe``, padding included.
         observe_seconds, commit_seconds: spent in ``observe`` (on CUDA: launching it), in committing epochs.
         repartition_seconds: spent in scoring, partitioning and moving samples.
@@ -140,12 +139,8 @@ class Controller(Observer):
         self.repartitions = 0
         self.meter = Meter()
         self._held: Holdings | None = None
-        if (bound := dataset.shards.id_bound) > tracker.num_samples:
-            raise ArgumentError(
-                f"tracker: has num_samples={tracker.num_samples}, but the shards hold sample {bound - 1}; "
-                f"make it {bound} or more"
-            )
         self.scores: Scores | None = None
+        self._check_bound()
 
     def io_report(self) -> IOReport:
         """What this rank read: the data set's counts and ``meter``, that is, with what moved here."""
@@ -159,6 +154,50 @@ class Controller(Observer):
         epoch = self.epoch
         self.commit()
         return self.repartition() if self.schedule.repartitions_after(epoch) else None
+
+    def state_dict(self, *, batches: int | None = None) -> dict[str, Any]:
+        """What training goes on from, beside the model's state: a dict that torch.load reads by default.
+
+        After ``end_epoch`` it is the same on every rank, and a job of another number of ranks can load it.
+        Within an epoch every rank saves its own, as each knows what it observed; ``batches``: how many of the
+        epoch the loop has consumed, see :meth:`ImportanceDataset.state_dict`. ``meter`` and the other counts
+        are not part of it.
+        """
+        if self.dataset.epoch == self.epoch:
+            position = self.dataset.state_dict(batches=batches)
+        elif batches is None:
+            position = self.dataset.state_dict(epoch=self.epoch)
+        else:
+            raise ArgumentError(
+                f"batches={batches}: of epoch {self.epoch}, but the data set reads {self.dataset.epoch}"
+            )
+        return {"version": 1, "dataset": position, "tracker": self.tracker.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where :meth:`state_dict` was taken, with the epochs from ``epoch`` on (collective).
+
+        The data set reads the generation of that time, whatever was committed since. A repartition that comes
+        out as it did then finds its generation written; any other gets a number of its own. Raises
+        ArgumentError for a state of other data or options, DataError where its generation is gone; then all
+        ranks raise, and what was loaded before stays loaded.
+        """
+
+        def load() -> object:
+            try:
+                version, position, tracker = state["version"], state["dataset"], state["tracker"]
+            except (KeyError, TypeError) as error:
+                raise ArgumentError(f"state: not a state of Controller ({error!r})") from None
+            if version != 1:
+                raise ArgumentError(f"state: version {version!r}; this release reads 1")
+            self.dataset.load_state_dict(position)
+            self._check_bound()
+            self.tracker.load_state_dict(tracker)
+            self.epoch = self.dataset.epoch
+            return position
+
+        positions = together(load, "loading the state", self.group)
+        if any(position != positions[0] for position in positions):
+            raise PyimportanceError("the ranks loaded states of different positions; give them those of one")
 
     def repartition(self) -> ShardSet:
         """Scores, partitions and moves samples now, whatever the schedule says (collective)."""
@@ -191,6 +230,14 @@ class Controller(Observer):
         self.repartitions += 1
         self.repartition_seconds += time.perf_counter() - start
         return new
+
+    def _check_bound(self) -> None:
+        bound, have = self.dataset.shards.id_bound, self.tracker.num_samples
+        if bound > have:
+            raise ArgumentError(
+                f"tracker: has num_samples={have}, but the shards hold sample {bound - 1}; "
+                f"make it {bound} or more"
+            )
 
     def _look(self, old: ShardSet) -> NDArray[np.int64]:
         """int64 [workers]: the rank each worker is a matter of. After it, all ranks know who holds what."""

@@ -108,8 +108,12 @@ def test_within_a_batch_of_ranks_that_share_a_worker(shard_set):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"version": 2}, "version 2; this release reads 1"),
-        ({"generation": "0" * 16}, "saved on generation 0000000000000000, these shards are"),
+        ({"version": 1}, "version 1; this release reads 2"),
+        (
+            {"digest": "0" * 16},
+            "saved on generation 0 with digest 0000000000000000; that of /.* other shards",
+        ),
+        ({"generation": "0"}, "must be integers of 0 or more"),
         ({"options": "0" * 16}, "saved with other options than Recipe"),
         ({"epoch": -1}, "must be integers of 0 or more"),
         ({"epoch": 1.5}, "must be integers of 0 or more"),
@@ -128,10 +132,10 @@ def test_a_state_that_does_not_fit(shard_set, change, text):
 
 def test_a_missing_field():
     from pyimportance.load.plan import Recipe
-    from pyimportance.load.state import from_state
+    from pyimportance.load.state import Position
 
     with pytest.raises(ArgumentError, match="not a state of ImportanceDataset"):
-        from_state({"epoch": 1}, "00", Recipe(), [1])
+        Position.from_state({"epoch": 1}, Recipe())
 
 
 @pytest.mark.parametrize("option", [{"seed": 1}, {"keep": 0.9}, {"mix": "sequential"}, {"shuffle": False}])

@@ -149,8 +149,10 @@ def test_places_without_a_finished_set(tmp_path: Path, shards: ShardSet) -> None
         DataError, match=r"half: holds no manifest\.json: no shards, or their writing was not"
     ):
         ShardSet.open(tmp_path / "half")
-    with pytest.raises(DataError, match=r"manifest-000003\.json: does not exist"):
+    with pytest.raises(DataError, match="/out: holds no generation 3; the current one is 0"):
         ShardSet.open(shards.root, generation=3)
+    with pytest.raises(ArgumentError, match="generation=-1: must be at least 0"):
+        ShardSet.open(shards.root, generation=-1)
 
 
 def test_a_link_that_leads_out_of_the_root(shards: ShardSet, tmp_path: Path) -> None:

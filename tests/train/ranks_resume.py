@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pyimportance import Controller, ImportanceDataset, PyimportanceError, Schedule, Tracker
 
 
@@ -10,11 +12,12 @@ def main(rank: int, size: int, root: str, num_samples: int) -> list[str]:
     controller = Controller(Tracker(num_samples), dataset, Schedule(warmup=2, interval=2))
     state = controller.state_dict()
     other = {**state, "dataset": dataset.state_dict(epoch=1)}
-    failures = []
-    for second in (state, other, {**state, "version": 7}):
+
+    def failure(second: dict[str, Any]) -> str:
         try:
             controller.load_state_dict(second if rank else state)
-            failures.append("")
         except PyimportanceError as error:
-            failures.append(str(error))
-    return failures
+            return str(error)
+        return ""
+
+    return [failure(second) for second in (state, other, {**state, "version": 7})]

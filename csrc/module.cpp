@@ -5,6 +5,7 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of pyimportance: observe and reduce, order, tar.";
   pyi::register_errors(m);
   pyi::register_order(m);
+  pyi::register_policies(m);
   pyi::register_tar(m);
   pyi::register_observe(m);
   pyi::register_ensemble(m);

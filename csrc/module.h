@@ -14,6 +14,7 @@ using Array = py::array_t<T, py::array::c_style>;
 
 void register_errors(py::module_& m);
 void register_order(py::module_& m);
+void register_policies(py::module_& m);
 void register_tar(py::module_& m);
 void register_observe(py::module_& m);
 void register_ensemble(py::module_& m);

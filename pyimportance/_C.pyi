@@ -12,6 +12,11 @@ _Sortable = TypeVar("_Sortable", np.float32, np.float64, np.int32, np.int64, np.
 def argsort(
     values: npt.NDArray[_Sortable], *, descending: bool, threads: int, wide: bool = False
 ) -> npt.NDArray[np.int64]: ...
+def balance(
+    sizes: npt.NDArray[np.int64],
+    edges: npt.NDArray[np.int64],
+    shares: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int32]: ...
 
 # observe
 row_dtype: np.dtype[np.void]

@@ -10,12 +10,15 @@ import typer
 from pyimportance.cli.output import JsonOption, check_output, progress_bar, show
 from pyimportance.cli.scoring import (
     BinsOption,
+    CapacityOption,
+    ClassesOption,
     KOption,
     PolicyOption,
     SeedOption,
     WorkersOption,
     check_match,
     divide,
+    integers,
 )
 from pyimportance.errors import ArgumentError, PyimportanceError
 
@@ -65,6 +68,8 @@ def shard(
     bins: BinsOption = None,
     seed: SeedOption = 0,
     k: KOption = None,
+    classes: ClassesOption = None,
+    capacity: CapacityOption = None,
     shard_bytes: Annotated[int, typer.Option(help="Size at which a shard is full.")] = 256 * 2**20,
     keys: Annotated[
         str, typer.Option(help="Keys that two samples share: 'error', or 'prefix' the source shard's name.")
@@ -82,6 +87,8 @@ def shard(
 
         pyimportance shard index.arrow shards --partition partition.parquet
     """
+    import numpy as np
+
     from pyimportance.order.values import Partition
     from pyimportance.score.values import Scores
     from pyimportance.shards.writer import write_shards
@@ -90,7 +97,8 @@ def shard(
         raise ArgumentError("give either --partition or --scores with --workers")
     if partition is not None:
         usual = {"--workers": None, "--policy": "stripes", "--bins": None, "--seed": 0, "--k": None}
-        given = zip(usual, (workers, policy, bins, seed, k), strict=True)
+        usual |= {"--classes": None, "--capacity": None}
+        given = zip(usual, (workers, policy, bins, seed, k, classes, capacity), strict=True)
         if idle := [name for name, value in given if value != usual[name]]:
             raise ArgumentError(f"{', '.join(idle)}: --partition is divided already; give --scores instead")
         plan, samples = Partition.load(partition), read_source(source)
@@ -100,7 +108,18 @@ def shard(
             raise ArgumentError("--workers: say over how many the samples of --scores are to be divided")
         values, samples = Scores.load(scores), read_source(source)
         check_match(values, samples.ids, samples.keys, scores, source)
-        plan = divide(values, scores, workers=workers, policy=policy, bins=bins, seed=seed, k=k)
+        plan = divide(
+            values,
+            scores,
+            workers=workers,
+            policy=policy,
+            bins=bins,
+            seed=seed,
+            k=k,
+            sizes=samples.nbytes[np.argsort(samples.ids)],
+            classes=None if classes is None else integers(classes),
+            capacity=capacity,
+        )
     with progress_bar("writing shards") as progress:
         shards = write_shards(
             samples,

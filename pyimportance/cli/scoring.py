@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyimportance.cli.output import JsonOption, check_output, progress_bar, show
-from pyimportance.errors import ArgumentError
+from pyimportance.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyimportance.score.values import Scores
 
 WorkersOption = Annotated[int | None, typer.Option(help="Workers to divide the samples over.")]
-PolicyOption = Annotated[str, typer.Option(help="random, stripes, blocks, snake or sticky.")]
+PolicyOption = Annotated[str, typer.Option(help="random, stripes, blocks, snake, sticky or balanced.")]
 BinsOption = Annotated[
     int | None,
     typer.Option(
@@ -29,6 +29,23 @@ BinsOption = Annotated[
 SeedOption = Annotated[int, typer.Option(help="Of the random policy.")]
 KOption = Annotated[
     int | None, typer.Option("--k", help="Of sticky: samples per worker and stratum; more move fewer.")
+]
+SizesOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Bytes (or cost) of each sample: an index, or integers by ascending id (.npy). --current shards "
+        "know theirs."
+    ),
+]
+ClassesOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="The class of each sample, integers by ascending id (.npy): the policy runs inside each class."
+    ),
+]
+CapacityOption = Annotated[
+    str | None,
+    typer.Option(help="For unequal machines, a number per worker (1,1,2): samples in proportion to it."),
 ]
 
 
@@ -111,6 +128,9 @@ def partition(
     bins: BinsOption = None,
     seed: SeedOption = 0,
     k: KOption = None,
+    sizes: SizesOption = None,
+    classes: ClassesOption = None,
+    capacity: CapacityOption = None,
     current: Annotated[
         Path | None,
         typer.Option(
@@ -129,18 +149,33 @@ def partition(
         pyimportance partition scores.parquet -o partition.parquet --workers 8
 
         pyimportance partition scores.parquet -o next.parquet --policy sticky --k 16 --current shards
+
+        pyimportance partition scores.parquet -o p.parquet --workers 3 --capacity 1,1,2 --policy balanced
+            --sizes index.arrow
     """
     from pyimportance.score.values import Scores
 
-    check_output(output, scores, current)
+    check_output(output, scores, current, sizes, classes)
     if prune and current is None:
         raise ArgumentError("--prune: samples can only be left out of a --current")
     with progress_bar("reading", unit="steps") as progress:
         progress(0, 3)
         values = Scores.load(scores)
-        held = None if current is None else holders(current, values, scores, prune)
+        holder, held_sizes = (None, None) if current is None else holders(current, values, scores, prune)
         progress(1, 3, "dividing")
-        result = divide(values, scores, workers=workers, policy=policy, bins=bins, seed=seed, k=k, held=held)
+        result = divide(
+            values,
+            scores,
+            workers=workers,
+            policy=policy,
+            bins=bins,
+            seed=seed,
+            k=k,
+            current=holder,
+            sizes=held_sizes if sizes is None else sizes_of(sizes, values, scores),
+            classes=None if classes is None else integers(classes),
+            capacity=capacity,
+        )
         progress(2, 3, "writing")
         result.save(output)
     show(about_partition(result) | {"written": str(output)}, as_json)
@@ -155,26 +190,72 @@ def divide(
     bins: int | None,
     seed: int,
     k: int | None,
-    held: tuple[Any, Any] | None = None,
+    sizes: NDArray[Any] | None,
+    classes: NDArray[Any] | None,
+    capacity: str | None,
+    current: Any = None,
 ) -> Partition:
-    """The partition that the options of ``partition`` and ``shard`` ask for; ``held``: see `holders`."""
+    """The partition that the options of ``partition`` and ``shard`` ask for."""
     from pyimportance.order.partition import partition as compute
 
-    current, sizes = held or (None, None)
     if workers is None:
         if current is None:
             raise ArgumentError("--workers: say how many, or give --current to keep their number")
         workers = current.workers
     if bins is None:
         bins = 1 if current is None else current.bins
-    options = {} if k is None else {"k": k}
+    options: dict[str, Any] = {} if k is None else {"k": k}
+    if capacity is not None:
+        options["capacity"] = numbers(capacity)
     try:
         return compute(
-            scores, workers, policy=policy, bins=bins, seed=seed, current=current, sizes=sizes, **options
+            scores,
+            workers,
+            policy=policy,
+            bins=bins,
+            seed=seed,
+            current=current,
+            sizes=sizes,
+            classes=classes,
+            **options,
         )
     except ArgumentError as error:  # say which file it is
         text = str(error)
         raise ArgumentError(f"{scored}{text[6:]}" if text.startswith("scores: ") else text) from None
+
+
+def numbers(text: str) -> list[float]:
+    """What --capacity lists, "1,1,2.5"."""
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise ArgumentError(f"--capacity {text!r}: must be numbers with commas between them") from None
+
+
+def integers(path: Path) -> NDArray[Any]:
+    """The array of a .npy file; DataError where it is none."""
+    import numpy as np
+
+    with open(path, "rb") as file:
+        try:
+            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise DataError(f"not an array of numbers (.npy): {error}", path=path) from None
+    return array
+
+
+def sizes_of(path: Path, scores: Scores, scored: Path) -> NDArray[Any]:
+    """Bytes of each scored sample: of an index, which is to have the same samples, or from a .npy file."""
+    import numpy as np
+
+    from pyimportance.shards.sample_index import SampleIndex
+
+    if path.suffix != ".arrow":
+        return integers(path)
+    index = SampleIndex.load(path)
+    check_match(scores, index.ids, index.keys, scored, path)
+    sizes: NDArray[np.int64] = index.nbytes[np.argsort(index.ids)]
+    return sizes
 
 
 def holders(current: Path, scores: Scores, scored: Path, prune: bool) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ ranking.py      rank: scores checked and put in order
 values.py       Partition: which worker owns which samples, in which bins
 moves.py        Moves: what changed hands between two partitions
 partition.py    partition: Scores -> Partition, dispatching over policies/
+capacity.py     how many samples unequal machines get
 policies/       who owns the sample at each rank, one pure function a file
 matching.py     group labels chosen so that least has to move
 select.py       select: a part of the samples, by importance

@@ -35,6 +35,17 @@ def check_groups(workers: int, bins: int) -> tuple[int, int]:
     return workers, bins
 
 
+def check_classes(classes: npt.ArrayLike, num_samples: int) -> npt.NDArray[np.int64]:
+    """``classes`` as int64 [num_samples]."""
+    array = np.asarray(classes)
+    if array.dtype.kind not in "iu" or array.shape != (num_samples,):
+        raise ArgumentError(
+            f"classes: {array.dtype} of shape {list(array.shape)}; must be integers, one for each "
+            f"of {num_samples} samples"
+        )
+    return array.astype(np.int64)  # uint64 from 2**63 wraps: still a class of its own
+
+
 def check_sizes(sizes: npt.ArrayLike, num_samples: int) -> npt.NDArray[np.int64]:
     """``sizes`` as int64 [num_samples] bytes >= 0, whose sum int64 holds as well."""
     array = np.asarray(sizes)

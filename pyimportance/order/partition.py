@@ -10,9 +10,12 @@ import numpy.typing as npt
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.order.argsort import argsort
-from pyimportance.order.checks import check_groups, check_sizes
+from pyimportance.order.capacity import apportion
+from pyimportance.order.checks import check_classes, check_groups, check_sizes
 from pyimportance.order.matching import match
+from pyimportance.order.policies.classes import assign_inside
 from pyimportance.order.policies.registry import resolve
+from pyimportance.order.policies.task import Task
 from pyimportance.order.ranking import rank
 from pyimportance.order.values import HasOwners, Partition
 from pyimportance.score.values import Scores
@@ -29,6 +32,8 @@ def partition(
     seed: int = 0,
     current: HasOwners | npt.ArrayLike | None = None,
     sizes: npt.ArrayLike | None = None,
+    classes: npt.ArrayLike | None = None,
+    capacity: npt.ArrayLike | None = None,
     **options: Any,
 ) -> Partition:
     """Give every sample to one of ``workers`` workers, and sort each worker's samples into ``bins`` bins.
@@ -40,15 +45,22 @@ def partition(
                stripes      rank mod workers
                blocks       ranks [floor(i N / workers), floor((i + 1) N / workers)) to worker i
                snake        0..n-1, n-1..0, and so on
-               sticky(k=16) the same share of each stratum of k * workers consecutive ranks to everyone,
-                            samples staying where they are as far as that allows
+               sticky(k=16) the same share of each stratum of k * workers consecutive ranks to everyone;
+                            no division with these shares moves fewer bytes
+               balanced     one of each stratum of ``workers`` consecutive ranks to everyone, bytes nearly
+                            even (longest processing time first); needs ``sizes``
              the numbers of samples of any two workers differ by at most one
     bins     runs of a worker's own order, equal in number to within one; bin 0 is the most important
     seed     >= 0, used by "random"
     current  who holds the samples now: a Partition, a ShardSet, or integers [N] in ascending order of
              sample id, -1 for nobody. Workers beyond ``workers`` count as nobody. With it, the groups are
              labelled so that as many bytes as possible stay where they are
-    sizes    bytes of each sample, integers [N] in ascending order of sample id; without, all count the same
+    sizes    bytes (or cost) of each sample, integers >= 0 [N] in ascending order of sample id; without, all
+             count the same
+    classes  of each sample, integers [N] in ascending order of sample id. With them the policy runs inside
+             each class ("stratified(stripes)"), and in each, as in all, numbers differ by at most one
+    capacity of each worker, numbers >= 0 [workers], for unequal machines: the numbers of samples follow it
+             by largest remainder (order/capacity.py), and inside each class to within rounding
 
     Deterministic: equal arguments give equal partitions on any machine.
     Raises ArgumentError where an argument is not as described.
@@ -58,13 +70,23 @@ def partition(
     chosen, arguments, policy_text = resolve(policy, options)
     ranking = rank(scores)
     ids, order = ranking.ids, ranking.order
-    nbytes = None if sizes is None else check_sizes(sizes, ids.size)
-    holders = None if current is None else _holders(current, ids, workers)
-
-    held = None if holders is None else holders[order]
-    owners = chosen.assign(order, workers, seed, held, **arguments)
-    if held is not None:
-        owners = match(owners, held, workers, None if nbytes is None else nbytes[order])
+    counts = None if capacity is None else apportion(capacity, workers, ids.size)
+    task = Task(
+        order,
+        workers,
+        seed,
+        None if current is None else _holders(current, ids, workers)[order],
+        None if sizes is None else check_sizes(sizes, ids.size)[order],
+        counts,
+        ranking.values[order],
+    )
+    if classes is None:
+        owners = chosen.assign(task, **arguments)
+    else:
+        owners = assign_inside(check_classes(classes, ids.size)[order], chosen.assign, task, **arguments)
+        policy_text = f"stratified({policy_text})"
+    if task.current is not None:
+        owners = match(owners, task.current, workers, task.sizes, counts)
 
     grouped = order[argsort(owners, descending=False)]  # stable: importance goes on within a worker
     return Partition(

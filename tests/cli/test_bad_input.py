@@ -154,12 +154,24 @@ def test_settings_that_are_not_allowed(cli: Callable, source: Path, scores: Path
     failed(cli("partition", scores, "-o", p, "--workers", 2, "--policy", "magic"), "magic", "stripes")
     failed(cli("partition", scores, "-o", p, "--workers", 2, "--k", 3), "'k'")
     failed(cli("partition", scores, "-o", p, "--workers", 0), "workers=0")
+    failed(
+        cli("partition", scores, "-o", p, "--workers", 2, "--policy", "balanced"), "sizes:", "needs the bytes"
+    )
+    two = ("partition", scores, "-o", p, "--workers", 2)
+    failed(cli(*two, "--capacity", "1;2"), "--capacity '1;2'", "must be numbers with commas between them")
+    failed(cli(*two, "--capacity", "1,-2"), "capacity: -2.0 of worker 1")
+    np.save(tmp_path / "few.npy", np.arange(3))
+    failed(cli(*two, "--classes", tmp_path / "few.npy"), "classes: int64 of shape [3]", "each of 24 samples")
+    failed(cli(*two, "--sizes", tmp_path / "few.npy"), "sizes: int64 of shape [3]")
+    failed(cli(*two, "--sizes", scores), scores, "not an array of numbers (.npy)")
+    failed(cli(*two, "--classes", tmp_path / "none.npy"), tmp_path / "none.npy")
     failed(cli("shard", source, tmp_path / "out"), "--partition", "--scores")
     outcome = cli("shard", source, tmp_path / "out", "--scores", scores)
     failed(outcome, "--workers", "--scores")
     assert "--current" not in outcome.err  # which this command does not have
     divided = ("shard", source, tmp_path / "out", "--partition", tmp_path / "p")
-    for option, value in (("--workers", 3), ("--policy", "blocks"), ("--bins", 2), ("--seed", 1), ("--k", 4)):
+    idle = {"--workers": 3, "--policy": "blocks", "--bins": 2, "--seed": 1, "--k": 4}
+    for option, value in {**idle, "--capacity": "1,2", "--classes": tmp_path / "few.npy"}.items():
         failed(cli(*divided, option, value), option, "--partition is divided already")
     failed(cli("score", scores, "-o", p), scores)
     failed(cli("partition", scores, "-o", tmp_path / "no" / "p", "--workers", 2), tmp_path / "no" / "p")

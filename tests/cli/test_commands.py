@@ -12,7 +12,7 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 
-from pyimportance import _C, Dynamics, Partition, Scores, ShardSet, Tracker
+from pyimportance import _C, Dynamics, Partition, Scores, ShardSet, Tracker, partition
 from pyimportance.cli.bench import bench
 from pyimportance.shards.sample_index import SampleIndex
 
@@ -75,6 +75,34 @@ def test_the_whole_path(cli: Callable, source: Path, dynamics: Path, tmp_path: P
     for folder in ("a", "b"):
         verified = cli("verify", tmp_path / folder, "--json")
         assert (verified.status, verified.json["verified"]) == (0, True)
+
+
+def test_sizes_classes_and_capacity(cli: Callable, source: Path, tmp_path: Path) -> None:
+    cli("index", source, "-o", tmp_path / "index.arrow")
+    sizes = SampleIndex.load(tmp_path / "index.arrow").nbytes
+    scores, classes = Scores(np.arange(N, dtype=np.float32)), np.arange(N) % 5
+    scores.save(tmp_path / "s")
+    np.save(tmp_path / "classes.npy", classes)
+    np.save(tmp_path / "sizes.npy", sizes)
+    options = {"policy": "balanced", "sizes": sizes, "classes": classes, "capacity": [1, 1, 2]}
+    expected = partition(scores, 3, **options)
+    for given in ("index.arrow", "sizes.npy"):
+        split = cli(
+            "partition", tmp_path / "s", "-o", tmp_path / "p", "--workers", 3, "--policy", "balanced",
+            "--sizes", tmp_path / given, "--classes", tmp_path / "classes.npy", "--capacity", "1,1,2",
+            "--json",
+        )  # fmt: skip
+        assert (split.status, split.json["policy"]) == (0, "stratified(balanced)")
+        assert split.json["samples_per_worker"] == [6, 6, 12]
+        np.testing.assert_array_equal(Partition.load(tmp_path / "p").order, expected.order)
+    shards = cli(
+        "shard", source, tmp_path / "out", "--scores", tmp_path / "s", "--workers", 3, "--policy", "balanced",
+        "--classes", tmp_path / "classes.npy", "--capacity", "1,1,2", "--json",
+    )  # fmt: skip
+    assert (shards.status, shards.json["samples_per_worker"]) == (0, [6, 6, 12])
+    np.testing.assert_array_equal(
+        ShardSet.open(tmp_path / "out").worker_of(np.arange(N)), expected.worker_of(np.arange(N))
+    )
 
 
 def test_inspect_tells_what_each_file_is(cli: Callable, source: Path, dynamics: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -52,21 +53,53 @@ def by_importance(s: Any) -> list[int]:
     ]
 
 
+def column(n: int, low: int, high: int) -> st.SearchStrategy[Any]:
+    return st.lists(st.integers(low, high), min_size=n, max_size=n).map(np.array)
+
+
+def largest_remainder(capacity: list[float], n: int) -> list[int]:
+    whole = [Fraction(c) for c in capacity]
+    quotas = [n * c / sum(whole) for c in whole]
+    counts = [int(q) for q in quotas]
+    by_fraction = sorted(range(len(counts)), key=lambda w: (-(quotas[w] - counts[w]), w))
+    for w in by_fraction[: n - sum(counts)]:
+        counts[w] += 1
+    return counts
+
+
 @given(problems(), POLICY, st.data())
 def test_every_policy(problem: Any, policy: Any, data: st.DataObject) -> None:
     s, workers, bins = problem
     name, options = policy
     n = s.values.size
-    holders = st.lists(st.integers(-1, workers + 1), min_size=n, max_size=n).map(
-        lambda x: np.array(x, np.int32)
-    )
-    current = data.draw(st.one_of(st.none(), holders))
-    p = quiet(s, workers, policy=name, bins=bins, current=current, **options)
+    current = data.draw(st.one_of(st.none(), column(n, -1, workers + 1)))
+    sized = name == "balanced" or data.draw(st.booleans())
+    sizes = data.draw(column(n, 0, 5)) if sized else None
+    classes = data.draw(st.one_of(st.none(), column(n, -(2**62), 2**62), column(n, 0, 2)))
+    numbers = st.one_of(st.integers(0, 4), st.floats(0, 8, width=16))
+    shares = st.lists(numbers, min_size=workers, max_size=workers).filter(any)
+    capacity = data.draw(st.one_of(st.none(), shares))
+    options = {**options, "current": current, "sizes": sizes, "classes": classes, "capacity": capacity}
+    p = quiet(s, workers, policy=name, bins=bins, **options)
 
     ranks = {i: rank for rank, i in enumerate(by_importance(s))}
     assert sorted(p.order.tolist()) == sorted(ranks)  # every sample exactly once
     counts = p.counts
-    assert np.ptp(counts.sum(axis=1)) <= 1
+    expected = counts.sum(axis=1)
+    if capacity is None:
+        assert np.ptp(expected) <= 1
+    else:
+        expected = np.array(largest_remainder(capacity, n))
+        assert counts.sum(axis=1).tolist() == expected.tolist()
+    if classes is not None:
+        owners = p.worker_of(np.sort(p.order))
+        for c in np.unique(classes):
+            inside = np.bincount(owners[classes == c], minlength=workers)
+            if capacity is None:
+                assert np.ptp(inside) <= 1
+            else:  # each of two ends of a class's stretch of turns is at most half a round off
+                share = expected * inside.sum() / n
+                assert (np.abs(inside - share) <= 1 + workers * expected / n).all()
     for w in range(workers):
         assert np.ptp(counts[w]) <= 1
         mine = [ranks[i] for i in p.worker(w).tolist()]
@@ -78,9 +111,64 @@ def test_every_policy(problem: Any, policy: Any, data: st.DataObject) -> None:
     assert p.values is not None
     np.testing.assert_array_equal(p.values, [by_id[i] for i in p.order.tolist()])
 
-    again = quiet(s, workers, policy=name, bins=bins, current=current, **options)
+    again = quiet(s, workers, policy=name, bins=bins, **options)
     np.testing.assert_array_equal(p.order, again.order)
     np.testing.assert_array_equal(p.offsets, again.offsets)
+
+
+@pytest.mark.parametrize("name", policies())
+def test_the_same_on_any_number_of_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    n = 300_000  # enough that a sort takes several
+    s = scores(rng.random(n).round(4))
+    options = {"policy": name, "current": rng.integers(-1, 7, n), "sizes": rng.integers(0, 2**40, n)}
+    options |= {"classes": rng.integers(0, 5, n), "capacity": rng.random(7)}
+    found = []
+    for threads in ("1", "2", "5"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found.append(partition(s, 7, bins=2, **options))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.order, found[0].order)
+        np.testing.assert_array_equal(other.offsets, found[0].offsets)
+
+
+@pytest.mark.parametrize("name", policies())
+def test_equal_capacities_are_as_good_as_none(name: str) -> None:
+    rng = np.random.default_rng(5)
+    s, sizes, current = scores(rng.random(90)), rng.integers(1, 9, 90), rng.integers(-1, 6, 90)
+    options = {"policy": name, "sizes": sizes, "current": current}
+    np.testing.assert_array_equal(
+        partition(s, 6, capacity=[0.1] * 6, **options).order, partition(s, 6, **options).order
+    )
+
+
+def test_capacity_shares_every_degree_of_importance() -> None:
+    s = scores(-np.arange(60.0))
+    for name, options in (("stripes", {}), ("snake", {}), ("sticky", {"k": 2})):
+        p = partition(s, 3, policy=name, capacity=[1, 2, 3], **options)
+        owners = p.worker_of(np.arange(60)).reshape(5, 12)
+        assert all(np.bincount(part).tolist() == [2, 4, 6] for part in owners), name
+    blocks = partition(s, 3, policy="blocks", capacity=[1, 0, 2])
+    assert blocks.worker_of(np.arange(60)).tolist() == [0] * 20 + [2] * 40
+
+
+def test_labels_go_round_among_equal_counts_only() -> None:
+    s = scores(-np.arange(8.0))
+    held = np.array([2, 2, 2, 2, 0, 0, 1, 1])
+    p = partition(s, 3, policy="blocks", capacity=[2, 1, 1], current=held)
+    # Blocks of 4, 2, 2: worker 2 holds all of the first, but is to have two.
+    assert p.worker_of(np.arange(8)).tolist() == [0, 0, 0, 0, 2, 2, 1, 1]
+
+
+def test_classes_are_recorded_and_divided_one_by_one() -> None:
+    s = scores(-np.arange(8.0))
+    p = partition(s, 2, policy="blocks", classes=[0, 1, 0, 1, 0, 1, 0, 1])
+    assert p.policy == "stratified(blocks)"
+    assert p.worker_of(np.arange(8)).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert partition(s, 2, policy="sticky", classes=np.zeros(8, int)).policy == "stratified(sticky(k=16))"
+    # What three of a class leave over goes on where the class before it stopped.
+    dealt = partition(scores(-np.arange(6.0)), 2, classes=[0, 0, 0, 1, 1, 1]).worker_of(np.arange(6))
+    assert [np.bincount(part).tolist() for part in (dealt[:3], dealt[3:])] == [[2, 1], [1, 2]]
 
 
 @given(problems())
@@ -123,7 +211,8 @@ def test_bins_beyond_the_samples_are_empty() -> None:
 
 def test_workers_beyond_the_samples_get_nothing() -> None:
     for name in policies():
-        assert sorted(partition(scores([3.0, 1.0]), 5, policy=name).counts[:, 0].tolist()) == [0, 0, 0, 1, 1]
+        p = partition(scores([3.0, 1.0]), 5, policy=name, sizes=[1, 2])
+        assert sorted(p.counts[:, 0].tolist()) == [0, 0, 0, 1, 1]
 
 
 def test_policy_and_seed_are_recorded() -> None:
@@ -169,7 +258,7 @@ def test_current_may_be_anything_with_worker_of() -> None:
         ),
         (
             {"policy": "stripe"},
-            "policy 'stripe' is unknown; allowed are random, stripes, blocks, snake, sticky",
+            "policy 'stripe' is unknown; allowed are random, stripes, blocks, snake, sticky, balanced",
         ),
         ({"k": 4}, "policy 'stripes' has no option 'k'; it takes none"),
         ({"policy": "sticky", "n": 4}, "policy 'sticky' has no option 'n'; its options are k"),
@@ -178,6 +267,15 @@ def test_current_may_be_anything_with_worker_of() -> None:
         ({"sizes": [1, 2]}, r"sizes: int64 of shape \[2\]; must be integers, one for each of 3 samples"),
         ({"sizes": [1.0, 2.0, 3.0]}, r"sizes: float64 of shape \[3\]; must be integers"),
         ({"sizes": [1, -2, 3]}, "sizes: -2 at position 1 is negative"),
+        ({"policy": "balanced"}, r"sizes: policy 'balanced' needs the bytes \(or cost\) of each sample"),
+        ({"classes": [1, 2]}, r"classes: int64 of shape \[2\]; must be integers, one for each of 3 samples"),
+        ({"classes": ["a", "b", "c"]}, r"classes: <U1 of shape \[3\]; must be integers"),
+        ({"capacity": [1]}, r"capacity: int64 of shape \[1\]; must be numbers, one for each of 2 workers"),
+        ({"capacity": [True, False]}, r"capacity: bool of shape \[2\]; must be numbers"),
+        ({"capacity": [1, -0.5]}, "capacity: -0.5 of worker 1; must be finite and >= 0"),
+        ({"capacity": [np.inf, 1]}, "capacity: inf of worker 0; must be finite"),
+        ({"capacity": [np.nan, 1]}, "capacity: nan of worker 0; must be finite"),
+        ({"capacity": [0, 0.0]}, "capacity: all 2 are 0, which cannot hold 3 samples"),
         ({"current": [0, 1]}, r"current: int64 of shape \[2\]; .* for each of 3 samples"),
         ({"current": [0, -2, 1]}, "current: -2 at position 1; workers are >= 0, nobody is -1"),
         ({"scores": scores([])}, "scores: there are none"),

@@ -1,14 +1,16 @@
-"""blocks: worker i owns ranks [floor(i N / n), floor((i + 1) N / n))."""
+"""blocks: worker i owns ranks [floor(i N / n), floor((i + 1) N / n)), or as many as its count says."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
+from pyimportance.order.policies.task import Task
 
-def assign(
-    order: npt.NDArray[np.int64], workers: int, seed: int, current: npt.NDArray[np.int32] | None
-) -> npt.NDArray[np.int32]:
+
+def assign(task: Task) -> npt.NDArray[np.int32]:
     """Owners int32 [N] by rank. All are assigned; the code of Sheikholeslami 2023 drops the remainder."""
-    edges = np.arange(workers + 1, dtype=np.int64) * order.size // workers
-    return np.repeat(np.arange(workers, dtype=np.int32), np.diff(edges))
+    counts = task.counts
+    if counts is None:
+        counts = np.diff(np.arange(task.workers + 1, dtype=np.int64) * task.num_samples // task.workers)
+    return np.repeat(np.arange(task.workers, dtype=np.int32), counts)

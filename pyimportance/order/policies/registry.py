@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
-from pyimportance.order.policies import blocks, random, snake, sticky, stripes
+from pyimportance.order.policies import balanced, blocks, random, snake, sticky, stripes
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ POLICIES: Mapping[str, Policy] = {
     "blocks": Policy(blocks.assign),
     "snake": Policy(snake.assign),
     "sticky": Policy(sticky.assign, {"k": 16}, sticky.check),
+    "balanced": Policy(balanced.assign),
 }
 
 

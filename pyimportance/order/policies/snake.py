@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pyimportance.order.policies.task import Task
+from pyimportance.order.policies.turns import deal
 
-def assign(
-    order: npt.NDArray[np.int64], workers: int, seed: int, current: npt.NDArray[np.int32] | None
-) -> npt.NDArray[np.int32]:
+
+def assign(task: Task) -> npt.NDArray[np.int32]:
     """Owners int32 [N] by rank (boustrophedon)."""
-    turn, place = np.divmod(np.arange(order.size, dtype=np.int64), workers)
-    return np.where(turn % 2 == 0, place, workers - 1 - place).astype(np.int32)
+    if task.counts is not None:
+        return deal(task.counts[None], snake=True)
+    turn, place = np.divmod(np.arange(task.num_samples, dtype=np.int64), task.workers)
+    return np.where(turn % 2 == 0, place, task.workers - 1 - place).astype(np.int32)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pyimportance.order.policies.task import Task
+from pyimportance.order.policies.turns import turns
 
-def assign(
-    order: npt.NDArray[np.int64], workers: int, seed: int, current: npt.NDArray[np.int32] | None
-) -> npt.NDArray[np.int32]:
+
+def assign(task: Task) -> npt.NDArray[np.int32]:
     """Owners int32 [N] by rank (Sheikholeslami 2023, "stripes")."""
-    return (np.arange(order.size, dtype=np.int64) % workers).astype(np.int32)
+    return turns(task)

@@ -86,6 +86,13 @@ py::dict scan(int fd, std::int64_t size, bool allow_missing_eof, std::int64_t li
   return out;
 }
 
+std::int64_t first_leading_out(const Int64s& key_offsets, const Bytes& key_text) {
+  check_offsets(key_offsets, key_text.size(), "key_offsets do not fit key_text");
+  const auto* text = reinterpret_cast<const char*>(key_text.data());
+  py::gil_scoped_release release;
+  return tar::first_leading_out(key_offsets.data(), text, key_offsets.size() - 1);
+}
+
 std::pair<std::int64_t, std::int64_t> first_repeated(const Int64s& key_offsets, const Bytes& key_text) {
   check_offsets(key_offsets, key_text.size(), "key_offsets do not fit key_text");
   const auto* text = reinterpret_cast<const char*>(key_text.data());
@@ -166,6 +173,7 @@ void register_tar(py::module_& m) {
   m.def("crc32c", &crc32c_of, py::arg("data"), py::arg("crc") = 0, py::kw_only(), py::arg("hardware") = true);
   m.def("crc32c_of_file", &crc32c_of_file, py::arg("fd"), py::arg("size"));
   m.def("tar_scan", &scan, py::arg("fd"), py::arg("size"), py::arg("allow_missing_eof"), py::arg("limit"));
+  m.def("first_key_leading_out", &first_leading_out, arr("key_offsets"), arr("key_text"));
   m.def("first_repeated_key", &first_repeated, arr("key_offsets"), arr("key_text"));
   m.def("tar_header_sizes", &header_sizes, arr("key_offsets"), arr("key_text"), py::arg("extensions"),
         arr("part_start"), arr("part_ext"), arr("part_size"));

@@ -247,6 +247,9 @@ void header_sizes(const Samples& s, std::int64_t* out) {
       Name back;
       if (has_control(name))
         throw ArgumentError("key '" + shown(key_of(s, i)) + "': holds a control character");
+      if (const char* why = leads_out(name))
+        throw ArgumentError("key '" + shown(key_of(s, i)) + "': its member '" + shown(name) + "' " + why +
+                            "; names must stay below the folder they are unpacked into");
       if (!split_name(name, &back) || back.key != key_of(s, i))
         throw ArgumentError("key '" + shown(key_of(s, i)) + "': a reader would not find it again in '" +
                             shown(name) +

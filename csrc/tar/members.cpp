@@ -44,22 +44,24 @@ const char* compression(const unsigned char* p) {
 
 }  // namespace
 
+void Members::truncated(const std::string& how, const char* more) const {
+  throw DataError("truncated: " + how + (last_.empty() ? "" : " after this member") + more, last_, at_);
+}
+
 // True at the end-of-archive blocks, or where the file ends and may.
 bool Members::at_end() {
   if (size_ == 0) throw DataError("is empty, not a tar", "", -1);
   if (at_ == size_) {
     if (allow_missing_eof_) return true;
-    throw DataError(
-        "truncated: no end-of-archive blocks (allow_missing_eof=True takes what is there, if that is all)",
-        "", at_);
+    truncated("no end-of-archive blocks", " (allow_missing_eof=True takes what is there, if that is all)");
   }
-  if (size_ - at_ < kBlock) throw DataError("truncated: the file ends within a header", "", at_);
+  if (size_ - at_ < kBlock) truncated("the file ends within a header");
   const unsigned char* block = window_.at(at_, kBlock);
   if (const char* name = at_ == 0 ? compression(block) : nullptr)
     throw DataError(std::string("is compressed (") + name + "); decompress it first", "", 0);
   if (!is_zero_block(block)) return false;
   if (size_ - at_ < kEndBlocks && !allow_missing_eof_)
-    throw DataError("truncated: one block of zeros at the end; two end an archive", "", at_);
+    truncated("one block of zeros at the end", "; two end an archive");
   for (std::int64_t from = at_, n; from < size_; from += n) {  // to the very end: a second tar may lie there
     n = std::min<std::int64_t>(size_ - from, 64 << 10);
     const unsigned char* tail = window_.at(from, n);
@@ -77,8 +79,7 @@ std::string_view Members::body(const Header& h, const char* what) {
     throw DataError(std::string(what) + " of " + std::to_string(h.size) + " bytes; at most " +
                         std::to_string(kMaxExtended) + " are read",
                     "", at_);
-  if (h.size > size_ - at_ - kBlock)
-    throw DataError(std::string("truncated: the file ends within a ") + what, "", at_);
+  if (h.size > size_ - at_ - kBlock) truncated(std::string("the file ends within a ") + what);
   const auto* p = reinterpret_cast<const char*>(window_.at(at_ + kBlock, h.size));
   return {p, static_cast<std::size_t>(h.size)};
 }
@@ -99,7 +100,7 @@ void Members::extend(const Header& h) {
     }
   }
   const std::int64_t end = at_ + kBlock + h.size;
-  if (padding(h.size) > size_ - end) throw DataError("truncated: the file ends within a header", "", at_);
+  if (padding(h.size) > size_ - end) truncated("the file ends within a header");
   at_ = end + padding(h.size);
 }
 
@@ -121,6 +122,7 @@ void Members::finish(const Header& h, Member* m) {
                         std::to_string(m->payload) + ", the file ends at " + std::to_string(size_),
                     m->name, at_);
   at_ = m->payload + m->size + padding(m->size);
+  last_ = m->name;
 }
 
 bool Members::next(Member* m) {

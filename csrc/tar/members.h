@@ -33,6 +33,7 @@ class Members {
 
  private:
   bool at_end();
+  [[noreturn]] void truncated(const std::string& how, const char* more = "") const;
   std::string_view body(const Header& h, const char* what);
   void extend(const Header& h);
   void finish(const Header& h, Member* m);
@@ -41,6 +42,7 @@ class Members {
   std::int64_t size_;
   bool allow_missing_eof_;
   std::int64_t at_;
+  std::string last_;       // the member before
   std::string long_name_;  // of a GNU 'L' header before the member
   Extended pax_;
   bool has_pax_ = false;

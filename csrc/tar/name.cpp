@@ -16,6 +16,8 @@ bool is_metadata(std::string_view name) {
   return top.size() >= 4 && top.substr(0, 2) == "__" && top.substr(top.size() - 2) == "__";
 }
 
+bool is_slash(char c) { return c == '/' || c == '\\'; }
+
 }  // namespace
 
 bool split_name(std::string_view name, Name* out) {
@@ -77,10 +79,29 @@ std::string shown(std::string_view name) {
   return std::string(name.substr(0, n)) + "...";
 }
 
+const char* leads_out(std::string_view name) {
+  if (name.empty()) return nullptr;
+  if (is_slash(name.front())) return "begins with a slash";
+  for (std::size_t at = name.find(".."); at != std::string_view::npos; at = name.find("..", at + 1))
+    if ((at == 0 || is_slash(name[at - 1])) && (at + 2 == name.size() || is_slash(name[at + 2])))
+      return "has a component '..'";
+  return nullptr;
+}
+
+std::int64_t first_leading_out(const std::int64_t* offsets, const char* text, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i)
+    if (leads_out({text + offsets[i], static_cast<std::size_t>(offsets[i + 1] - offsets[i])}) != nullptr)
+      return i;
+  return -1;
+}
+
 void check_name(std::string_view name, std::int64_t offset) {
   if (name.empty()) throw DataError("member without a name", "", offset);
   if (!is_utf8(name)) throw DataError("name of a member is not UTF-8", "", offset);
   if (has_control(name)) throw DataError("name holds a control character", std::string(name), offset);
+  if (const char* why = leads_out(name))
+    throw DataError(std::string("name ") + why + "; names must stay below the folder they are unpacked into",
+                    std::string(name), offset);
 }
 
 std::pair<std::int64_t, std::int64_t> first_repeated(const std::int64_t* offsets, const char* text,

@@ -26,7 +26,13 @@ bool is_part(std::string_view name, std::string_view key, std::string_view exten
 
 constexpr char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
-// Throws DataError for a name that is empty, not UTF-8, or holds control characters.
+// Why a file of this name, unpacked into a folder, could land outside it; null where it could not. A
+// backslash is an ordinary character here, but a slash where some people unpack: it may stand in a name, not
+// lead out.
+const char* leads_out(std::string_view name);
+
+// Throws DataError for a name that is empty, not UTF-8, holds control characters (NUL among them), or leads
+// out.
 void check_name(std::string_view name, std::int64_t offset);
 
 bool has_control(std::string_view text);
@@ -35,8 +41,11 @@ bool is_utf8(std::string_view text);
 // A name as an error shows it: its first 200 bytes, whole characters.
 std::string shown(std::string_view name);
 
+// The first of n keys that leads out, -1 if none does. Key i is text[offsets[i], offsets[i + 1]).
+std::int64_t first_leading_out(const std::int64_t* offsets, const char* text, std::int64_t n);
+
 // The first key (smallest j) that equals an earlier one (i), as {i, j}; {-1, -1} if all differ.
-// n keys; key i is text[offsets[i], offsets[i + 1]). Costs a sort of n hashes.
+// Costs a sort of n hashes.
 std::pair<std::int64_t, std::int64_t> first_repeated(const std::int64_t* offsets, const char* text,
                                                      std::int64_t n);
 

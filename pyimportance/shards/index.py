@@ -45,7 +45,8 @@ def index(
     The sample with id i is the i-th of the source, tars in given order, members in file order.
     Raises ArgumentError where the source names nothing, DataError with file, member and offset for a tar that
     is damaged, truncated or compressed, and for samples that a reader would not see whole: parts that are not
-    adjacent, a repeated extension, a link or sparse file. That a key occurs in two tars is no error here; see
+    adjacent, a repeated extension, a link or sparse file, a name that leads out of the folder it is unpacked
+    into (``..``, a slash at its start). That a key occurs in two tars is no error here; see
     ``keys`` of `write_shards`.
     """
     limit = None if limit is None else check_integer("limit", limit, 1)

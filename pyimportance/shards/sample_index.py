@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pyimportance import _C
 from pyimportance.errors import ArgumentError
 from pyimportance.shards import keys
 
@@ -39,7 +40,8 @@ class SampleIndex:
     score       float32 [N], or None if not known
     bin         int32 [N], or None if there are none
 
-    Raises ArgumentError where the arrays do not fit together or a part lies outside its sample or file.
+    Raises ArgumentError where the arrays do not fit together, a part lies outside its sample or file, or a
+    key leads out of the folder it would be unpacked into.
     """
 
     files: tuple[str, ...]
@@ -104,6 +106,11 @@ class SampleIndex:
         )
         if N == 0:
             return
+        if (row := _C.first_key_leading_out(*keys.to_buffers(self.keys))) >= 0:
+            raise ArgumentError(
+                f"key {self.key(row)[:200]!r} begins with a slash or has a component '..'; "
+                "names must stay below the folder they are unpacked into"
+            )
         self._check_repeats()
         _require((np.diff(self.file) >= 0).all(), "file must be ascending")
         _require(self.file[0] >= 0 and self.file[-1] < len(self.files), "file out of range")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import pyimportance
@@ -28,7 +30,7 @@ from pyimportance import (
 )
 from pyimportance.io.lock import locked
 from pyimportance.io.meter import Meter
-from pyimportance.shards import generations
+from pyimportance.shards import generations, index_file
 from pyimportance.shards.generations import commit_generation, write_delta
 
 Divide = Callable[..., Partition]
@@ -203,19 +205,17 @@ def test_an_index_with_an_extension_without_end(tmp_path: Path, write_tar: Any, 
     for canonical in (False, True):
         with pytest.raises(ArgumentError, match=r"an extension of .* bytes; at most 1024"):
             _C.tar_write(0, [(0, 0, "a", "")], start, text, [long], *columns, *more, canonical, 1 << 20)
-    index = hostile(index, (long,))
+    index = hostile(index, extensions=(long,))
     index_path = tmp_path / "a.arrow"
-    from pyimportance.shards import index_file
-
     index_path.write_bytes(index_file.encode(index))
     with pytest.raises(DataError, match="at most 1024"):
         SampleIndex.load(index_path)
 
 
-def hostile(index: SampleIndex, extensions: tuple[str, ...]) -> SampleIndex:
-    """An index whose extensions nobody checked."""
+def hostile(index: SampleIndex, **fields: Any) -> SampleIndex:
+    """An index whose fields nobody checked."""
     made: SampleIndex = object.__new__(SampleIndex)
-    made.__dict__.update({**vars(index), "extensions": extensions})
+    made.__dict__.update({**vars(index), **fields})
     return made
 
 
@@ -237,6 +237,33 @@ def test_an_extension_that_repeats_in_a_sample(tmp_path: Path, write_tar: Any) -
         pyimportance.index(both)
 
 
+@pytest.mark.parametrize("key", ["/a", "../a", "a/../b", "..", "\\a", "a\\..\\b"])
+def test_keys_that_lead_out(tmp_path: Path, write_tar: Any, key: str) -> None:
+    index = pyimportance.index(write_tar(tmp_path / "a.tar", [("j.x", b""), ("k.x", b"1")]))
+    keys = pa.array(["j", key], pa.large_string())
+    text = re.escape(f"key {key!r} begins with a slash or has a component '..'")
+    with pytest.raises(ArgumentError, match=text):
+        replace(index, keys=keys)
+    made = hostile(index, keys=keys)
+    (tmp_path / "a.arrow").write_bytes(index_file.encode(made))
+    with pytest.raises(DataError, match=rf"a\.arrow: is no sound index \({text}"):
+        SampleIndex.load(tmp_path / "a.arrow")
+    parts = partition(Scores(np.arange(2, dtype=np.float32)), 1)
+    with pytest.raises(
+        ArgumentError, match=rf"{re.escape(key)}': (its member .* (slash|'\.\.')|a reader would not)"
+    ):
+        write_shards(made, parts, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.tar"))
+
+
+def test_a_tar_whose_name_as_a_prefix_leads_out(tmp_path: Path, write_tar: Any) -> None:
+    source = write_tar(tmp_path / "...tar", [("k.x", b"1")])
+    one = partition(Scores(np.ones(1, np.float32)), 1)
+    with pytest.raises(ArgumentError, match=r"key '\.\./k': its member '\.\./k\.x' has a component '\.\.'"):
+        write_shards(source, one, tmp_path / "out", keys="prefix")
+    assert write_shards(source, one, tmp_path / "out2").num_samples == 1
+
+
 def test_names_in_errors_are_cut(tmp_path: Path, write_tar: Any) -> None:
     members = [("k" * 60_000 + ".__x", b"")]
     with pytest.raises(DataError) as caught:
@@ -244,6 +271,15 @@ def test_names_in_errors_are_cut(tmp_path: Path, write_tar: Any) -> None:
     assert len(str(caught.value)) < 1000
     assert caught.value.member is not None
     assert len(caught.value.member) == 60_004
+    key = "é" * 30_000 + "."
+    index = pyimportance.index(write_tar(tmp_path / "a.tar", [("k.x", b"1")]))
+    with pytest.raises(ArgumentError, match=r"key '1é{99}\.\.\.'") as caught_key:
+        write_shards(
+            replace(index, keys=pa.array(["1" + key], pa.large_string())),
+            partition(Scores(np.ones(1, np.float32)), 1),
+            tmp_path / "out",
+        )
+    assert len(str(caught_key.value)) < 1000
 
 
 def test_samples_between_wanted_ones_are_not_read(tmp_path: Path, write_tar: Any) -> None:

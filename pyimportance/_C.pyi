@@ -1,7 +1,7 @@
 """Stub of the compiled module; sections mirror csrc/."""
 
 from collections.abc import Sequence
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +9,26 @@ import numpy.typing as npt
 _Sortable = TypeVar("_Sortable", np.float32, np.float64, np.int32, np.int64, np.uint32, np.uint64)
 
 # order
+@overload
 def argsort(
-    values: npt.NDArray[_Sortable], *, descending: bool, threads: int, wide: bool = False
+    values: npt.NDArray[_Sortable],
+    *,
+    descending: bool,
+    threads: int,
+    wide: bool = False,
+    compact: Literal[False] = False,
+    carried: npt.NDArray[np.uint32 | np.int64] | None = None,
 ) -> npt.NDArray[np.int64]: ...
+@overload
+def argsort(
+    values: npt.NDArray[_Sortable],
+    *,
+    descending: bool,
+    threads: int,
+    wide: bool = False,
+    compact: Literal[True],
+    carried: npt.NDArray[np.uint32 | np.int64] | None = None,
+) -> npt.NDArray[np.uint32]: ...
 def balance(
     sizes: npt.NDArray[np.int64],
     edges: npt.NDArray[np.int64],

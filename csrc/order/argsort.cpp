@@ -1,30 +1,28 @@
-// LSD radix sort of (key, position) entries, 8 bits a pass, least significant digit first.
+// LSD radix sort of (key, position) entries, least significant digit first.
 //
-// Each pass counts the digits of every thread's stretch, turns the counts into where each stretch's share of
-// each bucket begins (bucket by bucket, stretch by stretch: that keeps the pass stable), and scatters. The
-// first pass reads the values themselves, the last writes positions only. Not for short keys in long records,
-// nor for arrays of a few hundred: there a comparison sort is as good.
+// One pass over the values finds the bits that there are to sort by: without those that all keys have in
+// common at the low end, and no more than the largest difference takes. They are cut into digits of at most
+// kMostBits. Each pass counts the digits of every thread's stretch, turns the counts into where each
+// stretch's share of each bucket begins (bucket by bucket, stretch by stretch: that keeps the pass stable),
+// and scatters by whole cache lines. The first pass reads the values themselves, the last writes positions
+// only. Not for short keys in long records, nor for arrays of a few hundred: there a comparison sort is as
+// good.
 #include "order/argsort.h"
 
-#include <algorithm>
-#include <array>
 #include <cstring>
-#include <functional>
 #include <limits>
-#include <memory>
-#include <numeric>
 #include <utility>
 #include <vector>
 
-#include "order/keys.h"
-#include "parallel.h"
+#include "order/narrow.h"
+#include "order/scatter.h"
+#include "order/stretches.h"
+#include "order/workspace.h"
 
 namespace pyi::order {
 namespace {
 
-constexpr int kBits = 8;
-constexpr std::size_t kBuckets = std::size_t{1} << kBits;
-constexpr std::int64_t kWorthAThread = std::int64_t{1} << 16;
+constexpr int kMostBits = 11;
 
 template <class Key, class Index>
 struct Entry {
@@ -32,133 +30,109 @@ struct Entry {
   Index index;
 };
 
-// Entries in raw memory: the caller's `order` lends itself as a buffer before it holds the result.
-template <class E>
-struct Buffer {
-  unsigned char* data;
-  E load(std::size_t i) const {
-    E entry;
-    std::memcpy(&entry, data + i * sizeof(E), sizeof(E));
-    return entry;
-  }
-  void store(std::size_t i, E entry) const { std::memcpy(data + i * sizeof(E), &entry, sizeof(E)); }
+struct Digit {
+  int shift, bits;
+  std::size_t buckets() const { return std::size_t{1} << bits; }
 };
 
-// n entries, cut into consecutive stretches of nearly equal length, a thread each.
-class Stretches {
- public:
-  Stretches(std::size_t n, int threads)
-      : n_(n), count_(useful_threads(threads, static_cast<std::int64_t>(n), kWorthAThread)) {}
-
-  std::size_t count() const { return static_cast<std::size_t>(count_); }
-
-  // Calls f(t, begin, end) for every stretch t.
-  template <class F>
-  void for_each(const F& f) const {
-    parallel_for(count_, count_, [&](std::int64_t first, std::int64_t last) {
-      for (std::int64_t t = first; t < last; ++t) f(static_cast<std::size_t>(t), begin(t), begin(t + 1));
-    });
+std::vector<Digit> digits_of(int bits) {
+  std::vector<Digit> digits;
+  const int passes = (bits + kMostBits - 1) / kMostBits;
+  for (int p = 0; p < passes; ++p) {
+    const int begin = bits * p / passes;
+    digits.push_back({begin, bits * (p + 1) / passes - begin});
   }
+  return digits;
+}
 
- private:
-  std::size_t begin(std::int64_t t) const {
-    const auto i = static_cast<std::size_t>(t);
-    return n_ / count() * i + std::min(i, n_ % count());
-  }
-
-  std::size_t n_;
-  int count_;
-};
-
-// read(i) gives the i-th entry of the pass, write(j, entry) puts it at its place j.
-template <class Read, class Write>
-void pass(const Stretches& stretches, int shift, const Read& read, const Write& write) {
-  using Counts = std::array<std::size_t, kBuckets>;
-  std::vector<Counts> places(stretches.count());
-  const auto digit = [shift](auto key) { return static_cast<std::size_t>(key >> shift) & (kBuckets - 1); };
-
+// read(i) gives the i-th entry of the pass; item(entry) goes to its place in the array `to`.
+template <class Read, class ItemOf>
+void pass(const Stretches& stretches, Digit digit, const Read& read, const ItemOf& item, void* to) {
+  using Item = decltype(item(read(0)));
+  const auto bucket = [shift = digit.shift, mask = digit.buckets() - 1](auto key) {
+    return static_cast<std::size_t>(key >> shift) & mask;
+  };
+  std::vector<std::vector<std::size_t>> places(stretches.count());
   stretches.for_each([&](std::size_t t, std::size_t begin, std::size_t end) {
-    Counts counts{};
-    for (std::size_t i = begin; i < end; ++i) ++counts[digit(read(i).key)];
-    places[t] = counts;
+    places[t].resize(digit.buckets());
+    std::size_t* const counts = places[t].data();
+    for (std::size_t i = begin; i < end; ++i) ++counts[bucket(read(i).key)];
   });
   std::size_t place = 0;
-  for (std::size_t bucket = 0; bucket < kBuckets; ++bucket)
-    for (Counts& counts : places) place += std::exchange(counts[bucket], place);
+  for (std::size_t b = 0; b < digit.buckets(); ++b)
+    for (auto& of_stretch : places) place += std::exchange(of_stretch[b], place);
   stretches.for_each([&](std::size_t t, std::size_t begin, std::size_t end) {
-    Counts next = places[t];
-    for (std::size_t i = begin; i < end; ++i) {
+    const auto of = [&read, &item, bucket](std::size_t i) {
       const auto entry = read(i);
-      write(next[digit(entry.key)]++, entry);
-    }
+      return std::pair<std::size_t, Item>(bucket(entry.key), item(entry));
+    };
+    scatter<Item>(begin, end, of, std::move(places[t]), to);
   });
 }
 
-// The lowest bits of the digits that are not the same in all keys.
-template <class T>
-std::vector<int> varying_shifts(const T* values, bool descending, const Stretches& stretches) {
-  using Key = KeyOf<T>;
-  const Key first = key_of(values[0], descending);
-  std::vector<Key> differing(stretches.count());
-  stretches.for_each([&](std::size_t t, std::size_t begin, std::size_t end) {
-    Key bits = 0;
-    for (std::size_t i = begin; i < end; ++i) bits |= key_of(values[i], descending) ^ first;
-    differing[t] = bits;
-  });
-  const Key bits = std::accumulate(differing.begin(), differing.end(), Key{0}, std::bit_or<Key>());
-  std::vector<int> shifts;
-  for (int shift = 0; shift < static_cast<int>(sizeof(Key)) * 8; shift += kBits)
-    if ((bits >> shift) & (kBuckets - 1)) shifts.push_back(shift);
-  return shifts;
-}
-
-template <class Index, class T>
-void sort(const T* values, bool descending, const std::vector<int>& shifts, const Stretches& stretches,
-          std::size_t n, std::int64_t* order) {
-  using E = Entry<KeyOf<T>, Index>;
-  const std::size_t last = shifts.size() - 1;
+template <class E, class T>
+void sort(const T* values, std::size_t n, const Narrow<T>& narrow, const Stretches& stretches,
+          ConstPositions carried, Positions order) {
+  using Key = decltype(E::key);
+  using Index = decltype(E::index);
+  const std::vector<Digit> digits = digits_of(narrow.bits());
+  const std::size_t last = digits.size() - 1;
   constexpr bool order_lends = sizeof(E) <= sizeof(std::int64_t);
 
   // Pass `last` reads `near` and writes `order`, so the passes before it write near, far, near.. backwards.
-  std::unique_ptr<unsigned char[]> near_memory, far_memory;
-  if (last >= 1) near_memory.reset(new unsigned char[n * sizeof(E)]);
-  if (last >= 2 && !order_lends) far_memory.reset(new unsigned char[n * sizeof(E)]);
-  const Buffer<E> near{near_memory.get()};
-  const Buffer<E> far{order_lends ? reinterpret_cast<unsigned char*>(order) : far_memory.get()};
+  const Workspace near(last >= 1 ? n * sizeof(E) : 0);
+  const Workspace lent(last >= 2 && !order_lends ? n * sizeof(E) : 0);
+  void* const far = order_lends ? order.data : lent.data();
+  const auto target = [&](std::size_t p) { return (last - p) % 2 == 1 ? near.data() : far; };
 
   const auto read_values = [=](std::size_t i) {
-    return E{key_of(values[i], descending), static_cast<Index>(i)};
+    return E{static_cast<Key>(narrow(values[i])), static_cast<Index>(carried[i])};
   };
-  const auto write_order = [=](std::size_t j, E entry) { order[j] = static_cast<std::int64_t>(entry.index); };
-  const auto reads = [](Buffer<E> from) { return [from](std::size_t i) { return from.load(i); }; };
-  const auto writes = [](Buffer<E> to) { return [to](std::size_t j, E entry) { to.store(j, entry); }; };
-  const auto target = [&](std::size_t p) { return (last - p) % 2 == 1 ? near : far; };
+  const auto reads = [](const void* from) {
+    return [entries = static_cast<const unsigned char*>(from)](std::size_t i) {
+      E entry;  // in raw memory: `order` lends itself as a buffer before it holds the result
+      std::memcpy(&entry, entries + i * sizeof(E), sizeof(E));
+      return entry;
+    };
+  };
+  const auto whole = [](E entry) { return entry; };
+  const auto end = [&](const auto& read) {
+    const auto wide = [](E entry) { return static_cast<std::int64_t>(entry.index); };
+    const auto narrow_one = [](E entry) { return static_cast<std::uint32_t>(entry.index); };
+    if (order.wide) return pass(stretches, digits[last], read, wide, order.data);
+    pass(stretches, digits[last], read, narrow_one, order.data);
+  };
 
-  if (last == 0) return pass(stretches, shifts[0], read_values, write_order);
-  pass(stretches, shifts[0], read_values, writes(target(0)));
-  for (std::size_t p = 1; p < last; ++p) pass(stretches, shifts[p], reads(target(p - 1)), writes(target(p)));
-  pass(stretches, shifts[last], reads(near), write_order);
+  if (last == 0) return end(read_values);
+  pass(stretches, digits[0], read_values, whole, target(0));
+  for (std::size_t p = 1; p < last; ++p) pass(stretches, digits[p], reads(target(p - 1)), whole, target(p));
+  end(reads(near.data()));
 }
 
 }  // namespace
 
 template <class T>
-void argsort(const T* values, std::size_t n, bool descending, int threads, bool wide, std::int64_t* order) {
+void argsort(const T* values, std::size_t n, const Sorting& how, ConstPositions carried, Positions order) {
   if (n == 0) return;
-  const Stretches stretches(n, threads);
-  const std::vector<int> shifts = varying_shifts(values, descending, stretches);
-  if (shifts.empty()) return std::iota(order, order + n, std::int64_t{0});
-  if (wide || n > std::numeric_limits<std::uint32_t>::max())
-    sort<std::uint64_t>(values, descending, shifts, stretches, n, order);
-  else
-    sort<std::uint32_t>(values, descending, shifts, stretches, n, order);
+  const Stretches stretches(n, how.threads);
+  const Narrow<T> narrow(span_of(values, how.descending, stretches), how.descending);
+  const bool few = !how.wide && n <= std::numeric_limits<std::uint32_t>::max();
+  if (narrow.bits() == 0) {
+    for (std::size_t i = 0; i < n; ++i) order.set(i, carried[i]);
+  } else if (few && narrow.bits() <= 32) {
+    sort<Entry<std::uint32_t, std::uint32_t>>(values, n, narrow, stretches, carried, order);
+  } else if (few) {
+    sort<Entry<std::uint64_t, std::uint32_t>>(values, n, narrow, stretches, carried, order);
+  } else {
+    sort<Entry<std::uint64_t, std::uint64_t>>(values, n, narrow, stretches, carried, order);
+  }
 }
 
-template void argsort(const float*, std::size_t, bool, int, bool, std::int64_t*);
-template void argsort(const double*, std::size_t, bool, int, bool, std::int64_t*);
-template void argsort(const std::int32_t*, std::size_t, bool, int, bool, std::int64_t*);
-template void argsort(const std::int64_t*, std::size_t, bool, int, bool, std::int64_t*);
-template void argsort(const std::uint32_t*, std::size_t, bool, int, bool, std::int64_t*);
-template void argsort(const std::uint64_t*, std::size_t, bool, int, bool, std::int64_t*);
+template void argsort(const float*, std::size_t, const Sorting&, ConstPositions, Positions);
+template void argsort(const double*, std::size_t, const Sorting&, ConstPositions, Positions);
+template void argsort(const std::int32_t*, std::size_t, const Sorting&, ConstPositions, Positions);
+template void argsort(const std::int64_t*, std::size_t, const Sorting&, ConstPositions, Positions);
+template void argsort(const std::uint32_t*, std::size_t, const Sorting&, ConstPositions, Positions);
+template void argsort(const std::uint64_t*, std::size_t, const Sorting&, ConstPositions, Positions);
 
 }  // namespace pyi::order

@@ -6,23 +6,54 @@
 
 namespace pyi::order {
 
-// Writes to order[0..n) the positions 0..n-1 of values[0..n) in ascending (or descending) order of value.
+// Positions in an array: int64 where `wide`, else uint32. Null stands for 0, 1, 2 ..
+struct ConstPositions {
+  const void* data;
+  bool wide;
+  std::uint64_t operator[](std::size_t i) const {
+    if (data == nullptr) return i;
+    if (wide) return static_cast<std::uint64_t>(static_cast<const std::int64_t*>(data)[i]);
+    return static_cast<const std::uint32_t*>(data)[i];
+  }
+};
+struct Positions {
+  void* data;
+  bool wide;
+  void set(std::size_t i, std::uint64_t position) const {
+    if (wide) {
+      static_cast<std::int64_t*>(data)[i] = static_cast<std::int64_t>(position);
+    } else {
+      static_cast<std::uint32_t*>(data)[i] = static_cast<std::uint32_t>(position);
+    }
+  }
+};
+
+struct Sorting {
+  bool descending;
+  int threads;  // >= 1
+  bool wide;    // to test what more than 2^32 - 1 values take
+};
+
+// Writes to order[0..n) the positions 0..n-1 of values[0..n) in ascending (or descending) order of value;
+// with `carried`, carried[p] for each position p (what is carried is below 2^32 unless n is not, or `wide`).
 //
 // Guarantees
 //   stable      equal values keep ascending positions, in both directions
 //   floats      -0.0 equals 0.0; NaN, of any sign and payload, comes last in both directions
 //   threads     the result does not depend on their number; small arrays take fewer than asked for
-// Cost, with 32-bit values: at most 4 passes over n entries of 8 bytes; a pass whose digit is the same in all
-//   values is left out. Workspace beyond `order`: 8 n bytes, which is one buffer of entries; the other is
-//   `order` itself. With 64-bit values: at most 8 passes over entries of 16 bytes, workspace 32 n bytes.
-//   Above 2^32 - 1 values (or with `wide`, which is there to test that case), entries take 16 bytes always.
-//   None at all where at most one digit varies.
+// Cost: one pass over the values, and ceil(b / 11) over n entries, of 8 bytes where b <= 32, else of 16. b is
+//   the number of bits that the largest difference of keys takes, less the low bits that all keys have in
+//   common: 3 passes for any 32-bit values, 3 for doubles that were floats, 1 for the numbers of 2048
+//   workers. Workspace beyond `order`: 8 n bytes, as `order` itself is the second buffer of entries of 8
+//   bytes; 32 n bytes where they take 16. Above 2^32 - 1 values (or with `wide`) they always do. A single
+//   pass takes none.
 //
-// T: float, double, int32_t, int64_t, uint32_t, uint64_t. n may be 0; threads >= 1. `values` and `order` must
-// not overlap. Throws std::bad_alloc where the workspace is not to be had.
+// T: float, double, int32_t, int64_t, uint32_t, uint64_t. n may be 0. `order` has 8 n bytes of room, of
+// uint32 positions as well. `values`, `carried` and `order` must not overlap. Throws std::bad_alloc where the
+// workspace is not to be had.
 //
 // Example: {2, NaN, 1, 2} ascending -> {2, 0, 3, 1}; descending -> {0, 3, 2, 1}.
 template <class T>
-void argsort(const T* values, std::size_t n, bool descending, int threads, bool wide, std::int64_t* order);
+void argsort(const T* values, std::size_t n, const Sorting& how, ConstPositions carried, Positions order);
 
 }  // namespace pyi::order

@@ -44,8 +44,8 @@ def argsort(
     threads     on the CPU, at most so many (default: OMP_NUM_THREADS, or the usable processors up
                 to 16); the result is the same for any number
 
-    On the CPU a radix sort: linear in N, at most 4 passes for 32-bit values and 8 for 64-bit ones; workspace
-    of 8 and 32 bytes per value, beside the result. Contiguous values are not copied.
+    On the CPU a radix sort: linear in N, at most 3 passes for 32-bit values and 6 for 64-bit ones; workspace
+    of 8 and at most 32 bytes per value, beside the result. Contiguous values are not copied.
     Raises ArgumentError for other dtypes, another number of axes, and the like.
     """
     threads = default_threads() if threads is None else check_integer("threads", threads, 1)

@@ -84,16 +84,55 @@ def test_sizes_around_blocks_and_any_number_of_threads(dtype: str, kind: str) ->
                     np.testing.assert_array_equal(order, expected)
 
 
-@pytest.mark.parametrize("byte", range(8))
-def test_passes_left_out(byte: int) -> None:
-    """Keys that vary in one byte, in two, in three ..: every way the two buffers can end up."""
-    rng = np.random.default_rng(byte)
-    for low in range(byte + 1):
-        span = (1 << 8 * (byte + 1 - low)) - 1
-        values = (rng.integers(0, span, 1000, np.uint64, endpoint=True) << np.uint64(8 * low)) | np.uint64(5)
+@pytest.mark.parametrize("bits", range(65))
+def test_any_number_of_bits_to_sort_by(bits: int) -> None:
+    """One digit, two, three ..: every way the two buffers can end up, entries of every size."""
+    rng = np.random.default_rng(bits)
+    least = int(rng.integers(2**64 - 2**bits, dtype=np.uint64, endpoint=True)) if bits < 64 else 0
+    for common in {0, (64 - bits) // 2, 64 - bits}:  # low bits that are the same everywhere
+        drawn = rng.integers(2**bits - 1, size=1000, dtype=np.uint64, endpoint=True)
+        values = (drawn << np.uint64(min(common, 63))) + np.uint64(least if common == 0 else 0)
+        expected = np.argsort(values, kind="stable")
+        np.testing.assert_array_equal(argsort(values), np.argsort(~values, kind="stable"))
         for wide in (False, True):
             order = _C.argsort(values, descending=False, threads=1, wide=wide)
-            np.testing.assert_array_equal(order, np.argsort(values, kind="stable"))
+            np.testing.assert_array_equal(order, expected)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(
+    "values", [[np.nan] * 3, [np.nan, 2.0, np.nan], [-np.inf, np.nan, np.inf, -1.5], FEW]
+)
+def test_nan_beside_numbers_of_few_bits(dtype: str, values: list[float]) -> None:
+    array = np.array(values * 5, dtype)
+    for descending in (False, True):
+        np.testing.assert_array_equal(argsort(array, descending=descending), oracle(array, descending))
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 3 * 2**16 + 1])
+@pytest.mark.parametrize("dtype", ["f4", "i4", "u8"])
+def test_positions_of_32_bits_and_what_is_carried(n: int, dtype: str) -> None:
+    for kind in ("bits", "ties", "equal"):
+        values = random_values(n, dtype, kind)
+        expected = oracle(values, False)
+        carried = np.random.default_rng(1).permutation(n)
+        for wide in (False, True):
+            how: dict[str, Any] = {"descending": False, "threads": 2, "wide": wide}
+            short = _C.argsort(values, compact=True, **how)
+            assert short.dtype == np.uint32
+            np.testing.assert_array_equal(short, expected)
+            for items in (carried, carried.astype(np.uint32)):
+                for compact in (False, True):
+                    got = _C.argsort(values, carried=items, compact=compact, **how)
+                    np.testing.assert_array_equal(got, carried[expected])
+
+
+@pytest.mark.parametrize(
+    "carried", [np.zeros(2, np.int64), np.zeros(3, np.int32), np.zeros(6, np.int64)[::2]]
+)
+def test_what_cannot_be_carried(carried: Any) -> None:
+    with pytest.raises(ArgumentError, match="carried: must be 3 contiguous uint32 or int64 numbers"):
+        _C.argsort(np.zeros(3), descending=False, threads=1, carried=carried)
 
 
 def test_nan_is_last_and_zeros_are_equal_in_both_directions() -> None:

@@ -28,10 +28,13 @@ def check_integer(name: str, value: Any, least: int) -> int:
     return number
 
 
+def _real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def check_fraction(name: str, value: Any, *, positive: bool = False) -> float:
     """``value`` as a float within 0..1, and not 0 if ``positive``."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not 0 <= value <= 1 or (positive and not value):
+    if not _real(value) or not 0 <= value <= 1 or (positive and not value):
         allowed = "above 0 and at most 1" if positive else "within 0..1"
         raise ArgumentError(f"{name}={value!r}: must be {allowed}")
     return float(value)
@@ -39,15 +42,14 @@ def check_fraction(name: str, value: Any, *, positive: bool = False) -> float:
 
 def check_nonnegative(name: str, value: Any) -> float:
     """``value`` as a finite float >= 0."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not 0 <= value < math.inf:
+    if not _real(value) or not 0 <= value < math.inf:
         raise ArgumentError(f"{name}={value!r}: must be a finite number >= 0")
     return float(value)
 
 
 def check_positive(name: str, value: Any) -> float:
     """``value`` as a finite float > 0."""
-    if check_nonnegative(name, value) == 0:
+    if not _real(value) or not 0 < value < math.inf:
         raise ArgumentError(f"{name}={value!r}: must be a finite number > 0")
     return float(value)
 

@@ -12,6 +12,7 @@ import typer
 
 from pyimportance import PyimportanceError, __version__
 from pyimportance.cli import bench, data, demo, inspect, scoring
+from pyimportance.cli.options import in_options
 from pyimportance.score.engine import cuda
 
 BAD_INPUT = 2
@@ -21,7 +22,6 @@ NOT_READ = 1
 
 _IN_OPTIONS = {
     " (allow_missing_eof=True takes what is there, if that is all)": "",
-    "keys='prefix'": "--keys prefix",
     'nonfinite="skip" leaves such samples out and counts them': "training diverged, try a lower --lr",
 }
 """What messages of the library advise, in this command's words."""
@@ -42,7 +42,7 @@ for command in (
     data.verify,
     inspect.inspect,
 ):
-    app.command()(command)
+    app.command()(in_options(command))
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -33,16 +34,30 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for report.json and plots.")] = Path("pyimportance-demo"),
     epochs: Annotated[int, typer.Option(help="Epochs of every run.")] = 12,
     workers: Annotated[int, typer.Option(help="Training processes, each with a partition of its own.")] = 4,
-    warmup: Annotated[int, typer.Option(help="Epochs on the random partition before the first scores.")] = 2,
+    warmup: Annotated[int, typer.Option(help="Epochs before the first scores.")] = 2,
+    warmup_on: Annotated[
+        str,
+        typer.Option(
+            help="What those epochs read: 'local', a random partition of which every rank holds its own, or "
+            "'vanilla', everything reshuffled over the ranks each epoch, as published; then comes the first "
+            "partition."
+        ),
+    ] = "local",
     interval: Annotated[int, typer.Option(help="Epochs between repartitions.")] = 2,
     policy: Annotated[
         list[str] | None,
         typer.Option(
             help="Run these only; repeat it, or give a list with commas: vanilla, vanilla-lru, vanilla-full, "
-            "random-fixed, stripes, blocks, snake, sticky, 'sticky(k=4)'."
+            "random-fixed, random, stripes, blocks, snake, balanced, sticky, 'sticky(k=4)'."
         ),
     ] = None,
-    measure: Annotated[str, typer.Option(help="What to score by.")] = "loss_mean",
+    measure: Annotated[
+        str,
+        typer.Option(
+            help="What to score by: loss_mean, forgetting, el2n, aum, 'dual(window=2)' ...; an unknown name "
+            "lists what there is."
+        ),
+    ] = "loss_mean",
     seeds: Annotated[int, typer.Option(help="Repeat every run from so many paired seeds.")] = 1,
     samples: Annotated[int | None, typer.Option(help="Train on the first so many samples only.")] = None,
     batch_size: Annotated[
@@ -68,8 +83,12 @@ def demo(
 
     - **random-fixed** keeps a random partition for good: the saving without any scoring;
 
-    - **stripes**, **blocks**, **sticky** warm up on that partition, then score the samples by what training
-      showed and repartition every INTERVAL epochs.
+    - **stripes**, **blocks**, **sticky** warm up, then score the samples by what training showed and
+      repartition every INTERVAL epochs.
+
+    The settings are checked before anything is trained. An earlier report in OUT stays until the new one
+    replaces it; a demo that is stopped leaves what it finished in report-partial.json, and starts again from
+    nothing.
 
     Examples:
 
@@ -81,12 +100,13 @@ def demo(
     """
     from pyimportance.demo.config import DEFAULT_POLICIES, DemoConfig
     from pyimportance.demo.results import table
-    from pyimportance.demo.run import run_demo
+    from pyimportance.demo.run import PARTIAL, run_demo
 
     given = {"batch_size": batch_size, "lr": lr, "flip": flip}
     chosen: dict[str, Any] = {**(DIGITS if data is None else IMAGES)}
     chosen |= {name: value for name, value in given.items() if value is not None}
-    names = [name.strip() for text in policy or [] for name in text.split(",")]
+    # At commas, but for those between the options of a policy.
+    names = [name.strip() for text in policy or [] for name in re.split(r",(?![^(]*\))", text)]
     config = DemoConfig(
         epochs=epochs,
         workers=workers,
@@ -95,9 +115,11 @@ def demo(
         seeds=seeds,
         policies=tuple(names or DEFAULT_POLICIES),
         measure=measure,
+        warmup_on=cast(Any, warmup_on),  # DemoConfig refuses anything else
         **chosen,
     )
-    with _unwinding(), _progress(config.seeds * len(config.policies), config.epochs) as progress:
+    runs = config.seeds * len(config.policies)
+    with _unwinding(), _left(out / PARTIAL), _progress(runs, config.epochs) as progress:
         values = run_demo(config, out, data=data, test=test, samples=samples, plots=plots, progress=progress)
     show(values, as_json, table(values))
 
@@ -114,6 +136,22 @@ def _unwinding() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _left(partial: Path) -> Iterator[None]:
+    """Says where the finished runs are of a demo that ends before its end."""
+
+    def written() -> int | None:
+        return partial.stat().st_mtime_ns if partial.exists() else None
+
+    before = written()
+    try:
+        yield
+    except BaseException:
+        if written() not in (None, before):
+            print(f"pyimportance: what was finished is in {partial}", file=sys.stderr)
+        raise
 
 
 @contextmanager

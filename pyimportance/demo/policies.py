@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,11 +18,13 @@ from pyimportance.io.cache import LRUCache
 from pyimportance.io.meter import Meter
 from pyimportance.load.dataset import ImportanceDataset
 from pyimportance.order.partition import partition
+from pyimportance.order.values import Partition
 from pyimportance.score.tracker import Tracker
 from pyimportance.score.values import Scores
 from pyimportance.shards.writer import write_shards
 from pyimportance.together import together
 from pyimportance.train.controller import Controller
+from pyimportance.train.observer import Observer
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Place:
 
     config: DemoConfig
     train: Split
+    classes: int
     folder: Path
     rank: int
 
@@ -42,8 +46,19 @@ class Place:
 class Reader(Protocol):
     """A run's way to its data."""
 
-    dataset: Any
-    controller: Controller | None
+    @property
+    def dataset(self) -> Any:
+        """What the coming epoch is read from."""
+        ...
+
+    @property
+    def observers(self) -> Sequence[Observer]:
+        """Those that watched the run so far; the last is to be told of the coming epoch."""
+        ...
+
+    def end_epoch(self) -> None:
+        """Ends the epoch (collective)."""
+        ...
 
     def figures(self) -> dict[str, float]:
         """This rank's bytes so far."""
@@ -58,13 +73,15 @@ def open_reader(policy: str, seed: int, place: Place) -> Reader:
     """The reader of a policy of ``DemoConfig.policies`` (collective)."""
     if policy in VANILLA:
         return VanillaReader(policy, seed, place)
+    if policy != FIXED and place.config.schedule().reshuffles(0):
+        return WarmedUpReader(policy, seed, place)
     return ImportanceReader(policy, seed, place)
 
 
 class VanillaReader:
     """A global reshuffle of the unordered source each epoch, with or without a cache per rank."""
 
-    controller: Controller | None = None
+    observers: Sequence[Observer] = ()
 
     def __init__(self, policy: str, seed: int, place: Place) -> None:
         config, split = place.config, place.train
@@ -84,6 +101,9 @@ class VanillaReader:
             cache=self._cache,
         )
 
+    def end_epoch(self) -> None:
+        pass
+
     def figures(self) -> dict[str, float]:
         report = self.dataset.io_report()
         return {
@@ -101,13 +121,36 @@ class VanillaReader:
 
 
 class ImportanceReader:
-    """A random partition written as shards, one worker per rank; except for random-fixed, a controller
-    repartitions by what it observes."""
+    """Shards, one worker per rank; except for random-fixed, a controller repartitions by what it observes.
 
-    def __init__(self, policy: str, seed: int, place: Place) -> None:
-        config = place.config
+    They begin as a random partition or, where a warm-up was ``tracked`` and gave ``scores``, as the first
+    one by the policy.
+    """
+
+    def __init__(
+        self,
+        policy: str,
+        seed: int,
+        place: Place,
+        *,
+        tracked: Tracker | None = None,
+        scores: Scores | None = None,
+    ) -> None:
+        config, ids = place.config, place.train.ids
         self._place, self._root = place, place.folder / "shards"
-        self._fetched = self._write_shards(seed)
+        name, options = ("random", {}) if policy == FIXED else parse_policy(policy)
+        index = place.train.index
+        shared: dict[str, Any] = {
+            "bins": config.bins,
+            "seed": seed,
+            "sizes": index.nbytes[index.rows_of(ids)],
+        }
+        if scores is None:
+            unscored = Scores(np.zeros(len(ids), np.float32), ids, measure="none")
+            first = partition(unscored, config.workers, policy="random", **shared)
+        else:
+            first = partition(scores, config.workers, policy=name, **shared, **options)
+        self._fetched = self._write_shards(first)
         self.dataset = ImportanceDataset(
             self._root,
             batch_size=config.batch_size,
@@ -117,30 +160,35 @@ class ImportanceReader:
         )
         self.controller: Controller | None = None
         if policy != FIXED:
-            name, options = parse_policy(policy)
             self.controller = Controller(
-                Tracker(place.num_samples),
+                config.tracker(place.num_samples) if tracked is None else tracked,
                 self.dataset,
                 config.schedule(),
-                measure=config.measure,
+                **config.scoring(place.classes),
                 policy=name,
                 seed=seed,
+                epoch=0 if tracked is None else config.warmup,
                 **options,
             )
 
-    def _write_shards(self, seed: int) -> Meter:
+    @property
+    def observers(self) -> Sequence[Observer]:
+        return () if self.controller is None else (self.controller,)
+
+    def _write_shards(self, first: Partition) -> Meter:
         """Rank 0 writes everybody's; each rank is charged for what was read for its worker."""
-        config, train = self._place.config, self._place.train
-        meters = [Meter() for _ in range(config.workers)]
+        meters = [Meter() for _ in range(first.workers)]
 
         def write() -> list[Any]:
             if self._place.rank == 0:
-                unscored = Scores(np.zeros(len(train.ids), np.float32), train.ids, measure="none")
-                start = partition(unscored, config.workers, policy="random", bins=config.bins, seed=seed)
-                write_shards(train.index, start, self._root, keys="prefix", meters=meters)
+                write_shards(self._place.train.index, first, self._root, keys="prefix", meters=meters)
             return [meter.counts for meter in meters]
 
         return Meter(together(write, "writing the first shards")[0][self._place.rank])
+
+    def end_epoch(self) -> None:
+        if self.controller is not None:
+            self.controller.end_epoch()
 
     def figures(self) -> dict[str, float]:
         moved = Meter() if self.controller is None else self.controller.meter
@@ -160,3 +208,46 @@ class ImportanceReader:
                 shutil.rmtree(self._root)
 
         together(remove, "removing the run's shards")
+
+
+class WarmedUpReader:
+    """The warm-up as published: global reshuffles of the source, and shards once its scores say whose."""
+
+    def __init__(self, policy: str, seed: int, place: Place) -> None:
+        config = place.config
+        self._policy, self._seed, self._place = policy, seed, place
+        self._warmup = VanillaReader("vanilla", seed, place)
+        tracker = config.tracker(place.num_samples)
+        self._observer = Observer(tracker, config.schedule(), **config.scoring(place.classes))
+        self._after: ImportanceReader | None = None
+
+    @property
+    def dataset(self) -> Any:
+        return (self._after or self._warmup).dataset
+
+    @property
+    def observers(self) -> Sequence[Observer]:
+        return (self._observer, *(() if self._after is None else self._after.observers))
+
+    def end_epoch(self) -> None:
+        if self._after is not None:
+            self._after.end_epoch()
+            return
+        ended = self._observer.epoch
+        self._observer.commit()
+        if self._observer.schedule.repartitions_after(ended):
+            self._warmup.close()
+            scores = self._observer.score(self._place.train.ids)
+            self._after = ImportanceReader(
+                self._policy, self._seed, self._place, tracked=self._observer.tracker, scores=scores
+            )
+
+    def figures(self) -> dict[str, float]:
+        warmup = self._warmup.figures()
+        after = {} if self._after is None else self._after.figures()
+        return {name: count + after.get(name, 0) for name, count in warmup.items()}
+
+    def close(self) -> None:
+        self._warmup.close()
+        if self._after is not None:
+            self._after.close()

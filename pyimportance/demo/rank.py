@@ -22,7 +22,7 @@ from torch import distributed as dist
 
 from pyimportance.demo.config import DemoConfig
 from pyimportance.demo.images import Images
-from pyimportance.demo.policies import Place, Reader, open_reader
+from pyimportance.demo.policies import Place, open_reader
 from pyimportance.demo.source import ImageSource, Split, read_images
 from pyimportance.demo.training import TestShare, accuracies, train
 from pyimportance.errors import PyimportanceError
@@ -60,7 +60,7 @@ def _runs(folder: Path, rank: int) -> None:
     source = ImageSource.load(folder)
     store = dist.FileStore(str(folder / "store"), config.workers)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=config.workers)
-    place = Place(config, source.train, folder, rank)
+    place = Place(config, source.train, source.classes, folder, rank)
     images = Images(place.num_samples, source.shape, flip=config.flip, shift=config.shift)
     mine = np.arange(rank, len(source.test.ids), config.workers)
     test = Split(source.test.index, source.test.ids[mine], source.test.labels[mine])
@@ -73,18 +73,14 @@ def _runs(folder: Path, rank: int) -> None:
             model, figures = train(reader, seed, config, images, classes=source.classes, progress=say.epoch)
             figures |= accuracies(model, share) | reader.figures()
             ranks = together(lambda figures=figures: figures, "collecting the figures")  # type: ignore[misc]
-            if reader.controller is not None and not dynamics_saved:
-                _save_dynamics(reader, folder, rank)
+            if reader.observers and not dynamics_saved:
+                if rank == 0:
+                    reader.observers[-1].tracker.dynamics().save(folder / "dynamics.npz")
                 dynamics_saved = True
             reader.close()
             say.run(ranks)
     dist.barrier()  # without it, gloo sometimes aborts while another rank is still closing
     dist.destroy_process_group()
-
-
-def _save_dynamics(reader: Reader, folder: Path, rank: int) -> None:
-    if rank == 0 and reader.controller is not None:
-        reader.controller.tracker.dynamics().save(folder / "dynamics.npz")
 
 
 class _Speaker:

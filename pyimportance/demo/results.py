@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 BYTES = ("origin_bytes", "disk_bytes", "owned_bytes", "repartition_bytes", "index_bytes")
 CAPTION = (
     "Bytes are means per rank over a run. origin: read from where the data comes from (first fetch, misses, "
-    "moves); with index: the same ratio when indexes and manifests count too; moved: the part of origin that "
-    "repartitions caused; disk: own shards or cache; owned: held last; index: indexes and manifests, and "
-    "what ranks tell each other of them."
+    "global reshuffles, moves); with index: the same ratio when indexes and manifests count too; moved: the "
+    "part of origin that repartitions caused; disk: own shards or cache; owned: held last; index: indexes "
+    "and manifests, and what ranks tell each other of them."
 )
 Runs = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
 """(policy, seed) -> one dict of figures per rank."""
@@ -39,14 +39,20 @@ def report(config: DemoConfig, runs: Runs, about: Mapping[str, Any]) -> dict[str
     moved, which is ``repartition_bytes``. ``disk_bytes`` were read from own shards or a cache;
     ``owned_bytes`` are the samples that a rank owns, or its cache holds, at the end. Accuracies are
     correct predictions per test sample.
+
+    Of runs that are not all there it is the report of those that are, and says so: ``complete`` is False,
+    and policies without a run have no row.
     """
-    policies = [_policy(name, config, runs) for name in config.policies]
+    policies = [_policy(name, config, runs) for name in config.policies if (name, 0) in runs]
     return {
+        "complete": len(runs) == len(config.policies) * config.seeds,
+        "runs": len(runs),
         "policies": policies,
         "world_size": config.workers,
         "epochs": config.epochs,
         "warmup": config.warmup,
         "interval": config.interval,
+        "warmup_on": config.warmup_on,
         "seeds": config.seeds,
         "measure": config.measure,
         "config": config.to_dict(),
@@ -70,7 +76,8 @@ def processor() -> str:
 
 
 def _policy(name: str, config: DemoConfig, runs: Runs) -> dict[str, Any]:
-    per_seed = [runs[name, seed] for seed in range(config.seeds)]
+    done = [seed for seed in range(config.seeds) if (name, seed) in runs]
+    per_seed = [runs[name, seed] for seed in done]
     ranks = [rank for seed in per_seed for rank in seed]
 
     def mean(key: str) -> float:
@@ -89,9 +96,9 @@ def _policy(name: str, config: DemoConfig, runs: Runs) -> dict[str, Any]:
     accuracies_rank0 = [seed[0]["accuracy_rank0"] for seed in per_seed]
     row["accuracy_rank0"] = fmean(accuracies_rank0)
     row["accuracies"], row["accuracies_rank0"] = accuracies, accuracies_rank0
-    if config.seeds > 1 and "vanilla" in config.policies and name != "vanilla":
-        vanilla = [runs["vanilla", seed][0]["accuracy"] for seed in range(config.seeds)]
-        row["difference_to_vanilla"] = paired_difference(accuracies, vanilla)
+    vanilla = [runs["vanilla", seed][0]["accuracy"] for seed in done if ("vanilla", seed) in runs]
+    if len(vanilla) > 1 and name != "vanilla":
+        row["difference_to_vanilla"] = paired_difference(accuracies[: len(vanilla)], vanilla)
     return row
 
 
@@ -180,9 +187,10 @@ def _width(column: tuple[str, list[str]]) -> int:
 
 def _title(values: Mapping[str, Any]) -> str:
     repeats = "" if values["seeds"] == 1 else f", {values['seeds']} seeds"
+    shuffled = " on global reshuffles" if values["warmup_on"] == "vanilla" else ""
     return (
-        f"{values['epochs']} epochs on {values['world_size']} ranks{repeats}: {values['warmup']} to warm up, "
-        f"then a repartition every {values['interval']} by {values['measure']}"
+        f"{values['epochs']} epochs on {values['world_size']} ranks{repeats}: {values['warmup']} to warm up"
+        f"{shuffled}, then a repartition every {values['interval']} by {values['measure']}"
     )
 
 

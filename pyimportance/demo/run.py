@@ -11,20 +11,23 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pyimportance.demo.config import VANILLA, DemoConfig
+from pyimportance.demo.config import DemoConfig
 from pyimportance.demo.digits import digits_files, write_digits
 from pyimportance.demo.launch import run_ranks
 from pyimportance.demo.plots import bytes_per_policy, check_matplotlib, data_map, save
 from pyimportance.demo.results import report
-from pyimportance.demo.source import open_source
+from pyimportance.demo.source import ImageSource, open_source
 from pyimportance.errors import ArgumentError, OutputError
 from pyimportance.io.atomic import make_directory, write_bytes
+from pyimportance.io.lock import locked
 from pyimportance.score.dynamics import Dynamics
 
 MARK = ".pyimportance-demo"
 """An (empty) file by which a folder is known as an earlier demo's, which the next may overwrite."""
-WORK = "work-"
-RESULTS = ("report.json", "dynamics.npz", "bytes.png", "data_map.png")
+DIGITS, WORK = "data", "work-"
+PARTIAL = "report-partial.json"
+"""What is finished of a demo that is not; removed when it is."""
+PLOTS = ("bytes.png", "data_map.png")
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -43,8 +46,10 @@ def run_demo(
 
     Args:
         config: what to run.
-        out: a new or empty folder, or an earlier demo's. Working files in it are removed at the end, except
-            for the digits in ``out``/data; ``out``/dynamics.npz holds the dynamics of the first tracked run.
+        out: a new or empty folder, or an earlier demo's, whose results stay until these replace them. After
+            every run ``out``/report-partial.json says what is finished; it is of use where the demo ends
+            before its end, and starts again from nothing. ``out``/dynamics.npz holds the dynamics of the
+            first tracked run. Working files are removed at the end, except for the digits in ``out``/data.
         data: a folder of WebDataset tars of images with ``.cls`` labels; None is scikit-learn's digits.
         test, samples: see :func:`pyimportance.demo.source.open_source`.
         plots: also write data_map.png (if a run tracked) and bytes.png.
@@ -53,69 +58,89 @@ def run_demo(
     Raises:
         ArgumentError: more ranks than training samples.
         DataError: data that cannot be trained on.
-        OutputError: ``out`` holds something else or cannot be written.
+        OutputError: ``out`` holds something else, cannot be written, or another demo is writing there.
         PyimportanceError: an optional package is missing; a rank failed.
     """
     if plots:
         check_matplotlib()
     out = out.absolute()
     claim(out)
-    if data is None:
-        data = out / "data"
-        if not all((data / name).exists() for name in digits_files()):
-            write_digits(data)
-    source = open_source(data, test=test, samples=samples)
-    if len(source.train.ids) < config.workers:
-        raise ArgumentError(
-            f"workers={config.workers}: more than the {len(source.train.ids)} training samples"
-        )
-    clear(out)
-    sizes = source.train.index.nbytes[source.train.index.rows_of(source.train.ids)]
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix=WORK, dir=out) as name:
-        work = Path(name)
-        write_bytes(work / "config.json", json.dumps(config.to_dict()).encode())
-        source.save(work)
-        runs: dict[tuple[str, int], list[dict[str, float]]] = {}
-        with closing(run_ranks(work, config.workers)) as news:
-            for said in news:
-                if said["event"] == "run":
-                    runs[said["policy"], said["seed"]] = said["ranks"]
-                if progress is not None:
-                    progress(said)
-        if (work / "dynamics.npz").exists():
-            shutil.move(work / "dynamics.npz", out / "dynamics.npz")
-    about = {
-        "data": "scikit-learn digits" if data == out / "data" else str(data),
-        "train_samples": len(source.train.ids),
-        "train_bytes": int(sizes.sum()),
-        "test_samples": len(source.test.ids),
-        "image_shape": list(source.shape),
-        "classes": source.classes,
-        "seconds": time.perf_counter() - started,
-    }
-    values = report(config, runs, about)
-    write_bytes(out / "report.json", (json.dumps(values, indent=2) + "\n").encode())
-    if plots:
-        save(bytes_per_policy(values), out / "bytes.png")
-        if any(policy not in VANILLA and policy != "random-fixed" for policy in config.policies):
-            save(data_map(Dynamics.load(out / "dynamics.npz")), out / "data_map.png")
+    with locked(str(out / MARK)):
+        for killed in out.glob(f"{WORK}*"):
+            shutil.rmtree(killed)
+        if data is None and not all((out / DIGITS / name).exists() for name in digits_files()):
+            write_digits(out / DIGITS)
+        source = open_source(out / DIGITS if data is None else data, test=test, samples=samples)
+        if (there := len(source.train.ids)) < config.workers:
+            raise ArgumentError(f"workers={config.workers}: more than the {there} training samples")
+        about = {"data": "scikit-learn digits" if data is None else str(data)} | _about(source)
+        with tempfile.TemporaryDirectory(prefix=WORK, dir=out) as work:
+            values = _run(config, source, Path(work), about=about, out=out, progress=progress)
+            _publish(values, Path(work), out, plots)
     return values
 
 
+def _about(source: ImageSource) -> dict[str, Any]:
+    train = source.train
+    return {
+        "train_samples": len(train.ids),
+        "train_bytes": int(train.index.nbytes[train.index.rows_of(train.ids)].sum()),
+        "test_samples": len(source.test.ids),
+        "image_shape": list(source.shape),
+        "classes": source.classes,
+    }
+
+
+def _run(
+    config: DemoConfig,
+    source: ImageSource,
+    work: Path,
+    *,
+    about: Mapping[str, Any],
+    out: Path,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Runs everything; returns the report, which after every run is also what PARTIAL holds so far."""
+    started = time.perf_counter()
+    write_bytes(work / "config.json", json.dumps(config.to_dict()).encode())
+    source.save(work)
+    runs: dict[tuple[str, int], list[dict[str, float]]] = {}
+    values: dict[str, Any] = {}
+    with closing(run_ranks(work, config.workers)) as news:
+        for said in news:
+            if said["event"] == "run":
+                runs[said["policy"], said["seed"]] = said["ranks"]
+                values = report(config, runs, {**about, "seconds": time.perf_counter() - started})
+                _write(out / PARTIAL, values)
+            if progress is not None:
+                progress(said)
+    return values
+
+
+def _publish(values: Mapping[str, Any], work: Path, out: Path, plots: bool) -> None:
+    """The results of a finished demo in the place of an earlier one's, the report last."""
+    tracked = (work / "dynamics.npz").exists()
+    if plots:
+        save(bytes_per_policy(values), work / "bytes.png")
+    if plots and tracked:
+        save(data_map(Dynamics.load(work / "dynamics.npz")), work / "data_map.png")
+    for name in ("dynamics.npz", *PLOTS):
+        if (work / name).exists():
+            (work / name).replace(out / name)
+        else:
+            (out / name).unlink(missing_ok=True)  # an earlier demo's, which says nothing of this one
+    _write(out / "report.json", values)
+    (out / PARTIAL).unlink()
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    write_bytes(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
 def claim(out: Path) -> None:
-    """Makes ``out`` this demo's folder; OutputError where it holds something else."""
+    """Makes the folder; OutputError where it holds something else than an earlier demo."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file; the demo needs a folder of its own")
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).exists():
         raise OutputError(f"{out}: holds something else than an earlier demo; choose a new folder")
     make_directory(out)
-    write_bytes(out / MARK, b"")
-
-
-def clear(out: Path) -> None:
-    """Removes what an earlier demo left: its results, and working files if it was killed."""
-    for name in RESULTS:
-        (out / name).unlink(missing_ok=True)
-    for work in out.glob(f"{WORK}*"):
-        shutil.rmtree(work)

@@ -23,6 +23,7 @@ from pyimportance.demo.model import small_net
 from pyimportance.demo.policies import Reader
 from pyimportance.demo.source import parse_label
 from pyimportance.train.batchnorm import pool_batchnorm
+from pyimportance.train.controller import Controller
 
 TEST_BATCH = 500
 
@@ -79,10 +80,12 @@ def train(
             ~torch.tensor([s["__pad__"] for s in samples], dtype=torch.bool),
         )
 
-    loader = DataLoader(reader.dataset, batch_size=config.batch_size, collate_fn=collate)
+    inputs = _LastInputs(model) if config.features and reader.observers else None
     seconds = 0.0
     for epoch in range(config.epochs):
         reader.dataset.set_epoch(epoch)
+        loader = DataLoader(reader.dataset, batch_size=config.batch_size, collate_fn=collate)
+        observer = reader.observers[-1] if reader.observers else None
         parallel.train()  # type: ignore[no-untyped-call]
         start = time.perf_counter()
         total = 0.0
@@ -95,22 +98,37 @@ def train(
             optimizer.step()
             cycle.step()
             total += loss.item()
-            if reader.controller is not None:
-                reader.controller.observe(batch.ids, logits, batch.targets, mask=batch.real)
+            if observer is not None:
+                features = None if inputs is None else inputs.latest
+                observer.observe(batch.ids, logits, batch.targets, features=features, mask=batch.real)
         seconds += time.perf_counter() - start
-        if reader.controller is not None:
-            reader.controller.end_epoch()
+        reader.end_epoch()
         progress(epoch, total / max(1, len(loader)))
-    if reader.controller is None:
-        return model, {"training_seconds": seconds}
-    control = reader.controller
+    if inputs is not None:
+        inputs.close()
+    watched = reader.observers
     return model, {
-        "training_seconds": seconds + control.commit_seconds,
-        "tracking_seconds": control.tracking_seconds,
-        "observe_seconds": control.observe_seconds,
-        "observed_samples": control.samples,
-        "repartition_seconds": control.repartition_seconds,
+        "training_seconds": seconds + sum(observer.commit_seconds for observer in watched),
+        "tracking_seconds": sum(observer.tracking_seconds for observer in watched),
+        "observe_seconds": sum(observer.observe_seconds for observer in watched),
+        "observed_samples": sum(observer.samples for observer in watched),
+        "repartition_seconds": sum(o.repartition_seconds for o in watched if isinstance(o, Controller)),
     }
+
+
+class _LastInputs:
+    """What the last layer was given in the latest pass: the features of GraNd."""
+
+    latest: torch.Tensor | None = None
+
+    def __init__(self, model: nn.Sequential) -> None:
+        self._hook = model[-1].register_forward_pre_hook(self._keep)
+
+    def _keep(self, _: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        self.latest = arguments[0].detach()
+
+    def close(self) -> None:
+        self._hook.remove()
 
 
 def _parallel(model: nn.Module) -> DistributedDataParallel:

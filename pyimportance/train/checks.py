@@ -48,5 +48,7 @@ def check_recorded(measure: str, tracker: Tracker) -> None:
     """ArgumentError where the measure needs what ``tracker``, by what it was given so far, records not."""
     there = tracker.recordable
     if missing := find(measure).lacks(there):
-        needs = _RECORDED_BY.get(missing[0], f"{missing[0]}: observe(...) takes logits [B, C], with classes")
-        raise ArgumentError(f"measure {measure!r} needs {needs} (this tracker records {', '.join(there)})")
+        classes = (
+            f"logits of classes, [B, C], but this tracker is given what records {', '.join(there)} alone"
+        )
+        raise ArgumentError(f"measure {measure!r} needs {_RECORDED_BY.get(missing[0], classes)}")

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pyimportance import Scores, Tracker
+from pyimportance.demo.run import MARK
 from pyimportance.shards.index import index
 
 N = 24
@@ -99,7 +100,7 @@ def test_keys_that_two_tars_share(cli: Callable, tmp_path: Path) -> None:
     Scores(np.arange(4, dtype=np.float32)).save(tmp_path / "s")
     command = ("shard", tmp_path / "{a,b}.tar", tmp_path / "out", "--scores", tmp_path / "s", "--workers", 2)
     outcome = cli(*command)
-    failed(outcome, "key '", "a.tar", "b.tar", "--keys prefix")
+    failed(outcome, "key '", "a.tar", "b.tar", "--keys 'prefix'")
     assert not (tmp_path / "out").exists()
     assert cli(*command, "--keys", "prefix").status == 0
 
@@ -151,18 +152,24 @@ def test_some_scores_nan_are_counted_in_a_warning(cli: Callable, tmp_path: Path)
 def test_settings_that_are_not_allowed(cli: Callable, source: Path, scores: Path, tmp_path: Path) -> None:
     p = tmp_path / "p"
     failed(cli("partition", scores, "-o", p), "--workers")
-    failed(cli("partition", scores, "-o", p, "--workers", 2, "--policy", "magic"), "magic", "stripes")
-    failed(cli("partition", scores, "-o", p, "--workers", 2, "--k", 3), "'k'")
-    failed(cli("partition", scores, "-o", p, "--workers", 0), "workers=0")
     failed(
-        cli("partition", scores, "-o", p, "--workers", 2, "--policy", "balanced"), "sizes:", "needs the bytes"
+        cli("partition", scores, "-o", p, "--workers", 2, "--policy", "magic"), "--policy 'magic'", "stripes"
+    )
+    failed(cli("partition", scores, "-o", p, "--workers", 2, "--k", 3), "'k'")
+    failed(cli("partition", scores, "-o", p, "--workers", 0), "--workers 0: must be at least 1")
+    failed(
+        cli("partition", scores, "-o", p, "--workers", 2, "--policy", "balanced"),
+        "--sizes:",
+        "needs the bytes",
     )
     two = ("partition", scores, "-o", p, "--workers", 2)
     failed(cli(*two, "--capacity", "1;2"), "--capacity '1;2'", "must be numbers with commas between them")
-    failed(cli(*two, "--capacity", "1,-2"), "capacity: -2.0 of worker 1")
+    failed(cli(*two, "--capacity", "1,-2"), "--capacity: -2.0 of worker 1")
     np.save(tmp_path / "few.npy", np.arange(3))
-    failed(cli(*two, "--classes", tmp_path / "few.npy"), "classes: int64 of shape [3]", "each of 24 samples")
-    failed(cli(*two, "--sizes", tmp_path / "few.npy"), "sizes: int64 of shape [3]")
+    failed(
+        cli(*two, "--classes", tmp_path / "few.npy"), "--classes: int64 of shape [3]", "each of 24 samples"
+    )
+    failed(cli(*two, "--sizes", tmp_path / "few.npy"), "--sizes: int64 of shape [3]")
     failed(cli(*two, "--sizes", scores), scores, "not an array of numbers (.npy)")
     failed(cli(*two, "--classes", tmp_path / "none.npy"), tmp_path / "none.npy")
     failed(cli("shard", source, tmp_path / "out"), "--partition", "--scores")
@@ -239,11 +246,8 @@ def test_data_the_demo_cannot_train_on(cli: Callable, source: Path, tmp_path: Pa
     images(data, "a.tar", {f"{i}": b"%d" % (i % 2) for i in range(20)} | {"last": b"cat"})
     failed(cli("demo", "--out", out, "--data", data), "a.tar", "last.cls", "cat")
     images(data, "a.tar", {f"{i}": b"%d" % (i % 2) for i in range(20)})
-    failed(cli("demo", "--out", out, "--data", data, "--workers", 19), "workers=19", "18")
-    failed(cli("demo", "--out", out, "--data", data, "--samples", 100), "samples=100")
-    failed(cli("demo", "--out", out, "--policy", "luck"), "luck")
-    failed(cli("demo", "--out", out, "--measure", "luck"), "luck")
-    failed(cli("demo", "--out", out, "--epochs", 1), "total=1")
+    failed(cli("demo", "--out", out, "--data", data, "--workers", 19), "--workers 19: more than the 18")
+    failed(cli("demo", "--out", out, "--data", data, "--samples", 100), "--samples 100: must be 1 to 18")
     assert not (out / "report.json").exists()
 
 
@@ -260,3 +264,29 @@ def test_a_tar_that_was_written_again_since_it_was_indexed(
     outcome = cli("shard", tmp_path / "index.arrow", tmp_path / "out", "--scores", scores, "--workers", 2)
     failed(outcome, path, "member '00", "offset", "; found ", "index it again")
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--epochs", 1), "--epochs 1: must be at least --warmup 2"),
+        (("--batch-size", 0), "--batch-size 0: must be at least 1"),
+        (("--warmup-on", "cloud"), "--warmup-on 'cloud': allowed are"),
+        (("--lr", 0), "--lr 0.0: must be a finite number > 0"),
+        (("--policy", "luck"), "--policy 'luck' is unknown"),
+        (("--policy", "vanilla, sticky(k=0)"), "--policy 'sticky(k=0)': k=0: must be at least 1"),
+        (("--policy", "vanilla,vanilla"), "--policy 'vanilla' is named twice"),
+        (("--measure", "luck"), "--measure 'luck' is unknown; possible here are loss_mean"),
+        (("--measure", "rho"), "--measure 'rho' takes irreducible, from Python alone"),
+        (("--measure", "tdds"), "--measure 'tdds' needs the probabilities of all classes"),
+        (("--measure", "dual"), "is asked for after 2 (--warmup 2)"),
+        (("--measure", "dual(window=3)"), "with window=3 needs 3 observations"),
+    ],
+)
+def test_what_the_demo_refuses_it_refuses_before_it_touches_anything(
+    cli: Callable, tmp_path: Path, options: tuple[object, ...], words: str
+) -> None:
+    (tmp_path / MARK).touch()
+    (tmp_path / "report.json").write_text("an earlier demo's")
+    failed(cli("demo", "--out", tmp_path, *options), words)
+    assert {path.name for path in tmp_path.iterdir()} == {MARK, "report.json"}

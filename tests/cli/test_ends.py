@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 
 from pyimportance import Scores
+from pyimportance.demo.run import MARK, PARTIAL
+from pyimportance.io.lock import locked
 
 PROGRAM = [sys.executable, "-c", "from pyimportance.cli.app import main; main()"]
 
@@ -76,18 +79,36 @@ def test_a_demo_that_is_terminated_cleans_up(tmp_path: Path) -> None:
     finally:
         demo.kill()
         demo.communicate()
-    assert {path.name for path in out.iterdir()} == {".pyimportance-demo", "data"}
+    assert {path.name for path in out.iterdir()} == {MARK, "data"}
 
 
-def test_a_demo_takes_what_an_earlier_one_left_out_of_the_way(
+def test_what_a_demo_finished_stays_beside_an_earlier_report_when_it_fails(
     cli: Callable[..., Any], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     (out / "work-killed" / "shards").mkdir(parents=True)
-    for name in (".pyimportance-demo", "report.json", "bytes.png"):
+    for name in (MARK, "report.json", "bytes.png"):
         (out / name).write_text("old")
     # It diverges in its first epoch, so that this is also the test of losses that are no numbers.
-    outcome = cli("demo", "--out", out, "--workers", 2, "--epochs", 3, "--lr", 1e8, "--policy", "stripes")
-    outcome.refused("rank ", "logits: NaN or +inf", "of sample ", "try a lower --lr")
-    assert "nonfinite" not in outcome.err
-    assert {path.name for path in out.iterdir()} == {".pyimportance-demo", "data"}
+    options = ("--workers", 2, "--epochs", 3, "--samples", 200, "--lr", 1e8, "--policy", "vanilla,stripes")
+    outcome = cli("demo", "--out", out, *options)
+    assert (outcome.status, outcome.out) == (2, "")
+    finished, where, error = outcome.err.splitlines()
+    assert finished.startswith("vanilla, seed 0: accuracy ")
+    assert where == f"pyimportance: what was finished is in {out / PARTIAL}"
+    for words in ("rank ", "logits: NaN or +inf", "of sample ", "try a lower --lr"):
+        assert words in error
+    assert "nonfinite" not in error
+    partial = json.loads((out / PARTIAL).read_text())
+    assert (partial["complete"], partial["runs"]) == (False, 1)
+    assert [row["policy"] for row in partial["policies"]] == ["vanilla"]
+    assert partial["policies"][0]["origin_bytes"] > 0
+    assert {path.name for path in out.iterdir()} == {MARK, "data", PARTIAL, "report.json", "bytes.png"}
+    assert (out / "report.json").read_text() == "old"
+
+
+def test_two_demos_do_not_share_a_folder(cli: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / MARK).touch()
+    with locked(str(tmp_path / MARK)):
+        cli("demo", "--out", tmp_path).refused(tmp_path, "another process is writing here")
+    assert [path.name for path in tmp_path.iterdir()] == [MARK]

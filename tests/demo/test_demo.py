@@ -59,6 +59,7 @@ def test_every_policy_was_run(report: Any, rows: dict[str, Any]) -> None:
     ]  # fmt: skip
     settings = {"world_size": WORKERS, "epochs": EPOCHS, "warmup": 1, "interval": 1, "seeds": 1}
     assert {key: report[key] for key in settings} == settings
+    assert (report["complete"], report["runs"]) == (True, len(rows))
     assert report["train_samples"] == TRAIN
     for row in rows.values():
         assert 0.5 < row["accuracy"] <= 1  # ten digits: guessing gives 0.1
@@ -151,12 +152,12 @@ def test_what_is_left_in_the_folder(outcome: tuple[Path, str]) -> None:
     assert (dynamics.count == EPOCHS).all()
 
 
-def test_again_in_the_same_folder_on_data_of_ones_own(outcome: tuple[Path, str]) -> None:
+def test_again_in_the_same_folder_on_data_of_ones_own(outcome: tuple[Path, str], source: SampleIndex) -> None:
     out = outcome[0]
     printed, err = run(
         "--out", out, "--data", out / "data", "--test", out / "data" / "test-000.tar", "--epochs", 2,
         "--warmup", 1, "--policy", "vanilla, random-fixed", "--policy", "snake", "--workers", 3, "--seeds", 2,
-        "--samples", 200, "--json",
+        "--samples", 200, "--warmup-on", "vanilla", "--measure", "grand_last", "--json",
     )  # fmt: skip
     values = json.loads(printed)
     assert values == json.loads((out / "report.json").read_text())
@@ -166,3 +167,14 @@ def test_again_in_the_same_folder_on_data_of_ones_own(outcome: tuple[Path, str])
     difference = values["policies"][2]["difference_to_vanilla"]
     assert difference["low"] <= difference["mean"] <= difference["high"]
     assert len(re.findall(r"accuracy \d", err)) == 6
+    # One of vanilla's two epochs, but for the sample that pads it, and then each sample once.
+    vanilla, _, snake = (row["origin_bytes"] for row in values["policies"])
+    payload = spans(source)[1][:200]
+    share = (snake - vanilla / 2) * 3
+    assert payload.sum() - payload.max() <= share <= source.nbytes[:200].sum() + payload.max()
+    dynamics = Dynamics.load(out / "dynamics.npz")
+    assert "grand" in dynamics.quantities
+    assert (dynamics.count[:200] == 2).all()
+    # The plots were the earlier demo's, which this one has replaced.
+    left = {path.name for path in out.iterdir()}
+    assert left == {".pyimportance-demo", "data", "dynamics.npz", "report.json"}

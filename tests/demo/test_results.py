@@ -129,18 +129,66 @@ def test_policies_have_options() -> None:
 
 
 @pytest.mark.parametrize(
+    ("measure", "in_full"),
+    [
+        ("dual(2)", "dual(window=2)"),
+        ("correctness( fraction = True )", "correctness(fraction=True)"),
+        ("confidence_weighted_entropy", "confidence_weighted_entropy"),
+        ("grand_last", "grand_last"),
+    ],
+)
+def test_measures_have_options_and_get_what_they_need(measure: str, in_full: str) -> None:
+    config = DemoConfig(measure=measure)
+    assert config.measure == in_full
+    assert ("history" in config.tracker(3).recordable) == measure.startswith("dual")
+    assert config.features == (measure == "grand_last")
+    classes = {"classes": 7} if measure == "confidence_weighted_entropy" else {}
+    assert classes.items() <= config.scoring(7)["measure_options"].items()
+
+
+def test_a_report_of_some_of_the_runs_says_so() -> None:
+    assert (VALUES["complete"], VALUES["runs"]) == (True, 9)
+    some = {key: RUNS[key] for key in [*[*RUNS][:2], ("vanilla-lru", 0), ("sticky(k=16)", 0)]}
+    values = report(CONFIG, some, {})
+    assert (values["complete"], values["runs"], values["seeds"]) == (False, 4, 3)
+    assert [len(row["accuracies"]) for row in values["policies"]] == [2, 1, 1]
+    assert not any("difference_to_vanilla" in row for row in values["policies"])
+    del some["sticky(k=16)", 0]
+    assert [row["policy"] for row in report(CONFIG, some, {})["policies"]] == ["vanilla", "vanilla-lru"]
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"workers": 0}, "workers=0: must be at least 1"),
         ({"seeds": 0}, "seeds=0"),
-        ({"lr": 0.0}, "lr=0.0: must be above 0"),
-        ({"measure": "luck"}, "measure 'luck' is unknown; allowed are"),
+        ({"lr": 0.0}, "lr=0.0: must be a finite number > 0"),
+        ({"bins": 0}, "bins=0: must be at least 1"),
+        ({"warmup_on": "cloud"}, "warmup_on='cloud': allowed are 'local' and 'vanilla'"),
+        ({"measure": "luck"}, "measure 'luck' is unknown; possible here are loss_mean, "),
+        (
+            {"measure": "rho"},
+            "measure 'rho' takes irreducible, from Python alone; possible here are loss_mean",
+        ),
+        ({"measure": "tdds"}, "measure 'tdds' needs the probabilities of all classes"),
+        (
+            {"measure": "dual"},
+            r"needs 10 observations of a sample, .* after 2 \(warmup=2\); possible here",
+        ),
+        ({"measure": "dual(window=1)"}, r"measure 'dual\(window=1\)': window=1: must be at least 2$"),
+        ({"measure": "rho(irreducible=[0.5])"}, "irreducible: "),
+        ({"measure": "loss_mean(3)"}, "measure 'loss_mean' has no option '3'; it has none$"),
+        ({"measure": "correctness(fraction=yes)"}, "fraction='yes': must be True or False"),
+        ({"measure": "prediction_variance", "warmup": 1}, "needs 2 observations of a sample"),
         ({"policies": ()}, "name at least one"),
         ({"policies": ("sticky", "sticky(16)")}, "named twice"),
-        ({"policies": ("alphabetical",)}, "policy 'alphabetical' is unknown"),
-        ({"policies": ("stripes(3)",)}, "policy 'stripes' has no option 'k'"),
+        ({"policies": ("alphabetical",)}, "policy 'alphabetical' is unknown; allowed are vanilla, "),
+        ({"policies": ("stripes(3)",)}, "policy 'stripes' has no option '3'"),
+        ({"policies": ("stripes(k=3)",)}, "policy 'stripes' has no option 'k'"),
+        ({"policies": ("sticky(k=0)",)}, r"policy 'sticky\(k=0\)': k=0: must be at least 1"),
+        ({"policies": ("sticky(k=x)",)}, "k='x': must be an integer of at least 1"),
         ({"policies": ("sticky[3]",)}, "is not a name"),
-        ({"epochs": 1, "warmup": 2}, "total=1: must be at least 2"),
+        ({"epochs": 1, "warmup": 2}, "epochs=1: must be at least warmup=2"),
         ({"interval": 0}, "interval=0"),
     ],
 )

@@ -229,11 +229,11 @@ def test_a_measure_that_the_batches_do_not_serve_is_refused_at_the_first(shards:
     with pytest.raises(ArgumentError, match=r"'grand_last' needs features: observe\(..., features=...\)"):
         observe_all(controller)
     controller = alone(shards, Schedule(warmup=3, interval=1), measure="forgetting")
-    with pytest.raises(ArgumentError, match=r"'forgetting' needs correct: .* records loss\)"):
+    with pytest.raises(ArgumentError, match=r"'forgetting' needs logits of classes, .* records loss alone"):
         controller.observe([0], np.zeros((1, 5, 3), np.float32), np.zeros((1, 5), np.int64))
     controller = alone(shards, Schedule(warmup=3, interval=1), measure="forgetting")
     controller.tracker.observe_loss([0], [1.0])
-    with pytest.raises(ArgumentError, match="'forgetting' needs correct"):
+    with pytest.raises(ArgumentError, match="'forgetting' needs logits of classes"):
         controller.end_epoch()
 
 

@@ -7,7 +7,6 @@ import pickle
 import re
 import threading
 import tracemalloc
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,110 +14,9 @@ import torch
 
 from pyimportance import ArgumentError, ImportanceDataset, ShardSet, write_shards
 from pyimportance.io.meter import TIERS
+from tests.load.samples import best, bytes_of, ids
 
-COUNTS = [
-    (1,),
-    (0, 2),
-    (2, 1, 2),
-    (40,),
-    (31, 33),
-    (16, 17, 15),
-    (20, 20, 20, 20),
-    (9, 0, 30, 2),
-    (5,) * 6,
-    (3,) * 8,
-    (150, 151),
-]
 DISK, ORIGIN, INDEX = (TIERS.index(tier) for tier in ("disk", "origin", "index"))
-
-
-def ids(samples):
-    return [sample["__index__"] for sample in samples]
-
-
-def bytes_of(shards, which):
-    """What the ranges of the samples with these ids add up to: headers, payloads and padding."""
-    total = 0
-    for w in range(shards.workers):
-        index = shards.index(w)
-        total += int(index.nbytes[np.isin(index.ids, list(which))].sum())
-    return total
-
-
-def through_processes(dataset, processes, batch_size, monkeypatch):
-    """(batches as a DataLoader makes them, samples of each process), loader processes played by this one."""
-    per_process = []
-    for p in range(max(1, processes)):
-        info = SimpleNamespace(id=p, num_workers=processes, seed=p) if processes else None
-        monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda info=info: info)
-        per_process.append(list(dataset))
-    monkeypatch.undo()
-    queues = [[mine[i : i + batch_size] for i in range(0, len(mine), batch_size)] for mine in per_process]
-    total = sum(map(len, queues))
-    return [queues[k % len(queues)][k // len(queues)] for k in range(total)], per_process
-
-
-@pytest.mark.parametrize("seed", range(200))
-def test_random_shapes(shard_set, seed, monkeypatch):
-    """Equal batches on all ranks, every sample once but for marked pads, right bytes, all reads counted."""
-    r = np.random.default_rng(seed)
-    counts = COUNTS[seed % len(COUNTS)]
-    shards, samples = shard_set(counts, bins=int(r.integers(1, 4)))
-    world, B, processes = int(r.integers(1, 7)), int(r.integers(1, 20)), int(r.integers(0, 5))
-    options = {
-        "batch_size": B,
-        "world_size": world,
-        "elastic": bool(r.integers(0, 2)),
-        "equalize": str(r.choice(["pad", "pad", "drop", "error"])),
-        "keep": float(r.choice([1.0, 1.0, 0.5, 0.07])),
-        "mix": str(r.choice(["stratified", "sequential"])),
-        "window_bytes": int(r.choice([2000, 20_000, 2**25])),
-        "seed": seed,
-    }
-    problem = None
-    try:
-        datasets = [ImportanceDataset(shards, rank=rank, **options) for rank in range(world)]
-    except ArgumentError as error:
-        problem = str(error)
-    if problem is not None:
-        assert refused(problem, shards.workers, world, options)
-        return
-    seen, shapes = [], set()
-    for dataset in datasets:
-        dataset.set_epoch(seed)
-        before = dataset.counts()
-        batches, by_process = through_processes(dataset, processes, B, monkeypatch)
-        shapes.add(tuple(map(len, batches)))
-        assert sum(map(len, batches)) == len(dataset)
-        assert all(len(batch) == B for batch in batches[:-1])
-        for sample in (sample for batch in batches for sample in batch):
-            want = samples[sample["__index__"]]
-            assert {name: sample[name] for name in want} == want
-            if not sample["__pad__"]:
-                seen.append(sample["__index__"])
-        read = (dataset.counts() - before)[[DISK, ORIGIN], 0].sum()
-        if options["window_bytes"] > 2**20:
-            # One window: a process reads each of its samples once, however often it yields it.
-            assert read == sum(bytes_of(shards, set(ids(mine))) for mine in by_process)
-    (shape,) = shapes
-    kept = sorted(
-        i
-        for w in range(shards.workers)
-        for i in best(shards.index(w), options["keep"], shards.manifest.descending)
-    )
-    if options["equalize"] == "drop":
-        assert len(seen) == len(set(seen)) == world * sum(shape)
-        assert set(seen) <= set(kept)
-    else:
-        assert sorted(seen) == kept
-        assert options["equalize"] == "pad" or len(kept) == world * sum(shape)
-
-
-def refused(text, workers, world, options):
-    """Whether a shape was refused for a reason that holds."""
-    if "neither divides the other" in text:
-        return not options["elastic"] and workers % world and world % workers
-    return options["equalize"] in ("error", "drop") and f"equalize='{options['equalize']}'" in text
 
 
 def test_a_sample(shard_set):
@@ -134,7 +32,7 @@ def test_a_sample(shard_set):
     assert os.path.dirname(sample["__url__"]) == os.path.join(shards.root, "worker-001")
 
 
-def test_order_of_a_worker_is_the_same_for_any_world_size_and_process(shard_set, monkeypatch):
+def test_order_of_a_worker_is_the_same_for_any_world_size(shard_set):
     shards, _ = shard_set((20, 20, 20, 20))
     options = {"batch_size": 4, "seed": 3, "window_bytes": 6000}
     alone = [ids(ImportanceDataset(shards, rank=w, world_size=4, **options)) for w in range(4)]
@@ -143,10 +41,6 @@ def test_order_of_a_worker_is_the_same_for_any_world_size_and_process(shard_set,
             got = ids(ImportanceDataset(shards, rank=rank, world_size=world, **options))
             for w in range(rank * 4 // world, (rank + 1) * 4 // world):
                 assert [i for i in got if i in set(alone[w])] == alone[w]
-    for processes in (1, 2, 3, 4):
-        dataset = ImportanceDataset(shards, rank=0, world_size=4, **options)
-        batches, _ = through_processes(dataset, processes, 4, monkeypatch)
-        assert [i for batch in batches for i in ids(batch)] == alone[0]
 
 
 def test_epochs_and_seeds_differ_and_repeat(shard_set):
@@ -181,11 +75,6 @@ def test_keep_reads_only_the_most_important(shard_set):
     kept = {i for w in range(2) for i in best(shards.index(w), 0.25, shards.manifest.descending)}
     assert sorted(ids(dataset)) == sorted(kept)
     assert dataset.counts()[DISK, 0] == bytes_of(shards, kept)
-
-
-def best(index, fraction, descending):
-    ordered = sorted(zip(index.score.tolist(), index.ids.tolist(), strict=True), reverse=descending)
-    return [i for _, i in ordered[: int(np.ceil(fraction * len(index.ids)))]]
 
 
 def test_borrowed_and_redealt_samples_count_as_origin(shard_set):

@@ -8,10 +8,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from pyimportance import ArgumentError, ImportanceDataset
-
-
-def ids(samples):
-    return [sample["__index__"] for sample in samples]
+from tests.load.samples import ids
 
 
 def first(dataset, count):

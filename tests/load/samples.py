@@ -1,0 +1,25 @@
+"""What tests ask of samples and of the shards they came from."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+
+def ids(samples):
+    return [sample["__index__"] for sample in samples]
+
+
+def bytes_of(shards, which):
+    """What the ranges of the samples with these ids add up to: headers, payloads and padding."""
+    total = 0
+    for w in range(shards.workers):
+        index = shards.index(w)
+        total += int(index.nbytes[np.isin(index.ids, list(which))].sum())
+    return total
+
+
+def best(index, fraction, descending):
+    """The ids of a worker's most important samples."""
+    ordered = sorted(zip(index.score.tolist(), index.ids.tolist(), strict=True), reverse=descending)
+    return [i for _, i in ordered[: math.ceil(Fraction(str(fraction)) * len(index.ids))]]

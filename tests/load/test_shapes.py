@@ -1,0 +1,192 @@
+"""200 shapes of job, each with shards of its own, read to the end by every rank through a DataLoader."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from pyimportance import ArgumentError, ImportanceDataset, repartition, write_shards
+from pyimportance.io.meter import TIERS
+from tests.load.samples import best, ids
+
+# Two cores are enough for these tests, whatever the DataLoader thinks of four processes on them.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+SHAPES = 200
+PROCESSES = (0, 1, 0, 2, 0, 3, 0, 4)  # of one shape after the other: forking is what takes the time
+DISK, ORIGIN = TIERS.index("disk"), TIERS.index("origin")
+
+
+@dataclass
+class Shape:
+    """counts, now: samples per worker, when written and, if any, after a repartition."""
+
+    counts: list[int]
+    now: list[int]
+    bins: int
+    shard_bytes: int
+    world: int
+    B: int
+    processes: int
+    persistent: bool
+    batched: bool
+    options: dict
+
+
+def shape_of(seed):
+    r = np.random.default_rng(seed)
+    workers, samples = int(r.integers(1, 9)), int(r.choice([r.integers(1, 7), r.integers(1, 250)]))
+
+    def counts(workers):
+        if r.random() < 0.5:  # as partition() divides
+            return [samples // workers + (w < samples % workers) for w in range(workers)]
+        return np.bincount(r.integers(0, workers, samples), minlength=workers).tolist()
+
+    first = counts(workers)
+    return Shape(
+        counts=first,
+        now=counts(int(r.integers(1, 9))) if r.random() < 0.25 else first,
+        bins=int(r.integers(1, 5)),
+        shard_bytes=int(r.choice([4096, 32_768, 2**28])),
+        world=int(r.integers(1, 7 if PROCESSES[seed % len(PROCESSES)] < 3 else 5)),
+        B=int(r.integers(1, 20)),
+        processes=PROCESSES[seed % len(PROCESSES)],
+        persistent=bool(r.integers(0, 2)),
+        batched=bool(r.integers(0, 2)),
+        options={
+            "elastic": bool(r.integers(0, 2)),
+            "equalize": str(r.choice(["pad", "drop", "error"])),
+            "keep": float(r.choice([1.0, 1.0, 0.5, 0.07])),
+            "mix": str(r.choice(["stratified", "sequential"])),
+            "shuffle": bool(r.random() < 0.8),
+            "window_bytes": int(r.choice([2000, 20_000, 2**25])),
+            "seed": seed,
+        },
+    )
+
+
+def sources(samples, seed):
+    """Parts by sample id: one to three each, some of them empty."""
+    r = np.random.default_rng([seed, 1])
+    names = [("bin",), ("bin", "cls"), ("cls", "bin", "seg.png")]
+    same = r.choice(len(names)) if r.random() < 0.5 else None
+    return [
+        {
+            name: r.bytes(int(r.integers(0, 600)))
+            for name in names[r.choice(len(names)) if same is None else same]
+        }
+        for _ in range(samples)
+    ]
+
+
+@pytest.fixture
+def made(tmp_path, write_tar, divide):
+    def make(shape, seed):
+        parts = sources(sum(shape.counts), seed)
+        write_tar(tmp_path / "source.tar", [(f"s{i:06d}", p) for i, p in enumerate(parts)])
+        start = divide(shape.counts, shape.bins, seed=seed)
+        shards = write_shards(tmp_path / "source.tar", start, tmp_path / "set", shard_bytes=shape.shard_bytes)
+        if shape.now is not shape.counts:
+            shards = repartition(shards, divide(shape.now, shape.bins, seed=seed + 1))
+        return shards, parts
+
+    return make
+
+
+def opened(shards, shape):
+    """A data set per rank. Where the options do not fit the shape, they are refused for a reason that holds,
+    and the shape is read with others."""
+    options = {"batch_size": shape.B, "batched": shape.batched, "world_size": shape.world, **shape.options}
+    for change in ({}, {"elastic": True}, {"equalize": "pad"}):
+        options |= change
+        try:
+            return [ImportanceDataset(shards, rank=rank, **options) for rank in range(shape.world)], options
+        except ArgumentError as error:
+            problem = str(error)
+        assert refused(problem, shards.workers, shape.world, options)
+    raise AssertionError(problem)
+
+
+def refused(text, workers, world, options):
+    if "neither divides the other" in text:
+        return not options["elastic"] and workers % world and world % workers
+    return options["equalize"] in ("error", "drop") and f"equalize='{options['equalize']}'" in text
+
+
+def samples_of(batch, batched):
+    if not batched:
+        return batch
+    columns = {name: list(column) for name, column in batch.items()}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
+def epoch_of(dataset, loader, epoch, shape):
+    """(batches, bytes read by tier) of one rank."""
+    dataset.set_epoch(epoch)
+    before = dataset.counts()
+    expected = len(loader)  # from here on the DataLoader warns, and so fails, if there are more
+    batches = [samples_of(batch, shape.batched) for batch in loader]
+    assert len(batches) == expected
+    return batches, (dataset.counts() - before)[:, 0]
+
+
+def ranges_of(shards, batches, processes, home):
+    """Bytes by tier of the samples in ``batches``, each read once by each process that yields it."""
+    size = {}
+    for w in range(shards.workers):
+        index = shards.index(w)
+        tier = DISK if w in home else ORIGIN
+        size |= {i: (tier, n) for i, n in zip(index.ids.tolist(), index.nbytes.tolist(), strict=True)}
+    total = np.zeros(len(TIERS), np.int64)
+    for p in range(max(1, processes)):
+        for i in {i for batch in batches[p :: max(1, processes)] for i in ids(batch)}:
+            tier, n = size[i]
+            total[tier] += n
+    return total
+
+
+@pytest.mark.parametrize("seed", range(SHAPES))
+def test_a_shape(made, seed):
+    """Equal batches on all ranks, every sample once but for marked pads, right bytes, all reads counted."""
+    shape = shape_of(seed)
+    shards, parts = made(shape, seed)
+    datasets, options = opened(shards, shape)
+    persistent = shape.persistent and shape.processes > 0
+    loaders = [
+        DataLoader(
+            dataset,
+            batch_size=None if shape.batched else shape.B,
+            collate_fn=dict if shape.batched else list,
+            num_workers=shape.processes,
+            persistent_workers=persistent,
+        )
+        for dataset in datasets
+    ]
+    descending = shards.manifest.descending
+    kept = {i for w in range(shards.workers) for i in best(shards.index(w), options["keep"], descending)}
+    for epoch in range(2 if persistent or not shape.processes else 1):
+        ranks = []
+        for dataset, loader in zip(datasets, loaders, strict=True):
+            batches, read = epoch_of(dataset, loader, epoch, shape)
+            if options["window_bytes"] > 2**20:  # one window: no sample is needed in two
+                assert (read == ranges_of(shards, batches, shape.processes, dataset.home)).all()
+            ranks.append(batches)
+        (sizes,) = {tuple(map(len, batches)) for batches in ranks}
+        assert all(size == shape.B for size in sizes[:-1])
+        samples = [[sample for batch in batches for sample in batch] for batches in ranks]
+        for sample in (sample for mine in samples for sample in mine):
+            i = sample["__index__"]
+            assert {name: part for name, part in sample.items() if name[:2] != "__"} == parts[i]
+            assert sample["__key__"] == f"s{i:06d}"
+        seen = ids(sample for mine in samples for sample in mine if not sample["__pad__"])
+        pads = [sum(sample["__pad__"] for sample in mine) for mine in samples]
+        assert len(seen) == len(set(seen))
+        if options["equalize"] == "drop":
+            assert set(seen) <= kept
+            assert not any(pads)
+        else:
+            assert set(seen) == kept
+            assert min(pads) == 0
+            assert options["equalize"] == "pad" or not any(pads)

@@ -34,6 +34,14 @@ def balance(
     edges: npt.NDArray[np.int64],
     shares: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int32]: ...
+def cheapest_flow(
+    from_: npt.NDArray[np.int32],
+    to: npt.NDArray[np.int32],
+    capacity: npt.NDArray[np.int64],
+    cost: npt.NDArray[np.int64],
+    supply: npt.NDArray[np.int64],
+    start: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], int]: ...
 
 # observe
 row_dtype: np.dtype[np.void]

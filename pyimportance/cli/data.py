@@ -15,6 +15,7 @@ from pyimportance.cli.scoring import (
     KOption,
     PolicyOption,
     SeedOption,
+    ToleranceOption,
     WorkersOption,
     check_match,
     divide,
@@ -68,6 +69,7 @@ def shard(
     bins: BinsOption = None,
     seed: SeedOption = 0,
     k: KOption = None,
+    tolerance: ToleranceOption = None,
     classes: ClassesOption = None,
     capacity: CapacityOption = None,
     shard_bytes: Annotated[int, typer.Option(help="Size at which a shard is full.")] = 256 * 2**20,
@@ -97,8 +99,8 @@ def shard(
         raise ArgumentError("give either --partition or --scores with --workers")
     if partition is not None:
         usual = {"--workers": None, "--policy": "stripes", "--bins": None, "--seed": 0, "--k": None}
-        usual |= {"--classes": None, "--capacity": None}
-        given = zip(usual, (workers, policy, bins, seed, k, classes, capacity), strict=True)
+        usual |= {"--tolerance": None, "--classes": None, "--capacity": None}
+        given = zip(usual, (workers, policy, bins, seed, k, tolerance, classes, capacity), strict=True)
         if idle := [name for name, value in given if value != usual[name]]:
             raise ArgumentError(f"{', '.join(idle)}: --partition is divided already; give --scores instead")
         plan, samples = Partition.load(partition), read_source(source)
@@ -116,6 +118,7 @@ def shard(
             bins=bins,
             seed=seed,
             k=k,
+            tolerance=tolerance,
             sizes=samples.nbytes[np.argsort(samples.ids)],
             classes=None if classes is None else integers(classes),
             capacity=capacity,

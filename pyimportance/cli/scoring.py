@@ -30,6 +30,12 @@ SeedOption = Annotated[int, typer.Option(help="Of the random policy.")]
 KOption = Annotated[
     int | None, typer.Option("--k", help="Of sticky: samples per worker and stratum; more move fewer.")
 ]
+ToleranceOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Of sticky, instead of --k: how far any worker's scores may be from all (Kolmogorov-Smirnov)."
+    ),
+]
 SizesOption = Annotated[
     Path | None,
     typer.Option(
@@ -128,6 +134,7 @@ def partition(
     bins: BinsOption = None,
     seed: SeedOption = 0,
     k: KOption = None,
+    tolerance: ToleranceOption = None,
     sizes: SizesOption = None,
     classes: ClassesOption = None,
     capacity: CapacityOption = None,
@@ -150,6 +157,8 @@ def partition(
 
         pyimportance partition scores.parquet -o next.parquet --policy sticky --k 16 --current shards
 
+        pyimportance partition scores.parquet -o p.parquet --policy sticky --tolerance 0.01 --current shards
+
         pyimportance partition scores.parquet -o p.parquet --workers 3 --capacity 1,1,2 --policy balanced
             --sizes index.arrow
     """
@@ -171,6 +180,7 @@ def partition(
             bins=bins,
             seed=seed,
             k=k,
+            tolerance=tolerance,
             current=holder,
             sizes=held_sizes if sizes is None else sizes_of(sizes, values, scores),
             classes=None if classes is None else integers(classes),
@@ -190,6 +200,7 @@ def divide(
     bins: int | None,
     seed: int,
     k: int | None,
+    tolerance: float | None,
     sizes: NDArray[Any] | None,
     classes: NDArray[Any] | None,
     capacity: str | None,
@@ -204,7 +215,8 @@ def divide(
         workers = current.workers
     if bins is None:
         bins = 1 if current is None else current.bins
-    options: dict[str, Any] = {} if k is None else {"k": k}
+    given = {"k": k, "tolerance": tolerance}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if capacity is not None:
         options["capacity"] = numbers(capacity)
     try:

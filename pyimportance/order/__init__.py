@@ -10,6 +10,7 @@ policies/       who owns the sample at each rank, one pure function a file
 matching.py     group labels chosen so that least has to move
 select.py       select: a part of the samples, by importance
 samplers/       ids and weights for an epoch or a batch: a sampler or a method of select a file
+distance.py     Kolmogorov-Smirnov distances of all workers at once
 quality.py      quality: how alike the workers' shares are
 checks.py       arguments that several verbs share
 lookup.py       IdMap: sample id -> small integer

@@ -47,6 +47,10 @@ def partition(
                snake        0..n-1, n-1..0, and so on
                sticky(k=16) the same share of each stratum of k * workers consecutive ranks to everyone;
                             no division with these shares moves fewer bytes
+               sticky(tolerance=e)
+                            the fewest bytes move that keep every worker's scores within Kolmogorov-Smirnov
+                            distance e of all (or a sample of a worker, where that is more); how near to the
+                            fewest is in order/policies/tolerance.py
                balanced     one of each stratum of ``workers`` consecutive ranks to everyone, bytes nearly
                             even (longest processing time first); needs ``sizes``
              the numbers of samples of any two workers differ by at most one
@@ -54,7 +58,7 @@ def partition(
     seed     >= 0, used by "random"
     current  who holds the samples now: a Partition, a ShardSet, or integers [N] in ascending order of
              sample id, -1 for nobody. Workers beyond ``workers`` count as nobody. With it, the groups are
-             labelled so that as many bytes as possible stay where they are
+             labelled so that as many bytes as possible stay where they are; without it sticky is stripes
     sizes    bytes (or cost) of each sample, integers >= 0 [N] in ascending order of sample id; without, all
              count the same
     classes  of each sample, integers [N] in ascending order of sample id. With them the policy runs inside

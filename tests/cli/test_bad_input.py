@@ -178,7 +178,12 @@ def test_settings_that_are_not_allowed(cli: Callable, source: Path, scores: Path
     assert "--current" not in outcome.err  # which this command does not have
     divided = ("shard", source, tmp_path / "out", "--partition", tmp_path / "p")
     idle = {"--workers": 3, "--policy": "blocks", "--bins": 2, "--seed": 1, "--k": 4}
-    for option, value in {**idle, "--capacity": "1,2", "--classes": tmp_path / "few.npy"}.items():
+    for option, value in {
+        **idle,
+        "--tolerance": 0.1,
+        "--capacity": "1,2",
+        "--classes": tmp_path / "few.npy",
+    }.items():
         failed(cli(*divided, option, value), option, "--partition is divided already")
     failed(cli("score", scores, "-o", p), scores)
     failed(cli("partition", scores, "-o", tmp_path / "no" / "p", "--workers", 2), tmp_path / "no" / "p")

@@ -65,6 +65,11 @@ def test_the_whole_path(cli: Callable, source: Path, dynamics: Path, tmp_path: P
         "--policy", "sticky", "--k", 2, "--current", tmp_path / "a", "--json",
     )  # fmt: skip
     assert (moved.status, moved.json["workers"], moved.json["policy"]) == (0, 3, "sticky(k=2)")
+    near = cli(
+        "partition", tmp_path / "scores.parquet", "-o", tmp_path / "near.parquet",
+        "--policy", "sticky", "--tolerance", 0.5, "--current", tmp_path / "a", "--json",
+    )  # fmt: skip
+    assert (near.status, near.json["policy"]) == (0, "sticky(tolerance=0.5)")
     again = cli("repartition", tmp_path / "a", "--partition", tmp_path / "next.parquet", "--json")
     before, after = (ShardSet.open(tmp_path / "a", generation=g) for g in (0, 1))
     changed = before.worker_of(np.arange(N)) != after.worker_of(np.arange(N))

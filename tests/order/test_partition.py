@@ -24,7 +24,8 @@ def scores(values: Any, ids: Any = None, descending: bool = True) -> Scores:
 VALUES = st.lists(
     st.sampled_from([0.0, -0.0, 1.0, 2.0, 3.0, np.inf, -np.inf, np.nan]), min_size=1, max_size=70
 )
-POLICY = st.sampled_from([("sticky", {"k": 1}), ("sticky", {"k": 3}), *((name, {}) for name in policies())])
+STICKY = [{"k": 1}, {"k": 3}, {"tolerance": 0.0}, {"tolerance": 0.2}]
+POLICY = st.sampled_from([*(("sticky", o) for o in STICKY), *((name, {}) for name in policies())])
 
 
 @st.composite
@@ -116,12 +117,14 @@ def test_every_policy(problem: Any, policy: Any, data: st.DataObject) -> None:
     np.testing.assert_array_equal(p.offsets, again.offsets)
 
 
-@pytest.mark.parametrize("name", policies())
+@pytest.mark.parametrize("name", [*policies(), "sticky(tolerance)"])
 def test_the_same_on_any_number_of_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(4)
     n = 300_000  # enough that a sort takes several
     s = scores(rng.random(n).round(4))
     options = {"policy": name, "current": rng.integers(-1, 7, n), "sizes": rng.integers(0, 2**40, n)}
+    if name == "sticky(tolerance)":
+        options |= {"policy": "sticky", "tolerance": 0.001}
     options |= {"classes": rng.integers(0, 5, n), "capacity": rng.random(7)}
     found = []
     for threads in ("1", "2", "5"):
@@ -261,8 +264,13 @@ def test_current_may_be_anything_with_worker_of() -> None:
             "policy 'stripe' is unknown; allowed are random, stripes, blocks, snake, sticky, balanced",
         ),
         ({"k": 4}, "policy 'stripes' has no option 'k'; it takes none"),
-        ({"policy": "sticky", "n": 4}, "policy 'sticky' has no option 'n'; its options are k"),
+        ({"policy": "sticky", "n": 4}, "policy 'sticky' has no option 'n'; its options are k, tolerance"),
         ({"policy": "sticky", "k": 0}, "k=0: must be at least 1"),
+        (
+            {"policy": "sticky", "k": 4, "tolerance": 0.1},
+            r"k=4, tolerance=0\.1: one of the two says how much",
+        ),
+        ({"policy": "sticky", "tolerance": 1.5}, r"tolerance=1\.5: must be within 0\.\.1"),
         ({"policy": "sticky", "k": "x"}, "k='x': must be an integer"),
         ({"sizes": [1, 2]}, r"sizes: int64 of shape \[2\]; must be integers, one for each of 3 samples"),
         ({"sizes": [1.0, 2.0, 3.0]}, r"sizes: float64 of shape \[3\]; must be integers"),

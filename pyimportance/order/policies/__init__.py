@@ -9,6 +9,7 @@ stripes.py  dealt in turn by rank
 blocks.py   a run of consecutive ranks each
 snake.py    dealt in turn, the direction reversed each round
 sticky.py   equal shares of every stratum of ranks, keeping what each worker holds
+tolerance.py as little moved as a distance between the workers' scores and all allows
 keep.py     given the shares of strata, the most bytes stay where they are
 balanced.py equal numbers and nearly equal bytes
 classes.py  any of them inside each class

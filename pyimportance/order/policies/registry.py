@@ -28,7 +28,7 @@ POLICIES: Mapping[str, Policy] = {
     "stripes": Policy(stripes.assign),
     "blocks": Policy(blocks.assign),
     "snake": Policy(snake.assign),
-    "sticky": Policy(sticky.assign, {"k": 16}, sticky.check),
+    "sticky": Policy(sticky.assign, {"k": None, "tolerance": None}, sticky.check),
     "balanced": Policy(balanced.assign),
 }
 

@@ -154,8 +154,7 @@ def test_samples_without_a_score_are_dealt_by_exact_shares() -> None:
     assert p.policy == "sticky(tolerance=0.1)"
 
 
-@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0]])
-def test_distances_by_the_definition(order: list[int]) -> None:
+def test_distances_by_the_definition() -> None:
     values = np.array([4, 4, 2, 1], np.float32)
     owners = np.array([0, 1, 1, 1], np.int32)
     # Worker 0: all of its samples score 4, half of all do. Worker 1: a third, against half.

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pyimportance import PyimportanceError, __version__
-from pyimportance.cli import bench, data, demo, inspect, scoring
+from pyimportance.cli import bench, data, demo, dividing, inspect, scoring
 from pyimportance.cli.options import in_options
 from pyimportance.score.engine import cuda
 
@@ -36,7 +36,7 @@ for command in (
     demo.demo,
     data.index,
     scoring.score,
-    scoring.partition,
+    dividing.partition,
     data.shard,
     data.repartition,
     data.verify,

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from pyimportance.cli.output import JsonOption, check_output, progress_bar, show
-from pyimportance.cli.scoring import (
+from pyimportance.cli.dividing import (
     BinsOption,
     CapacityOption,
     ClassesOption,
@@ -17,10 +16,11 @@ from pyimportance.cli.scoring import (
     SeedOption,
     ToleranceOption,
     WorkersOption,
-    check_match,
     divide,
     integers,
 )
+from pyimportance.cli.output import JsonOption, check_output, progress_bar, show
+from pyimportance.cli.scoring import check_match
 from pyimportance.errors import ArgumentError, PyimportanceError
 
 if TYPE_CHECKING:

@@ -9,19 +9,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyimportance.cli.data import about_index, about_shards
+from pyimportance.cli.dividing import (
+    ClassesOption,
+    SizesOption,
+    about_partition,
+    about_quality,
+    integers,
+    sizes_of,
+)
 from pyimportance.cli.output import JsonOption, show
-from pyimportance.cli.scoring import about_partition, about_scores
-from pyimportance.errors import DataError
+from pyimportance.cli.scoring import about_scores
+from pyimportance.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
+    from pyimportance.order.values import Partition
     from pyimportance.score.dynamics import Dynamics
+    from pyimportance.shards.shard_set import ShardSet
 
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="Folder of shards, index, dynamics, scores or partition.")],
+    sizes: SizesOption = None,
+    classes: ClassesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what a file or folder of pyimportance's is, and what it holds.
+
+    Of a partition and of shards, also how alike the workers are: in mean score and, as Kolmogorov-Smirnov
+    distance, in the distribution of scores; with --sizes and --classes of a partition, in these as well.
 
     Examples:
 
@@ -29,10 +44,10 @@ def inspect(
 
         pyimportance inspect scores.parquet --json
     """
-    show(describe(path), as_json)
+    show(describe(path, sizes, classes), as_json)
 
 
-def describe(path: Path) -> dict[str, Any]:
+def describe(path: Path, sizes: Path | None = None, classes: Path | None = None) -> dict[str, Any]:
     """What ``path`` holds, by its content and not its name; DataError where it is nothing of ours."""
     from pyimportance.order.values import Partition
     from pyimportance.score.dynamics import Dynamics
@@ -40,19 +55,50 @@ def describe(path: Path) -> dict[str, Any]:
     from pyimportance.shards.sample_index import SampleIndex
     from pyimportance.shards.shard_set import ShardSet
 
+    divides = path.is_file() and first_bytes(path).startswith(b"PAR1") and is_partition(path)
+    if (sizes or classes) and not divides:
+        raise ArgumentError("--sizes and --classes are of a partition's samples, and this is none")
     if path.is_dir():
-        return about_shards(ShardSet.open(path))
-    with open(path, "rb") as file:
-        magic = file.read(6)
+        shards = ShardSet.open(path)
+        return about_shards(shards) | about_quality(owned(shards))
+    magic = first_bytes(path)
     if magic == b"ARROW1":
         return about_index(SampleIndex.load(path))
     if magic.startswith(b"PK") and zipfile.is_zipfile(path):
         return about_dynamics(Dynamics.load(path))
     if magic.startswith(b"PAR1"):
-        if is_partition(path):
-            return about_partition(Partition.load(path))
+        if divides:
+            partition = Partition.load(path)
+            return about_partition(
+                partition,
+                None if sizes is None else sizes_of(sizes, partition.ids, path),
+                None if classes is None else integers(classes),
+            )
         return about_scores(Scores.load(path))
     raise DataError("is no index, dynamics, scores, partition or folder of shards", path=path)
+
+
+def owned(shards: ShardSet) -> Partition:
+    """Who owns which samples, with their scores where all indexes have them."""
+    import numpy as np
+
+    from pyimportance.order.values import Partition
+
+    indexes = [shards.index(worker) for worker in range(shards.workers)]
+    scores = [index.score for index in indexes if index.score is not None]
+    return Partition(
+        shards.workers,
+        1,
+        np.concatenate([index.ids for index in indexes]),
+        np.cumsum([0, *map(len, indexes)]),
+        np.concatenate(scores) if len(scores) == len(indexes) else None,
+    )
+
+
+def first_bytes(path: Path) -> bytes:
+    """By which kinds of files are told apart."""
+    with open(path, "rb") as file:
+        return file.read(6)
 
 
 def is_partition(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""quality: how alike the workers' shares of a partition are, in number and in scores."""
+"""quality: how alike the workers' shares of a partition are, in number, scores, bytes and classes."""
 
 from __future__ import annotations
 
@@ -8,39 +8,65 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
+from pyimportance.order.argsort import argsort
+from pyimportance.order.checks import check_classes, check_sizes
+from pyimportance.order.distance import ks_distances, tie_ends
 from pyimportance.order.values import Partition
 from pyimportance.score.values import Scores
 
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """Per worker, [workers] each: samples int64, mean and ks float64; mean_of_all for comparison.
+    """Of each worker, [workers]: samples int64, mean and ks float64; mean_of_all for comparison.
 
-    mean    of the finite scores; NaN where there is none
-    ks      Kolmogorov-Smirnov distance between the worker's scores and all scores, 0 (alike) to 1; infinite
-            scores count, NaN ones do not; NaN where there is none
+    mean            of the finite scores; NaN where there is none
+    ks              Kolmogorov-Smirnov distance between the worker's scores and all scores, 0 (alike) to 1;
+                    infinite scores count, NaN ones do not; NaN where there is none
+    bytes           int64, None where sizes are not given
+    class_distance  float64, how much of its samples would have to be of other classes to have them in the
+                    proportions of all (total variation distance, 0 to 1); NaN without samples, None where
+                    classes are not given
     """
 
     samples: npt.NDArray[np.int64]
     mean: npt.NDArray[np.float64]
     ks: npt.NDArray[np.float64]
     mean_of_all: float
+    bytes: npt.NDArray[np.int64] | None = None
+    class_distance: npt.NDArray[np.float64] | None = None
 
 
-def quality(partition: Partition, scores: Scores | None = None) -> Quality:
+def quality(
+    partition: Partition,
+    scores: Scores | None = None,
+    *,
+    sizes: npt.ArrayLike | None = None,
+    classes: npt.ArrayLike | None = None,
+) -> Quality:
     """Judge a partition by the scores it was made from, or by others.
 
-    Raises ArgumentError where the partition has no scores and none are given, or those given lack a sample.
+    ``sizes`` (bytes or cost) and ``classes`` are integers [N] in ascending order of sample id. Raises
+    ArgumentError where they are not, where the partition has no scores and none are given, or where those
+    given lack a sample.
     """
-    values = _values(partition, scores).astype(np.float64)
-    cuts = partition.offsets[:: partition.bins]
-    shares = np.split(values, cuts[1:-1])
-    whole = np.sort(values[~np.isnan(values)])
+    values, workers = _values(partition, scores), partition.workers
+    samples = np.diff(partition.offsets[:: partition.bins])
+    owners = np.repeat(np.arange(workers, dtype=np.int32), samples)
+    by_value = argsort(values, descending=False)[: np.count_nonzero(~np.isnan(values))]
+    by_id = argsort(partition.order, descending=False)
+    nbytes = distance = None
+    if sizes is not None:
+        nbytes = np.zeros(workers, np.int64)
+        np.add.at(nbytes, owners[by_id], check_sizes(sizes, values.size))
+    if classes is not None:
+        distance = _class_distance(owners[by_id], check_classes(classes, values.size), workers)
     return Quality(
-        samples=np.diff(cuts),
-        mean=np.array([_mean(share) for share in shares]),
-        ks=np.array([_distance(share, whole) for share in shares]),
-        mean_of_all=_mean(values),
+        samples,
+        _means(values, owners, workers),
+        ks_distances(owners[by_value], tie_ends(values[by_value], by_value.size), workers),
+        float(_means(values, np.zeros_like(owners), 1)[0]),
+        nbytes,
+        distance,
     )
 
 
@@ -59,19 +85,28 @@ def _values(partition: Partition, scores: Scores | None) -> npt.NDArray[np.float
     return scores.values[rows]
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else float("nan")
+def _means(
+    values: npt.NDArray[np.float32], owners: npt.NDArray[np.int32], workers: int
+) -> npt.NDArray[np.float64]:
+    finite = np.isfinite(values)
+    count = np.bincount(owners[finite], minlength=workers)
+    total = np.bincount(owners[finite], values[finite].astype(np.float64), minlength=workers)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _distance(share: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> float:
-    """The largest difference of the two distribution functions; both only step at scores, and the share's
-    stays level between its own, so the largest is at one of these or just below it."""
-    mine = np.sort(share[~np.isnan(share)])
-    if mine.size == 0:
-        return float("nan")
-    gaps = [
-        np.searchsorted(mine, mine, side) / mine.size - np.searchsorted(whole, mine, side) / whole.size
-        for side in ("left", "right")
-    ]
-    return float(np.abs(gaps).max())
+def _class_distance(
+    owners: npt.NDArray[np.int32], classes: npt.NDArray[np.int64], workers: int
+) -> npt.NDArray[np.float64]:
+    """float64 [workers], in the memory of one worker's classes: there may be many of both."""
+    _, number, in_all = np.unique(classes, return_inverse=True, return_counts=True)
+    by_owner = argsort(owners, descending=False)
+    shares = np.split(number[by_owner], np.cumsum(np.bincount(owners, minlength=workers))[:-1])
+    expected = in_all / max(classes.size, 1)
+    return np.array(
+        [
+            np.abs(np.bincount(share, minlength=in_all.size) / share.size - expected).sum() / 2
+            if share.size
+            else np.nan
+            for share in shares
+        ]
+    )

@@ -167,6 +167,24 @@ def test_settings_that_are_not_allowed(cli: Callable, source: Path, scores: Path
     failed(cli(*two, "--capacity", "1,-2"), "--capacity: -2.0 of worker 1")
     np.save(tmp_path / "few.npy", np.arange(3))
     failed(
+        cli("inspect", scores, "--classes", tmp_path / "few.npy"), "--sizes and --classes are of a partition"
+    )
+    cli("partition", scores, "-o", tmp_path / "two", "--workers", 2)
+    failed(cli("inspect", tmp_path / "two", "--classes", tmp_path / "few.npy"), "classes: int64 of shape [3]")
+    index(source).save(tmp_path / "index.arrow")
+    Scores(np.zeros(3, np.float32)).save(tmp_path / "three.parquet")
+    wrong = (
+        "partition",
+        tmp_path / "three.parquet",
+        "-o",
+        p,
+        "--workers",
+        2,
+        "--sizes",
+        tmp_path / "index.arrow",
+    )
+    failed(cli(*wrong), "three.parquet", "index.arrow", "not of the same samples")
+    failed(
         cli(*two, "--classes", tmp_path / "few.npy"), "--classes: int64 of shape [3]", "each of 24 samples"
     )
     failed(cli(*two, "--sizes", tmp_path / "few.npy"), "--sizes: int64 of shape [3]")

@@ -14,6 +14,7 @@ import pytest
 
 from pyimportance import _C, Dynamics, Partition, Scores, ShardSet, Tracker, partition
 from pyimportance.cli.bench import bench
+from pyimportance.order.quality import quality
 from pyimportance.shards.sample_index import SampleIndex
 
 N = 24
@@ -100,6 +101,21 @@ def test_sizes_classes_and_capacity(cli: Callable, source: Path, tmp_path: Path)
         assert (split.status, split.json["policy"]) == (0, "stratified(balanced)")
         assert split.json["samples_per_worker"] == [6, 6, 12]
         np.testing.assert_array_equal(Partition.load(tmp_path / "p").order, expected.order)
+        told = quality(expected, sizes=sizes, classes=classes)
+        assert split.json["bytes_per_worker"] == told.bytes.tolist()
+        np.testing.assert_allclose(split.json["class_distance_per_worker"], told.class_distance, 1e-3, 1e-4)
+        np.testing.assert_allclose(split.json["ks_per_worker"], told.ks, 1e-3)
+        np.testing.assert_allclose(split.json["mean_score_per_worker"], told.mean, 1e-3)
+        again = cli(
+            "inspect",
+            tmp_path / "p",
+            "--sizes",
+            tmp_path / given,
+            "--classes",
+            tmp_path / "classes.npy",
+            "--json",
+        ).json
+        assert again == {name: value for name, value in split.json.items() if name != "written"}
     shards = cli(
         "shard", source, tmp_path / "out", "--scores", tmp_path / "s", "--workers", 3, "--policy", "balanced",
         "--classes", tmp_path / "classes.npy", "--capacity", "1,1,2", "--json",
@@ -124,6 +140,9 @@ def test_inspect_tells_what_each_file_is(cli: Callable, source: Path, dynamics: 
     cli("shard", source, tmp_path / "out", "--partition", tmp_path / "p")
     told = cli("inspect", tmp_path / "out", "--json").json
     assert (told["kind"], told["samples"], told["samples_per_worker"]) == ("shards", N, [12, 12])
+    alike = quality(Partition.load(tmp_path / "p"))
+    np.testing.assert_allclose(told["ks_per_worker"], alike.ks, 1e-3)
+    np.testing.assert_allclose(told["mean_score_per_worker"], alike.mean, 1e-3)
     tars = [sum(t.stat().st_size for t in (tmp_path / "out" / f"worker-00{w}").glob("*.tar")) for w in (0, 1)]
     assert told["bytes_per_worker"] == tars
     plain = cli("inspect", tmp_path / "out")

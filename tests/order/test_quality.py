@@ -54,6 +54,37 @@ def test_blocks_are_far_apart_and_stripes_are_alike() -> None:
     assert stripes.ks.max() < 0.004
 
 
+@given(st.integers(1, 5), st.integers(0, 60), st.data())
+def test_bytes_and_classes(workers: int, n: int, data: st.DataObject) -> None:
+    ids = np.cumsum(data.draw(st.lists(st.integers(1, 9), min_size=n, max_size=n)), dtype=np.int64)
+    order = np.array(data.draw(st.permutations(ids.tolist())), np.int64)
+    cuts = sorted(data.draw(st.lists(st.integers(0, n), min_size=workers - 1, max_size=workers - 1)))
+    p = Partition(workers, 1, order, np.array([0, *cuts, n]), np.zeros(n, np.float32))
+    sizes = np.array(
+        data.draw(st.lists(st.integers(0, 2**60 // max(n, 1)), min_size=n, max_size=n)), np.int64
+    )
+    classes = np.array(data.draw(st.lists(st.sampled_from([-3, 0, 2**62]), min_size=n, max_size=n)), np.int64)
+    q = quality(p, sizes=sizes, classes=classes)
+    assert q.bytes is not None
+    assert q.class_distance is not None
+    for w in range(workers):
+        mine = np.isin(ids, p.worker(w))
+        assert q.bytes[w] == sizes[mine].sum()
+        shares = [
+            abs((classes[mine] == c).mean() - (classes == c).mean()) for c in np.unique(classes) if mine.any()
+        ]
+        np.testing.assert_allclose(q.class_distance[w], sum(shares) / 2 if mine.any() else np.nan, atol=1e-12)
+    assert quality(p).bytes is quality(p).class_distance is None
+
+
+def test_wrong_sizes_and_classes() -> None:
+    p = partition(scores([3, 2, 1, 0]), 2)
+    with pytest.raises(ArgumentError, match=r"sizes: int64 of shape \[2\]; .* of 4 samples"):
+        quality(p, sizes=[1, 2])
+    with pytest.raises(ArgumentError, match=r"classes: int64 of shape \[1\]; .* of 4 samples"):
+        quality(p, classes=[1])
+
+
 def test_other_scores() -> None:
     p = partition(scores([3, 2, 1, 0]), 2, policy="blocks")
     assert quality(p, scores([5, 5, 1, 1])).mean.tolist() == [5, 1]

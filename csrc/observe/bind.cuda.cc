@@ -1,21 +1,14 @@
 // pyimportance._cuda: device tensors in by DLPack, work enqueued on the caller's stream. The current device
 // must be the tensors'.
 #include <optional>
-#include <stdexcept>
 
+#include "bind_cuda.h"
 #include "borrowed.h"
-#include "module.h"
 #include "observe/epoch_cuda.h"
 #include "observe/reduce_cuda.h"
 
 namespace pyi::cuda {
 namespace {
-
-void check(cudaError_t status) {
-  if (status != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(status));
-}
-
-cudaStream_t handle(std::intptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
 
 // Rows [rows, classes], or of tokens [rows, length, classes].
 Logits logits_of(const Borrowed& tensor, std::int64_t rows, int axes = 2) {
@@ -269,6 +262,7 @@ void reduce_history(const py::dict& tensors, const py::dict& history, double mos
 PYBIND11_MODULE(_cuda, m) {
   using pyi::py::arg;
   m.doc() = "CUDA kernels of pyimportance. Tensors come in by DLPack; stream is the handle of a CUDA stream.";
+  pyi::cuda::register_order(m);
   m.def("rows", &pyi::cuda::rows, arg("logits"), arg("targets"), arg("scratch"), arg("out"), arg("stream"),
         "Statistics of logits [B, C] for int64 targets [B] into uint8 out [B, 32] (csrc/observe/row.h); a "
         "target "

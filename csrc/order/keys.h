@@ -3,8 +3,13 @@
 
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <type_traits>
+
+#ifdef __CUDACC__
+#define PYI_KEY static __host__ __device__ __forceinline__
+#else
+#define PYI_KEY static inline
+#endif
 
 namespace pyi::order {
 
@@ -12,28 +17,26 @@ template <class T>
 using KeyOf = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
 
 template <class T>
-constexpr bool is_nan(T value) {
-  if constexpr (std::is_floating_point_v<T>) return value != value;
-  return false;
+PYI_KEY bool is_nan(T value) {
+  return value != value;  // no integer is
 }
 
 // Ascending: a < b  <=>  key(a) < key(b). Descending: the complement. NaN has the largest key in both; no
 // number has it: it would be the key of a NaN with all bits set, or (descending) with only the sign clear.
 template <class T>
-inline KeyOf<T> key_of(T value, bool descending) {
+PYI_KEY KeyOf<T> key_of(T value, bool descending) {
   using Key = KeyOf<T>;
   constexpr Key sign = Key{1} << (sizeof(Key) * 8 - 1);
+  if (is_nan(value)) return static_cast<Key>(~Key{0});
+  if constexpr (std::is_floating_point_v<T>) value += T{0};  // -0.0 becomes 0.0
   Key key;
+  std::memcpy(&key, &value, sizeof key);
   if constexpr (std::is_floating_point_v<T>) {
-    if (is_nan(value)) return std::numeric_limits<Key>::max();
-    value += T{0};  // -0.0 becomes 0.0
-    std::memcpy(&key, &value, sizeof key);
-    key = (key & sign) ? ~key : key | sign;  // negative: larger magnitude first
-  } else {
-    key = static_cast<Key>(value);
-    if constexpr (std::is_signed_v<T>) key ^= sign;
+    key = (key & sign) ? static_cast<Key>(~key) : key | sign;  // negative: larger magnitude first
+  } else if constexpr (std::is_signed_v<T>) {
+    key ^= sign;
   }
-  return descending ? ~key : key;
+  return descending ? static_cast<Key>(~key) : key;
 }
 
 }  // namespace pyi::order

@@ -6,6 +6,7 @@ values.py       Partition: which worker owns which samples, in which bins
 moves.py        Moves: what changed hands between two partitions
 partition.py    partition: Scores -> Partition, dispatching over policies/
 capacity.py     how many samples unequal machines get
+device.py       the same for scores that lie on a device: argsort, and divide as partition does
 policies/       who owns the sample at each rank, one pure function a file
 matching.py     group labels chosen so that least has to move
 select.py       select: a part of the samples, by importance

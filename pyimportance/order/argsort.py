@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from pyimportance import _C
 from pyimportance.checks import check_flag, check_integer
-from pyimportance.errors import ArgumentError
+from pyimportance.errors import ArgumentError, PyimportanceError
+from pyimportance.score.engine import cuda
 from pyimportance.threads import default_threads
 
 if TYPE_CHECKING:
@@ -40,12 +41,15 @@ def argsort(
     Equal values keep ascending positions in both directions; NaN comes last in both; -0.0 equals 0.0.
 
     values      floats or integers, one axis, any strides; NumPy in, NumPy out. A torch tensor gives a tensor
-                on its device; off the CPU it is torch that sorts
+                on its device, sorted there on the current stream: by CUB on CUDA, and by torch on other
+                devices or where pyimportance._cuda is not built
     threads     on the CPU, at most so many (default: OMP_NUM_THREADS, or the usable processors up
                 to 16); the result is the same for any number
 
     On the CPU a radix sort: linear in N, at most 3 passes for 32-bit values and 6 for 64-bit ones; workspace
-    of 8 and at most 32 bytes per value, beside the result. Contiguous values are not copied.
+    of 8 and at most 32 bytes per value, beside the result. Contiguous values are not copied. On CUDA 8 to 16
+    bytes of workspace, one tensor that torch's allocator keeps for the next call; nothing waits for the
+    device, and the call may be captured in a graph.
     Raises ArgumentError for other dtypes, another number of axes, and the like.
     """
     threads = default_threads() if threads is None else check_integer("threads", threads, 1)
@@ -75,12 +79,29 @@ def _argsort_tensor(values: torch.Tensor, descending: bool, threads: int) -> tor
 
     if values.ndim != 1:
         raise ArgumentError(f"values: {values.ndim} axes; must have one")
+    if values.is_complex():
+        name = str(values.dtype).removeprefix("torch.")
+        raise ArgumentError(f"values: {name}; must be floats or integers of at most 64 bits")
+    if values.is_cuda and _cuda_is_built():
+        from pyimportance.order.device import argsort_native
+        from pyimportance.score.device import callers_stream
+
+        with callers_stream(values.device) as stream:
+            return argsort_native(values, descending, cuda(), stream)
     if values.device.type != "cpu":
         return _argsort_torch(values, descending)
     values = values.detach()
     if values.dtype == torch.bfloat16:  # NumPy has no such dtype
         values = values.float()
     return torch.from_numpy(_argsort_numpy(values.numpy(), descending, threads))
+
+
+def _cuda_is_built() -> bool:
+    try:
+        cuda()
+    except PyimportanceError:
+        return False
+    return True
 
 
 def _argsort_torch(values: torch.Tensor, descending: bool) -> torch.Tensor:
@@ -90,8 +111,6 @@ def _argsort_torch(values: torch.Tensor, descending: bool) -> torch.Tensor:
     """
     import torch
 
-    if values.is_complex():
-        raise ArgumentError(f"values: {values.dtype}; must be floats or integers of at most 64 bits")
     if values.is_floating_point():
         keys = (-values if descending else values) + 0.0  # -0.0 becomes 0.0
         keys = torch.where(values.isnan(), torch.nan, keys)  # one NaN, whatever the sign

@@ -97,7 +97,7 @@ def partition(
         workers=workers,
         bins=bins,
         order=ids[grouped],
-        offsets=_offsets(np.bincount(owners, minlength=workers), bins),
+        offsets=group_offsets(np.bincount(owners, minlength=workers), bins),
         values=ranking.values[grouped],
         measure=scores.measure,
         descending=scores.descending,
@@ -123,7 +123,7 @@ def _holders(
     return np.where(held < workers, held, -1).astype(np.int32)
 
 
-def _offsets(counts: npt.NDArray[np.int64], bins: int) -> npt.NDArray[np.int64]:
+def group_offsets(counts: npt.NDArray[np.int64], bins: int) -> npt.NDArray[np.int64]:
     """int64 [workers * bins + 1]: worker w's counts[w] samples cut at floor(b counts[w] / bins)."""
     starts = np.cumsum(counts) - counts
     cuts = starts[:, None] + np.arange(bins, dtype=np.int64) * counts[:, None] // bins

@@ -68,7 +68,16 @@ def on_host(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     flags += [f"-I{path}" for path in (*includes, sysconfig.get_path("include"))]
     sources = sorted([*(ROOT / "csrc").rglob("*.cu"), *(ROOT / "csrc").rglob("*.cuda.cc")])
     commands = [
-        [compiler, *flags, "-x", "c++", "-c", str(source), "-o", str(folder / f"{source.name}.o")]
+        [
+            compiler,
+            *flags,
+            "-x",
+            "c++",
+            "-c",
+            str(source),
+            "-o",
+            str(folder / f"{source.parent.name}_{source.name}.o"),
+        ]
         for source in sources
     ]
     running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]

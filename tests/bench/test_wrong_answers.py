@@ -243,6 +243,21 @@ def sticky_is_random(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(module, "partition", wrong)
 
 
+@mutant("movement", "sticky(tolerance=0.001): a worker's distance is")
+def a_tolerance_is_taken_for_ten(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.partition
+
+    def wrong(*args: Any, tolerance: float | None = None, **options: Any) -> Any:
+        return right(*args, **options, **({} if tolerance is None else {"tolerance": 10 * tolerance}))
+
+    patch.setattr(module, "partition", wrong)
+
+
+@mutant("movement", "moved, less than the bound 99999")
+def a_bound_is_no_bound(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(module, "fewest", lambda *_: 99_999)
+
+
 def damaged(root: Path) -> None:
     """One byte of one image changes."""
     tar = sorted(root.glob("worker-*/*.tar"))[-1]

@@ -48,7 +48,8 @@ def demo(
         list[str] | None,
         typer.Option(
             help="Run these only; repeat it, or give a list with commas: vanilla, vanilla-lru, vanilla-full, "
-            "random-fixed, random, stripes, blocks, snake, balanced, sticky, 'sticky(k=4)'."
+            "random-fixed, random, stripes, blocks, snake, balanced, sticky, 'sticky(k=4)', "
+            "'sticky(tolerance=0.01)'."
         ),
     ] = None,
     measure: Annotated[

@@ -186,12 +186,15 @@ def _width(column: tuple[str, list[str]]) -> int:
 
 
 def _title(values: Mapping[str, Any]) -> str:
-    repeats = "" if values["seeds"] == 1 else f", {values['seeds']} seeds"
+    epochs, ranks, warmup = values["epochs"], values["world_size"], values["warmup"]
+    where = f"{epochs} epochs on {ranks} rank{'s' * (ranks > 1)}"
+    if values["seeds"] > 1:
+        where += f", {values['seeds']} seeds"
     shuffled = " on global reshuffles" if values["warmup_on"] == "vanilla" else ""
-    return (
-        f"{values['epochs']} epochs on {values['world_size']} ranks{repeats}: {values['warmup']} to warm up"
-        f"{shuffled}, then a repartition every {values['interval']} by {values['measure']}"
-    )
+    if warmup == epochs:
+        return f"{where}: all to warm up{shuffled}, so nothing was repartitioned"
+    after = f"then a repartition every {values['interval']} by {values['measure']}"
+    return f"{where}: {warmup} to warm up{shuffled}, {after}"
 
 
 def _megabytes(nbytes: float) -> str:

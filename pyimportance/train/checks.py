@@ -30,7 +30,7 @@ def check_measure(
     chosen = find(measure)
     given = chosen.resolve(options, tracker.num_samples)
     check_recorded(measure, tracker)
-    seen, why = schedule.warmup - schedule.ignore, f"warmup={schedule.warmup}"
+    seen, why = tracker.epochs + schedule.warmup - schedule.ignore, f"warmup={schedule.warmup}"
     if schedule.ignore:
         why += f", ignore={schedule.ignore}"
     if decay is not None and check_fraction("decay", decay) == 0 and schedule.interval < seen:

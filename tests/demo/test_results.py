@@ -103,6 +103,22 @@ def test_the_table_is_what_the_json_says() -> None:
     assert cells["vanilla"][-2:] == ["-", "-"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "title"),
+    [
+        ({}, "12 epochs on 2 ranks, 3 seeds: 2 to warm up, then a repartition every 2 by loss_mean"),
+        ({"world_size": 1, "seeds": 1}, "12 epochs on 1 rank: 2 to warm up, then"),
+        ({"warmup_on": "vanilla"}, "2 to warm up on global reshuffles, then a repartition"),
+        ({"epochs": 2}, "2 epochs on 2 ranks, 3 seeds: all to warm up, so nothing was repartitioned"),
+    ],
+)
+def test_the_title_says_what_was_run(settings: dict[str, object], title: str) -> None:
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(table(VALUES | settings))
+    assert title in capture.get().splitlines()[0]
+
+
 @pytest.mark.parametrize("width", [50, 80, 100])
 def test_a_narrow_console_gets_more_tables_and_whole_cells(width: int) -> None:
     def tokens(width: int) -> list[str]:
@@ -125,6 +141,7 @@ def test_config_goes_to_the_ranks_and_back() -> None:
 
 def test_policies_have_options() -> None:
     assert parse_policy("sticky(4)") == parse_policy("sticky(k=4)") == ("sticky", {"k": 4})
+    assert parse_policy("sticky( tolerance = 0.01 )") == ("sticky", {"tolerance": 0.01})
     assert DemoConfig(policies=("sticky(4)", "sticky")).policies == ("sticky(k=4)", "sticky(k=16)")
 
 
@@ -186,6 +203,7 @@ def test_a_report_of_some_of_the_runs_says_so() -> None:
         ({"policies": ("stripes(3)",)}, "policy 'stripes' has no option '3'"),
         ({"policies": ("stripes(k=3)",)}, "policy 'stripes' has no option 'k'"),
         ({"policies": ("sticky(k=0)",)}, r"policy 'sticky\(k=0\)': k=0: must be at least 1"),
+        ({"policies": ("sticky(k=4, tolerance=0.1)",)}, "k=4, tolerance=0.1: one of the two"),
         ({"policies": ("sticky(k=x)",)}, "k='x': must be an integer of at least 1"),
         ({"policies": ("sticky[3]",)}, "is not a name"),
         ({"epochs": 1, "warmup": 2}, "epochs=1: must be at least warmup=2"),

@@ -116,3 +116,16 @@ def test_no_grand_without_features() -> None:
     assert dynamics.grand_sum is None
     with pytest.raises(ArgumentError, match="'grand_last' needs grand, which was not recorded"):
         score(dynamics, "grand_last")
+
+
+def test_what_a_tracker_can_record_is_known_once_it_has_been_given_something() -> None:
+    tracker = Tracker(2, history="memory")
+    assert {"loss", "grand", "history"} <= set(tracker.recordable)
+    tracker.observe([0, 1], Z, [0, 1], features=H)
+    assert {"loss", "grand", "history"} <= set(tracker.recordable)
+    tracker = Tracker(2)
+    tracker.observe([0, 1], Z, [0, 1])
+    assert {"grand", "history"}.isdisjoint(tracker.recordable)
+    tracker = Tracker(2)
+    tracker.observe_loss([0], [1.0])
+    assert tracker.recordable == ("loss",)

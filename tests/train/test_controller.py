@@ -216,6 +216,11 @@ def test_measures_of_a_history_are_asked_for_what_it_will_hold(shards: ShardSet)
         make("dual")
     with pytest.raises(ArgumentError, match=r"window=3 needs 3 .* after 2 \(interval=2, decay=0.0\)"):
         make("dual", decay=0.0, window=3)
+    known = Tracker(N, history="memory")  # of an earlier training, say
+    for _ in range(2):
+        known.end_epoch()
+    options = {"window": 5}
+    Controller(known, dataset, schedule, measure="dual", measure_options=options)
     controller = make("dual", window=3)
     for _ in range(4):
         observe_all(controller)

@@ -152,6 +152,22 @@ def tar_header_sizes(
     part_ext: npt.NDArray[np.int32],
     part_size: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]: ...
+def tar_check(
+    fd: int,
+    size: int,
+    path: str,
+    data: bytes,
+    base: int,
+    rows: npt.NDArray[np.int64],
+    key_offsets: npt.NDArray[np.int64],
+    key_text: npt.NDArray[np.uint8],
+    extensions: Sequence[str],
+    offset: npt.NDArray[np.int64],
+    part_start: npt.NDArray[np.int64],
+    part_ext: npt.NDArray[np.int32],
+    part_size: npt.NDArray[np.int64],
+    part_offset: npt.NDArray[np.int64],
+) -> None: ...
 def tar_write(
     out: int,
     sources: Sequence[tuple[int, int, str, str]],

@@ -146,14 +146,13 @@ py::tuple write_tar(int out,
   require(file.size() == s.n && offset.size() == s.n, "file or offset does not fit key_offsets");
   require(part_offset.size() == part_ext.size(), "part_offset does not fit part_ext");
   std::vector<tar::Source> opened;
-  for (const auto& [fd, size, path, prefix] : sources) opened.push_back({fd, size, path, prefix});
+  for (const auto& [fd, size, path, prefix] : sources) opened.push_back({fd, size, path, prefix, canonical});
   for (std::int64_t i = 0; i < s.n; ++i) {
     const std::int32_t f = file.data()[i];
     require(f >= 0 && f < static_cast<std::int64_t>(opened.size()), "file out of range");
     const std::string& prefix = opened[static_cast<std::size_t>(f)].prefix;
-    const std::string_view key(s.key_text + s.key_offsets[i],
-                               static_cast<std::size_t>(s.key_offsets[i + 1] - s.key_offsets[i]));
-    require(key.substr(0, prefix.size()) == prefix, "a key does not begin with the prefix of its source");
+    require(s.key(i).substr(0, prefix.size()) == prefix,
+            "a key does not begin with the prefix of its source");
   }
   s.file = file.data();
   s.offset = offset.data();
@@ -164,6 +163,46 @@ py::tuple write_tar(int out,
     w = tar::write_tar(out, opened, s, canonical, window);
   }
   return py::make_tuple(w.bytes, w.crc32c, w.read.bytes, w.read.requests);
+}
+
+// The columns are whole, and were checked when the index was made; only what `rows` names is looked at.
+void check(int fd, std::int64_t size, std::string path, const py::bytes& data, std::int64_t base,
+           const Int64s& rows, const Int64s& key_offsets, const Bytes& key_text,
+           std::vector<std::string> extensions, const Int64s& offset, const Int64s& part_start,
+           const Int32s& part_ext, const Int64s& part_size, const Int64s& part_offset) {
+  const auto N = static_cast<std::int64_t>(offset.size());
+  const auto P = static_cast<std::int64_t>(part_ext.size());
+  require(key_offsets.size() == N + 1 && part_start.size() == N + 1,
+          "key_offsets or part_start does not fit");
+  require(part_size.size() == P && part_offset.size() == P, "part_size or part_offset does not fit part_ext");
+  const tar::Samples s{N,
+                       key_offsets.data(),
+                       reinterpret_cast<const char*>(key_text.data()),
+                       part_start.data(),
+                       part_ext.data(),
+                       part_size.data(),
+                       nullptr,
+                       offset.data(),
+                       part_offset.data(),
+                       std::move(extensions)};
+  for (py::ssize_t i = 0; i < rows.size(); ++i) {
+    const std::int64_t row = rows.data()[i];
+    require(row >= 0 && row < N, "rows out of range");
+    require(0 <= s.key_offsets[row] && s.key_offsets[row] <= s.key_offsets[row + 1] &&
+                s.key_offsets[row + 1] <= key_text.size(),
+            "key_offsets do not fit key_text");
+    require(
+        0 <= s.part_start[row] && s.part_start[row] <= s.part_start[row + 1] && s.part_start[row + 1] <= P,
+        "part_start does not fit part_ext");
+    for (std::int64_t p = s.part_start[row]; p < s.part_start[row + 1]; ++p)
+      require(s.part_ext[p] >= 0 && s.part_ext[p] < static_cast<std::int64_t>(s.extensions.size()),
+              "part_ext out of range");
+  }
+  const std::string_view bytes = data;
+  py::gil_scoped_release release;
+  tar::check_samples({fd, size, std::move(path), "", true}, s, rows.data(), rows.size(),
+                     reinterpret_cast<const unsigned char*>(bytes.data()), base,
+                     static_cast<std::int64_t>(bytes.size()));
 }
 
 }  // namespace
@@ -177,6 +216,9 @@ void register_tar(py::module_& m) {
   m.def("first_repeated_key", &first_repeated, arr("key_offsets"), arr("key_text"));
   m.def("tar_header_sizes", &header_sizes, arr("key_offsets"), arr("key_text"), py::arg("extensions"),
         arr("part_start"), arr("part_ext"), arr("part_size"));
+  m.def("tar_check", &check, py::arg("fd"), py::arg("size"), py::arg("path"), py::arg("data"),
+        py::arg("base"), arr("rows"), arr("key_offsets"), arr("key_text"), py::arg("extensions"),
+        arr("offset"), arr("part_start"), arr("part_ext"), arr("part_size"), arr("part_offset"));
   m.def("tar_write", &write_tar, py::arg("out"), py::arg("sources"), arr("key_offsets"), arr("key_text"),
         py::arg("extensions"), arr("part_start"), arr("part_ext"), arr("part_size"), arr("file"),
         arr("offset"), arr("part_offset"), py::arg("canonical"), py::arg("window"));

@@ -16,6 +16,23 @@ std::string name_of(const Place& place) {
   return std::string(place.key).append(1, '.').append(place.extension);
 }
 
+// Whether this block is the usual header of the place's member: the name and the size where ustar has them.
+// Nearly all headers of ours are; the others take the long way.
+bool is_plain_header(const unsigned char* block, const Place& place) {
+  const auto* p = reinterpret_cast<const char*>(block);
+  const std::size_t n = place.key.size(), m = place.extension.size();
+  if (n + m + 2 > 100 || std::memcmp(p, place.key.data(), n) != 0 || p[n] != '.' ||
+      std::memcmp(p + n + 1, place.extension.data(), m) != 0 || p[n + m + 1] != 0)
+    return false;
+  std::int64_t size = 0;
+  for (int i = 124; i < 135; ++i) {
+    if (p[i] < '0' || p[i] > '7') return false;
+    size = size * 8 + (p[i] - '0');
+  }
+  return size == place.size && p[135] == 0 && p[156] == '0' && p[345] == 0 &&
+         std::memcmp(p + 257, "ustar", 6) == 0;
+}
+
 // What lies there instead; empty if it is the place's member.
 std::string found_instead(Window window, const Source& source, const Place& place, Count* count) {
   Members members(std::move(window), place.begin, source.size, true);
@@ -37,8 +54,10 @@ std::string found_instead(Window window, const Source& source, const Place& plac
   return found;
 }
 
-[[noreturn]] void fail(const std::string& found, const char* advice, const Source& source,
-                       const Place& place) {
+[[noreturn]] void fail(const std::string& found, const Source& source, const Place& place) {
+  const char* advice =
+      source.ours ? "The shard is damaged, or another file lies in its place: `verify` says all that is wrong"
+                  : "The tar was changed since it was indexed: index it again";
   throw DataError(
       "the index has this member here, of " + std::to_string(place.size) + " bytes; " + found + ". " + advice,
       name_of(place), place.payload - kBlock, source.path);
@@ -51,7 +70,24 @@ void check_member(const Source& source, const Place& place, const unsigned char*
                       ? Window(source.fd, source.size)
                       : Window(source.fd, source.size, known, place.begin, place.payload - place.begin);
   const std::string found = found_instead(std::move(window), source, place, count);
-  if (!found.empty()) fail(found, "The tar was changed since it was indexed: index it again", source, place);
+  if (!found.empty()) fail(found, source, place);
+}
+
+void check_samples(const Source& source, const Samples& s, const std::int64_t* rows, std::int64_t n,
+                   const unsigned char* data, std::int64_t base, std::int64_t length) {
+  Count count;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t row = rows[i];
+    std::int64_t begin = s.offset[row];
+    for (std::int64_t p = s.part_start[row]; p < s.part_start[row + 1]; ++p) {
+      const Place place{s.key(row), s.extension(p), begin, s.part_offset[p], s.part_size[p]};
+      const bool known = begin >= base && place.payload - base <= length;
+      const unsigned char* headers = known ? data + (begin - base) : nullptr;
+      if (!known || place.payload - begin != kBlock || !is_plain_header(headers, place))
+        check_member(source, place, headers, &count);
+      begin = place.payload + place.size + padding(place.size);
+    }
+  }
 }
 
 void check_canonical(const Source& source, const Place& place, const unsigned char* header, std::int64_t n) {
@@ -61,9 +97,7 @@ void check_canonical(const Source& source, const Place& place, const unsigned ch
   Count count;
   const std::string found =
       found_instead(Window(source.fd, source.size, header, place.begin, n), source, place, &count);
-  fail(found.empty() ? "found it under a header that is not ours" : found,
-       "The shard is damaged, or another file lies in its place: `verify` says all that is wrong", source,
-       place);
+  fail(found.empty() ? "found it under a header that is not ours" : found, source, place);
 }
 
 }  // namespace pyi::tar

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "tar/read.h"
+#include "tar/samples.h"
 
 namespace pyi::tar {
 
@@ -15,6 +16,7 @@ struct Source {
   std::int64_t size;
   std::string path;    // for errors
   std::string prefix;  // goes before the keys of its samples where they are written
+  bool ours = false;   // written once and never again: what differs from the index is damage
 };
 
 // A part of a sample, as an index has it.
@@ -28,6 +30,11 @@ struct Place {
 // starts where the index says. Other members may come before it, extended headers and all. `known`: the bytes
 // between `begin` and the payload, null to have them read; `count` is charged with what is.
 void check_member(const Source& source, const Place& place, const unsigned char* known, Count* count);
+
+// Throws DataError unless in front of every part of these samples, `rows` [n] of s, is what its index says. s
+// lists parts in file order. `data`: the bytes of the source from `base` on, `length` of them.
+void check_samples(const Source& source, const Samples& s, const std::int64_t* rows, std::int64_t n,
+                   const unsigned char* data, std::int64_t base, std::int64_t length);
 
 // Throws DataError unless `header`, the n bytes in front of the payload, is what we write for this part.
 void check_canonical(const Source& source, const Place& place, const unsigned char* header, std::int64_t n);

@@ -27,19 +27,6 @@ constexpr std::size_t kMaxVectors = 1024;  // IOV_MAX
 constexpr std::size_t kMaxKey = 1 << 16;
 constexpr std::int64_t kMinWindow = 1 << 20;  // holds the header of the longest key and extension
 
-std::string_view key_of(const Samples& s, std::int64_t i) {
-  const std::int64_t from = s.key_offsets[i];
-  return {s.key_text + from, static_cast<std::size_t>(s.key_offsets[i + 1] - from)};
-}
-
-const std::string& extension_of(const Samples& s, std::int64_t part) {
-  return s.extensions[static_cast<std::size_t>(s.part_ext[part])];
-}
-
-std::string name_of(const Samples& s, std::int64_t sample, std::int64_t part) {
-  return std::string(key_of(s, sample)).append(1, '.').append(extension_of(s, part));
-}
-
 // The output as it passes through memory: filled with headers, read into, summed, written, and filled again.
 class Stream {
  public:
@@ -127,9 +114,9 @@ void Stream::copy(std::int64_t sample, std::int64_t part, std::int64_t headers) 
 }
 
 Place Stream::place(std::int64_t sample, std::int64_t part, std::int64_t begin) const {
-  std::string_view key = key_of(samples_, sample);
+  std::string_view key = samples_.key(sample);
   key.remove_prefix(sources_[static_cast<std::size_t>(samples_.file[sample])].prefix.size());
-  return {key, extension_of(samples_, part), begin, samples_.part_offset[part], samples_.part_size[part]};
+  return {key, samples_.extension(part), begin, samples_.part_offset[part], samples_.part_size[part]};
 }
 
 void Stream::flush() {
@@ -169,7 +156,7 @@ void Stream::read_run(std::size_t begin, std::size_t last) {
     const auto from = pieces_.begin() + static_cast<std::ptrdiff_t>(begin);
     const auto to = pieces_.begin() + static_cast<std::ptrdiff_t>(last);
     const auto hit = std::find_if(from, to, [&](const Piece& p) { return end(p) > where; });
-    throw DataError(problem, name_of(samples_, hit->sample, hit->part), where, source(*hit).path);
+    throw DataError(problem, samples_.name(hit->sample, hit->part), where, source(*hit).path);
   };
   std::int64_t done = first;
   for (iovec* v = vectors; done < at;) {
@@ -235,23 +222,22 @@ void measure_headers(const Samples& s, std::int64_t i, std::vector<std::int64_t>
 
 void header_sizes(const Samples& s, std::int64_t* out) {
   for (std::int64_t i = 0; i < s.n; ++i) {
-    if (key_of(s, i).size() > kMaxKey)
-      throw ArgumentError("a key of " + std::to_string(key_of(s, i).size()) + " bytes; at most " +
+    if (s.key(i).size() > kMaxKey)
+      throw ArgumentError("a key of " + std::to_string(s.key(i).size()) + " bytes; at most " +
                           std::to_string(kMaxKey) + " are written");
     for (std::int64_t p = s.part_start[i]; p < s.part_start[i + 1]; ++p) {
-      const std::string& extension = s.extensions[static_cast<std::size_t>(s.part_ext[p])];
+      const std::string& extension = s.extension(p);
       if (extension.size() > kMaxExtension)
         throw ArgumentError("an extension of " + std::to_string(extension.size()) + " bytes; at most " +
                             std::to_string(kMaxExtension) + " are written");
-      const std::string name = name_of(s, i, p);
+      const std::string name = s.name(i, p);
       Name back;
-      if (has_control(name))
-        throw ArgumentError("key '" + shown(key_of(s, i)) + "': holds a control character");
+      if (has_control(name)) throw ArgumentError("key '" + shown(s.key(i)) + "': holds a control character");
       if (const char* why = leads_out(name))
-        throw ArgumentError("key '" + shown(key_of(s, i)) + "': its member '" + shown(name) + "' " + why +
+        throw ArgumentError("key '" + shown(s.key(i)) + "': its member '" + shown(name) + "' " + why +
                             "; names must stay below the folder they are unpacked into");
-      if (!split_name(name, &back) || back.key != key_of(s, i))
-        throw ArgumentError("key '" + shown(key_of(s, i)) + "': a reader would not find it again in '" +
+      if (!split_name(name, &back) || back.key != s.key(i))
+        throw ArgumentError("key '" + shown(s.key(i)) + "': a reader would not find it again in '" +
                             shown(name) +
                             "'; the last component of a key has no dots, and __x__ is metadata");
       out[p] = header_bytes(name, s.part_size[p]);
@@ -269,7 +255,7 @@ Written write_tar(int out, const std::vector<Source>& sources, const Samples& s,
     if (!canonical) measure_headers(s, i, &order, theirs.data());
     for (std::int64_t p = s.part_start[i]; p < s.part_start[i + 1]; ++p) {
       const auto part = static_cast<std::size_t>(p);
-      if (!canonical) write_header(name_of(s, i, p), s.part_size[p], stream.take(headers[part]));
+      if (!canonical) write_header(s.name(i, p), s.part_size[p], stream.take(headers[part]));
       stream.copy(i, p, canonical ? headers[part] : theirs[part]);
       zeros(&stream, padding(s.part_size[p]));
     }

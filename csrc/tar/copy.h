@@ -7,22 +7,9 @@
 
 #include "tar/check.h"
 #include "tar/read.h"
+#include "tar/samples.h"
 
 namespace pyi::tar {
-
-// n samples in the order they are written; pointers are the caller's.
-struct Samples {
-  std::int64_t n;
-  const std::int64_t* key_offsets;  // [n + 1]
-  const char* key_text;
-  const std::int64_t* part_start;             // [n + 1]
-  const std::int32_t* part_ext;               // [P] into extensions
-  const std::int64_t* part_size;              // [P]
-  const std::int32_t* file = nullptr;         // [n] into the sources
-  const std::int64_t* offset = nullptr;       // [n] of the sample's first header in its source
-  const std::int64_t* part_offset = nullptr;  // [P] of the payload in its source
-  std::vector<std::string> extensions;
-};
 
 struct Written {
   std::int64_t bytes = 0;

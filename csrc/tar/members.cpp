@@ -45,7 +45,7 @@ const char* compression(const unsigned char* p) {
 }  // namespace
 
 void Members::truncated(const std::string& how, const char* more) const {
-  throw DataError("truncated: " + how + (last_.empty() ? "" : " after this member") + more, last_, at_);
+  throw DataError("truncated: " + how + (last_->empty() ? "" : " after this member") + more, *last_, at_);
 }
 
 // True at the end-of-archive blocks, or where the file ends and may.
@@ -104,9 +104,9 @@ void Members::extend(const Header& h) {
   at_ = end + padding(h.size);
 }
 
-void Members::finish(const Header& h, Member* m) {
+void Members::finish(Header&& h, Member* m) {
   m->type = h.type;
-  m->name = has_pax_ && pax_.has_path ? pax_.path : !long_name_.empty() ? long_name_ : h.name;
+  m->name = std::move(has_pax_ && pax_.has_path ? pax_.path : !long_name_.empty() ? long_name_ : h.name);
   m->size = has_pax_ && pax_.has_size ? pax_.size : h.size;
   m->header = at_;
   m->payload = at_ + kBlock;
@@ -122,11 +122,11 @@ void Members::finish(const Header& h, Member* m) {
                         std::to_string(m->payload) + ", the file ends at " + std::to_string(size_),
                     m->name, at_);
   at_ = m->payload + m->size + padding(m->size);
-  last_ = m->name;
 }
 
 bool Members::next(Member* m) {
   m->start = at_;
+  last_ = &m->name;
   for (;;) {
     const bool described = has_pax_ || !long_name_.empty();
     if (at_end()) {
@@ -134,12 +134,12 @@ bool Members::next(Member* m) {
         throw DataError("truncated: a header announces a member that is not there", "", m->start);
       return false;
     }
-    const Header h = parse_header(window_.at(at_, kBlock), at_);
+    Header h = parse_header(window_.at(at_, kBlock), at_);
     if (std::strchr("xXgLK", h.type) != nullptr) {
       extend(h);
       continue;
     }
-    finish(h, m);
+    finish(std::move(h), m);
     return true;
   }
 }

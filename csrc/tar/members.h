@@ -26,8 +26,9 @@ class Members {
   Members(Window window, std::int64_t begin, std::int64_t size, bool allow_missing_eof)
       : window_(std::move(window)), size_(size), allow_missing_eof_(allow_missing_eof), at_(begin) {}
 
-  // False at the end of the archive. Throws DataError with member and offset for what is no sound tar, for
-  // names that `check_name` refuses, and for members that are neither files nor directories.
+  // False at the end of the archive. `m` comes with the member before, if there was one. Throws DataError
+  // with member and offset for what is no sound tar, for names that `check_name` refuses, and for members
+  // that are neither files nor directories.
   bool next(Member* m);
   const Count& count() const { return window_.count(); }
 
@@ -36,14 +37,14 @@ class Members {
   [[noreturn]] void truncated(const std::string& how, const char* more = "") const;
   std::string_view body(const Header& h, const char* what);
   void extend(const Header& h);
-  void finish(const Header& h, Member* m);
+  void finish(Header&& h, Member* m);
 
   Window window_;
   std::int64_t size_;
   bool allow_missing_eof_;
   std::int64_t at_;
-  std::string last_;       // the member before
-  std::string long_name_;  // of a GNU 'L' header before the member
+  const std::string* last_ = nullptr;  // name of the member before
+  std::string long_name_;              // of a GNU 'L' header before the member
   Extended pax_;
   bool has_pax_ = false;
 };

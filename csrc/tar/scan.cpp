@@ -82,7 +82,7 @@ Columns scan(int fd, std::int64_t size, bool allow_missing_eof, std::int64_t lim
   Columns out;
   Members members(Window(fd, size), 0, size, allow_missing_eof);
   Grouper grouper(&out);
-  Member m;
+  Member m{};
   Name name;
   while (limit != 0 && members.next(&m)) {
     if (m.type != '0' || !split_name(m.name, &name)) continue;

@@ -6,8 +6,8 @@ included, is read and counted exactly once, and a process holds two windows (`Re
 very most, or one sample if that is larger: many workers read by one process share that room, in more
 and shorter requests.
 
-A shard is checked where it costs nothing: its length when it is opened, and of every sample that its first
-header is a tar header with the sample's key. `ShardSet.verify` checks every byte.
+A shard is checked where it costs nothing: its length when it is opened, and that the headers of every sample
+have the names and sizes that the index has. `ShardSet.verify` checks every byte.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyimportance import _C
 from pyimportance.errors import DataError
 from pyimportance.io.files import Files
 from pyimportance.io.meter import Meter
@@ -79,7 +80,7 @@ def read_samples(
 ) -> Iterator[Sample]:
     """The samples of ``rows`` in that order; repeated rows are read once.
 
-    Raises DataError naming file, key and offset where a shard is not what the index says.
+    Raises DataError naming file, member and offset where a shard is not what the index says.
     """
     order = np.lexsort((index.offset[rows], index.file[rows]))
     file, begin = index.file[rows[order]], index.offset[rows[order]]
@@ -91,14 +92,17 @@ def read_samples(
     number[order] = np.cumsum(first) - 1
     starts = np.flatnonzero(first)
     ranges = []
-    for f, a, b, row in zip(
-        file[starts].tolist(),
+    for (a, b), start, stop in zip(
+        pairwise([*starts.tolist(), len(rows)]),
         begin[starts].tolist(),
         np.maximum.reduceat(end, starts).tolist() if len(rows) else [],
-        rows[order[starts]].tolist(),
         strict=True,
     ):
-        ranges.append(_opened(index, f, row, files, tier).pread(a, b - a))
+        lying = rows[order[a:b]]
+        shard = _opened(index, lying, files, tier)
+        data = shard.pread(start, stop - start)
+        _check(index, lying, shard, data, start)
+        ranges.append(data)
     base = begin[starts][number]
     samples, nbytes = _AT_ONCE
     step = max(1, min(samples, nbytes * len(rows) // max(1, int(index.nbytes[rows].sum()))))
@@ -108,28 +112,42 @@ def read_samples(
         yield from _cut(index, rows[part], base[part], buffers, pad[part].tolist())
 
 
-def _opened(index: SampleIndex, file: int, row: int, files: Files, tier: str) -> File:
-    """The shard, of the length that the index knows."""
-    opened = files.get(index.files[file], tier)
-    if opened.size != index.file_bytes[file]:
+def _opened(index: SampleIndex, rows: Ints, files: Files, tier: str) -> File:
+    """The shard in which these samples lie, of the length that the index knows."""
+    number = index.file[rows[0]]
+    file = files.get(index.files[number], tier)
+    if file.size != index.file_bytes[number]:
         raise DataError(
-            f"has {opened.size} bytes; {int(index.file_bytes[file])} were written",
-            path=opened.path,
-            member=index.key(row),
-            offset=int(index.offset[row]),
+            f"has {file.size} bytes; {int(index.file_bytes[number])} were written",
+            path=file.path,
+            member=index.key(int(rows[0])),
+            offset=int(index.offset[rows[0]]),
         )
-    return opened
+    return file
+
+
+def _check(index: SampleIndex, rows: Ints, shard: File, data: bytes, start: int) -> None:
+    """Raises DataError unless the headers in ``data``, which is at ``start``, are as the index has them."""
+    _C.tar_check(
+        shard.fileno(),
+        shard.size,
+        shard.path,
+        data,
+        start,
+        rows,
+        *index.key_buffers,
+        index.extensions,
+        index.offset,
+        index.part_start,
+        index.part_ext,
+        index.part_size,
+        index.part_offset,
+    )
 
 
 def _cut(index: SampleIndex, rows: Ints, base: Ints, buffers: list[bytes], pad: list[bool]) -> list[Sample]:
     """Samples cut from ``buffers``, the ranges they lie in; base int64 [n]: where in the file these start."""
     keys: list[str] = index.keys.take(rows).to_pylist()
-    at = (index.offset[rows] - base).tolist()
-    for key, buffer, a, row in zip(keys, buffers, at, rows.tolist(), strict=True):
-        if not (buffer.startswith(key.encode() + b".", a) and buffer.startswith(b"ustar", a + 257)):
-            part = slice(index.part_start[row], index.part_start[row + 1])
-            headers = int(index.part_offset[part].min() - index.offset[row])
-            _check_header(index, row, key, buffer[a : a + headers])
     urls = [index.files[f] for f in index.file[rows].tolist()]
     common = [keys, urls, index.ids[rows].tolist(), [1.0] * len(rows), pad]
     first = index.part_start[rows]
@@ -155,25 +173,3 @@ def _cut(index: SampleIndex, rows: Ints, base: Ints, buffers: list[bytes], pad: 
             a, size = int(index.part_offset[q]) - start, int(index.part_size[q])
             sample[index.extensions[index.part_ext[q]]] = buffer[a : a + size]
     return samples
-
-
-def _check_header(index: SampleIndex, row: int, key: str, header: bytes) -> None:
-    """The slow road for names that do not start a USTAR header: a prefix field, or a pax record.
-
-    ``header``: the sample up to its first payload, as a pax record is as long as the name in it.
-    """
-    problem = "no tar header is here"
-    if header[257:262] == b"ustar":
-        name = header[:100].split(b"\0")[0]
-        if prefix := header[345:500].split(b"\0")[0]:
-            name = prefix + b"/" + name
-        wanted = key.encode() + b"."
-        if name.startswith(wanted) or (header[156:157] == b"x" and b" path=" + wanted in header[512:]):
-            return
-        problem = f"the member here is {name.decode(errors='replace')!r}"
-    raise DataError(
-        f"{problem}; the index expects this sample",
-        path=index.files[index.file[row]],
-        member=key,
-        offset=int(index.offset[row]),
-    )

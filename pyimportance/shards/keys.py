@@ -17,6 +17,8 @@ def to_buffers(keys: Any) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         return np.zeros(1, np.int64), np.zeros(0, np.uint8)
     offsets = np.frombuffer(starts, np.int64)[keys.offset : keys.offset + N + 1]
     text = np.zeros(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    if offsets[0] == 0:
+        return offsets, text[: offsets[-1]]
     return offsets - offsets[0], text[offsets[0] : offsets[-1]]
 
 

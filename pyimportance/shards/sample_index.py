@@ -106,7 +106,7 @@ class SampleIndex:
         )
         if N == 0:
             return
-        if (row := _C.first_key_leading_out(*keys.to_buffers(self.keys))) >= 0:
+        if (row := _C.first_key_leading_out(*self.key_buffers)) >= 0:
             raise ArgumentError(
                 f"key {self.key(row)[:200]!r} begins with a slash or has a component '..'; "
                 "names must stay below the folder they are unpacked into"
@@ -150,6 +150,11 @@ class SampleIndex:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def key_buffers(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """``keys`` as (offsets int64 [N + 1] from 0, the UTF-8 bytes), for native code."""
+        return keys.to_buffers(self.keys)
 
     @cached_property
     def payload_bytes(self) -> NDArray[np.int64]:
@@ -209,7 +214,7 @@ class SampleIndex:
     def digest(self) -> str:
         """SHA-256 (hex) of names, keys and positions: the same data gives the same digest anywhere."""
         state = hashlib.sha256(b"pyimportance sample index 1\0")
-        starts, text = keys.to_buffers(self.keys)
+        starts, text = self.key_buffers
         blobs = ["\0".join(self.relative_files).encode(), "\0".join(self.extensions).encode()]
         blobs += [starts.tobytes(), text.tobytes()]
         columns = ["file_bytes", "ids", "file", "offset", "nbytes"]

@@ -1,4 +1,4 @@
-"""Shards that are not what they were: one clear error that names file, key and offset."""
+"""Shards that are not what they were: one clear error that names file, member and offset."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pyimportance import DataError, ImportanceDataset, ShardSet
+from pyimportance import DataError, ImportanceDataset, Scores, ShardSet, partition, write_shards
 
 
 @pytest.fixture
@@ -30,13 +30,23 @@ def error_of(shards):
     return caught.value
 
 
-def test_a_header_that_is_overwritten(damaged):
+def name_of(index, part):
+    row = int(np.searchsorted(index.part_start, part, side="right")) - 1
+    return f"{index.key(row)}.{index.extensions[index.part_ext[part]]}"
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_header_that_is_overwritten(damaged, part):
     shards, index, row, path = damaged
-    overwrite(path, int(index.offset[row]), bytes(512))
+    at = int(index.part_start[row]) + part
+    header = int(index.part_offset[at]) - 512
+    overwrite(path, header, b"?")
     error = error_of(shards)
-    assert (error.path, error.member, error.offset) == (path, index.key(row), index.offset[row])
-    assert str(error).startswith(
-        f"{path}, member {index.key(row)!r}, offset {index.offset[row]}: no tar header"
+    assert (error.path, error.member, error.offset) == (path, name_of(index, at), header)
+    assert error.problem == (
+        f"the index has this member here, of {index.part_size[at]} bytes; found at {header}: no tar header, "
+        "or a damaged one: its checksum does not match. The shard is damaged, or another file lies in its "
+        "place: `verify` says all that is wrong"
     )
 
 
@@ -47,8 +57,33 @@ def test_another_sample_in_its_place(damaged):
         header = file.read(512)
     overwrite(path, int(index.offset[row]), header)
     error = error_of(shards)
-    assert error.member == index.key(row)
-    assert error.problem.startswith(f"the member here is '{index.key(row + 1)}.")
+    assert error.member == name_of(index, index.part_start[row])
+    assert f"; found '{name_of(index, index.part_start[row + 1])}' of " in error.problem
+
+
+@pytest.mark.parametrize("name", ["{}.x", "d/" * 60 + "{}.x", "é/" * 20 + "{}.x", "n" * 5000 + "{}.x"])
+@pytest.mark.parametrize("change", ["swap", "size"])
+def test_a_shard_that_was_written_again(write_tar, tmp_path, name, change):
+    """Of the same size, with headers of every form: a name, a prefix, a pax record, a long one."""
+    key = name[:-2].format
+    samples = [(key(i), {"cls": b"%d" % i, "x": b"%d" % i * 600}) for i in range(4)]
+    write_tar(tmp_path / "a.tar", samples)
+    parts = partition(Scores(-np.arange(4, dtype=np.float32)), 1)
+    shards = write_shards(tmp_path / "a.tar", parts, tmp_path / "set")
+    assert len(list(ImportanceDataset(shards, rank=0, world_size=1))) == 4
+    if change == "swap":
+        samples[1], samples[2] = samples[2], samples[1]
+    else:
+        samples[2][1]["x"] += b"!"
+    write_tar(tmp_path / "b.tar", samples)
+    other = write_shards(tmp_path / "b.tar", parts, tmp_path / "other")
+    shutil.copyfile(other.path_of(other.shards[0].path), shards.path_of(shards.shards[0].path))
+    with pytest.raises(
+        DataError, match=r"(?s)the index has this member here, of .* bytes; found '"
+    ) as caught:
+        list(ImportanceDataset(shards, rank=0, world_size=1))
+    assert caught.value.path == shards.path_of(shards.shards[0].path)
+    assert caught.value.member == (f"{key(1)}.cls" if change == "swap" else f"{key(2)}.x")
 
 
 @pytest.mark.parametrize("change", [-512, 512])

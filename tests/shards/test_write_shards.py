@@ -115,7 +115,7 @@ def test_canonical_form(source: Path, tmp_path: Path, divide: Divide) -> None:
 def test_names_at_the_limits_of_ustar(
     length: int, tmp_path: Path, write_tar: Any, read_tar: Any, divide: Divide
 ) -> None:
-    for slash in (0, 1, 50, 99, 100, 101, 154, 155, 156):
+    for slash in (1, 50, 99, 100, 101, 154, 155, 156):
         name = "n" * (length - 2) + ".x"
         if slash < length - 3:
             name = name[:slash] + "/" + name[slash + 1 :]
@@ -123,7 +123,7 @@ def test_names_at_the_limits_of_ustar(
         shards = write_shards(source, divide(1, 1), tmp_path / f"out-{slash}")
         path = shards.path_of(shards.shards[0].path)
         assert read_tar(path) == {name: b"data"}
-        fits = length <= 100 or ("/" in name and 0 < slash <= 155 and length - slash - 1 <= 100)
+        fits = length <= 100 or ("/" in name and slash <= 155 and length - slash - 1 <= 100)
         assert (os.path.getsize(path) == 2048) == fits
 
 

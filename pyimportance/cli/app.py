@@ -96,13 +96,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _drop_output()
         _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
-        print("pyimportance: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        status = INTERRUPTED  # what typer makes of it in some versions
     except Exception as error:
         # A usage error; which class it is depends on typer's version (it used to come from click).
         if not hasattr(error, "format_message"):
             raise
         _fail(error.format_message())
+    if status == INTERRUPTED:
+        print("pyimportance: interrupted", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from pyimportance import Scores
+from pyimportance.demo import run
 from pyimportance.demo.run import MARK, PARTIAL
 from pyimportance.io.lock import locked
 
@@ -105,6 +106,22 @@ def test_what_a_demo_finished_stays_beside_an_earlier_report_when_it_fails(
     assert partial["policies"][0]["origin_bytes"] > 0
     assert {path.name for path in out.iterdir()} == {MARK, "data", PARTIAL, "report.json", "bytes.png"}
     assert (out / "report.json").read_text() == "old"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_an_interrupted_demo_says_so_and_what_is_left(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        if finished:
+            (tmp_path / PARTIAL).write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run_demo", interrupted)
+    outcome = cli("demo", "--out", tmp_path)
+    lines = [f"pyimportance: what was finished is in {tmp_path / PARTIAL}"] * finished
+    assert outcome.err.splitlines() == [*lines, "pyimportance: interrupted"]
+    assert (outcome.status, outcome.out) == (130, "")
 
 
 def test_two_demos_do_not_share_a_folder(cli: Callable[..., Any], tmp_path: Path) -> None:

@@ -52,17 +52,21 @@ def train(folder: Path, epochs: int, *, die_in: int | None = None) -> list[dict[
     """Runs the recipe on two ranks, in ``folder``; what each saw, nothing where they were killed."""
     (folder / "recipe.py").write_text(recipe())
     name = f"until-{epochs}-{die_in}"
-    script = str(Path(__file__).with_name("readme_rank.py"))
+    script, path = (
+        str(Path(__file__).with_name("readme_rank.py")),
+        os.pathsep.join(map(os.path.abspath, sys.path)),
+    )
     with open(folder / f"{name}.err", "w+") as errors:
         ranks = [
             subprocess.Popen(
                 [
-                    *(sys.executable, "-W", "error", script, str(rank), "2", str(folder / f"{name}.store")),
+                    *(sys.executable, "-W", "error", "-W", "ignore:This DataLoader will create"),
+                    *(script, str(rank), "2", str(folder / f"{name}.store")),
                     *("recipe.py", str(epochs), "checkpoint.pt", f"{name}-{rank}.json"),
                     *([] if die_in is None else [str(die_in)]),
                 ],
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+                env={**os.environ, "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"},
                 stderr=errors,
             )
             for rank in range(2)

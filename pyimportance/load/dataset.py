@@ -304,7 +304,11 @@ def _raising(error: PyimportanceError) -> Iterator[dict[str, Any]]:
 
 
 def _opened(shards: ShardSet | str | os.PathLike[str], meter: Meter) -> ShardSet:
-    return shards if isinstance(shards, ShardSet) else ShardSet.open(shards, meter=meter)
+    if isinstance(shards, ShardSet):
+        return shards
+    if not isinstance(shards, str | os.PathLike):
+        raise ArgumentError(f"shards={shards!r}: must be a ShardSet, or the path of one")
+    return ShardSet.open(shards, meter=meter)
 
 
 def _placement(rank: int | None, world_size: int | None) -> tuple[int, int]:

@@ -224,6 +224,15 @@ def test_options_of_another_type(shard_set, name, wrong):
         ImportanceDataset(shard_set((31, 33))[0], **{"rank": 0, "world_size": 2, name: wrong})
 
 
+@pytest.mark.parametrize("wrong", [None, 3, ["shards"]])
+def test_what_is_no_shards(shard_set, wrong):
+    with pytest.raises(ArgumentError, match=re.escape(f"shards={wrong!r}: must be a ShardSet, or the path")):
+        ImportanceDataset(wrong)
+    dataset = ImportanceDataset(shard_set((31, 33))[0])
+    with pytest.raises(ArgumentError, match="must be a ShardSet"):
+        dataset.set_shards(wrong)
+
+
 def test_numbers_of_numpy_are_numbers(shard_set):
     shards, _ = shard_set((31, 33))
     plain = {"batch_size": 8, "seed": 3, "keep": 0.5, "window_bytes": 4096, "rank": 1, "world_size": 2}

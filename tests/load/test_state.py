@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from pyimportance import ArgumentError, ImportanceDataset
+from pyimportance import ArgumentError, DataError, ImportanceDataset, ShardSet, repartition, write_shards
 from tests.load.samples import ids
 
 
@@ -84,6 +84,52 @@ def test_loader_processes_read_ahead(shard_set):
     assert sorted(i for batch in batches + rest for i in batch) == list(range(64))
     dataset.set_epoch(1)
     assert dataset.state_dict()["consumed"] == [0, 0]
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_the_generation_that_it_was_saved_on(tmp_path, write_tar, divide, processes):
+    """Other generations were committed since, with more workers; loader processes live on."""
+    write_tar(tmp_path / "source.tar", [(f"{i:02d}", {"cls": b"%d" % i}) for i in range(40)])
+    first = write_shards(tmp_path / "source.tar", divide((20, 20), 2), tmp_path / "set")
+    dataset = ImportanceDataset(first, batch_size=4)
+    loader = DataLoader(
+        dataset, batch_size=4, num_workers=processes, persistent_workers=processes > 0, collate_fn=ids
+    )
+    dataset.set_epoch(5)
+    order, state = list(loader), dataset.state_dict(batches=3)
+    second = repartition(first, divide((5, 15, 10, 10), 2))
+    repartition(second, divide((30, 10), 2))
+    for generation in (second, ShardSet.open(first.root)):
+        dataset.set_shards(generation)
+        assert list(loader) != order
+        dataset.load_state_dict(state)
+        assert (dataset.shards.generation, dataset.shards.digest) == (0, first.digest)
+        assert list(loader) == order[3:]
+        new = ImportanceDataset(tmp_path / "set", batch_size=4)
+        new.load_state_dict(state)
+        assert (new.epoch, ids(new)) == (5, [i for batch in order[3:] for i in batch])
+    (tmp_path / "set" / "manifest-000000.json").unlink()
+    dataset.set_shards(first.root)
+    for data, generation in ((dataset, 2), (ImportanceDataset(second, batch_size=4), 1)):
+        with pytest.raises(DataError, match="set: holds no generation 0; the current one is 2"):
+            data.load_state_dict(state)
+        assert data.shards.generation == generation
+
+
+def test_the_start_of_an_epoch(shard_set):
+    """After one that loader processes read, and whose last batches nobody counted."""
+    dataset = ImportanceDataset(shard_set((31, 33))[0], batch_size=8)
+    list(DataLoader(dataset, batch_size=8, num_workers=1, collate_fn=list))
+    state = dataset.state_dict(epoch=1)
+    assert dataset.epoch == 0
+    with pytest.raises(ArgumentError, match="give batches= within an epoch, or epoch= between two"):
+        dataset.state_dict(epoch=1, batches=0)
+    with pytest.raises(ArgumentError, match="epoch=-1: must be at least 0"):
+        dataset.state_dict(epoch=-1)
+    dataset.set_epoch(1)
+    assert dataset.state_dict() == state
+    dataset.load_state_dict(state)
+    assert (dataset.epoch, len(dataset)) == (1, 64)
 
 
 def test_batches_must_be_known(shard_set):

@@ -60,7 +60,7 @@ def train(folder: Path, epochs: int, *, die_in: int | None = None) -> list[dict[
         ranks = [
             subprocess.Popen(
                 [
-                    *(sys.executable, "-W", "error", "-W", "ignore:This DataLoader will create"),
+                    *(sys.executable, "-W", "error::UserWarning", "-W", "ignore:This DataLoader will create"),
                     *(script, str(rank), "2", str(folder / f"{name}.store")),
                     *("recipe.py", str(epochs), "checkpoint.pt", f"{name}-{rank}.json"),
                     *([] if die_in is None else [str(die_in)]),

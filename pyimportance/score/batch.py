@@ -41,6 +41,11 @@ class Batch:
     mask: npt.NDArray[np.bool_] | None
 
     @property
+    def classes(self) -> int:
+        """C; 0 of no rows, or of tokens."""
+        return int(self.logits.shape[1]) if self.ids.size and self.logits.ndim == 2 else 0
+
+    @property
     def scratch_rows(self) -> int:
         """How many rows of working memory `record` needs."""
         return self.ids.size + (self.targets.size if self.logits.ndim == 3 else 0)

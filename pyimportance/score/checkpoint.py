@@ -30,6 +30,7 @@ class Checkpoint:
     epochs: int
     start: int
     kind: str
+    classes: int
     skipped: int
     skipping: int
     open: bool
@@ -51,6 +52,7 @@ def pack(of: Checkpoint) -> dict[str, Any]:
         "num_samples": int(of.rows.size),
         **{name: getattr(of, name) for name in _COUNTS},
         "kind": of.kind,
+        "classes": of.classes,
         "open": of.open,
         # None where there is none: torch.save writes b"" as a call of bytes(), which torch.load refuses.
         "open_ids": ids.tobytes() or None,
@@ -62,15 +64,12 @@ def pack(of: Checkpoint) -> dict[str, Any]:
 
 def unpack(saved: Mapping[str, Any], num_samples: int) -> Checkpoint:
     """ArgumentError, naming the entry, where it is not a state of a tracker of ``num_samples``."""
-    if not isinstance(saved, Mapping):
-        raise ArgumentError(f"state: {type(saved).__name__}; must be what state_dict returned")
-    if type(saved.get("version")) is not int or saved["version"] != _VERSION:
-        raise ArgumentError(f"state of version {saved.get('version')!r}; this release reads {_VERSION}")
+    check_version(saved, _VERSION)
     if missing := sorted(set(_FIELDS) - saved.keys()):
         raise ArgumentError(f"state: {', '.join(missing)} missing")
     if saved["num_samples"] != num_samples:
         raise ArgumentError(f"state of {saved['num_samples']!r} samples for a tracker of {num_samples}")
-    counts = {name: _count(saved, name) for name in _COUNTS}
+    counts = {name: count_of(saved, name) for name in _COUNTS}
     end = counts["first_epoch"] + counts["epochs"]
     if not counts["first_epoch"] <= counts["start"] <= end <= _MOST:
         raise ArgumentError(
@@ -85,6 +84,7 @@ def unpack(saved: Mapping[str, Any], num_samples: int) -> Checkpoint:
     return Checkpoint(
         **counts,
         kind=kind,
+        classes=_classes(saved, kind),
         open=saved["open"],
         rows=_open_rows(saved, num_samples),
         columns=_columns(saved["columns"], num_samples, kind, end - counts["start"]),
@@ -92,15 +92,24 @@ def unpack(saved: Mapping[str, Any], num_samples: int) -> Checkpoint:
     )
 
 
-def _count(saved: Mapping[str, Any], name: str) -> int:
+def check_version(saved: Any, known: int) -> Mapping[str, Any]:
+    """``saved`` itself; ArgumentError where it is no state of that version."""
+    if not isinstance(saved, Mapping):
+        raise ArgumentError(f"state: {type(saved).__name__}; must be what state_dict returned")
+    if type(saved.get("version")) is not int or saved["version"] != known:
+        raise ArgumentError(f"state of version {saved.get('version')!r}; this release reads {known}")
+    return saved
+
+
+def count_of(saved: Mapping[str, Any], name: str) -> int:
     value = saved[name]
     if type(value) is not int or not 0 <= value < 2**63:
         raise ArgumentError(f"state: {name}={value!r}; must be an integer from 0")
     return value
 
 
-def _array(name: str, data: Any, dtype: np.dtype[Any], size: int | None = None) -> npt.NDArray[Any]:
-    """A copy, which can be written."""
+def array_of(name: str, data: Any, dtype: np.dtype[Any], size: int | None = None) -> npt.NDArray[Any]:
+    """Bytes as numbers: a copy, which can be written."""
     if not isinstance(data, bytes):
         raise ArgumentError(f"state: {name} is {type(data).__name__}; must be bytes")
     if len(data) % dtype.itemsize or (size is not None and len(data) != size * dtype.itemsize):
@@ -109,26 +118,34 @@ def _array(name: str, data: Any, dtype: np.dtype[Any], size: int | None = None) 
     return np.frombuffer(data, dtype).copy()
 
 
-def _mapping(name: str, value: Any) -> Mapping[Any, Any]:
+def mapping_of(name: str, value: Any) -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
         raise ArgumentError(f"state: {name} is {type(value).__name__}; must be a mapping")
     return value
 
 
+def _classes(saved: Mapping[str, Any], kind: str) -> int:
+    """Of states that do not say, by releases that did not count, nothing is known."""
+    classes = saved.get("classes", state.VARIED if kind else 0)
+    if type(classes) is not int or not state.VARIED <= classes <= _MOST:
+        raise ArgumentError(f"state: classes={classes!r}; must be an integer from {state.VARIED}")
+    return classes
+
+
 def _open_rows(saved: Mapping[str, Any], num_samples: int) -> Rows:
     given = {name: b"" if saved[name] is None else saved[name] for name in ("open_ids", "open_rows")}
-    ids = _array("open_ids", given["open_ids"], np.dtype(np.int64))
+    ids = array_of("open_ids", given["open_ids"], np.dtype(np.int64))
     rows = np.zeros(num_samples, ROW)
-    _C.commit_rows(ids, _array("open_rows", given["open_rows"], ROW, ids.size), rows)
+    _C.commit_rows(ids, array_of("open_rows", given["open_rows"], ROW, ids.size), rows)
     return rows
 
 
 def _columns(value: Any, num_samples: int, kind: str, epochs: int) -> state.Columns:
     columns: state.Columns = {}
-    for name, data in _mapping("columns", value).items():
+    for name, data in mapping_of("columns", value).items():
         if name not in state.DTYPES:
             raise ArgumentError(f"state: column {name!r} is unknown")
-        columns[name] = _array(f"column {name}", data, state.DTYPES[name], num_samples)
+        columns[name] = array_of(f"column {name}", data, state.DTYPES[name], num_samples)
     state.check(columns, kind, epochs)
     return columns
 
@@ -137,12 +154,12 @@ def _history(value: Any, num_samples: int, epochs: range) -> dict[int, Rows] | N
     if value is None:
         return None
     history: dict[int, Rows] = {}
-    for epoch, data in _mapping("history", value).items():
+    for epoch, data in mapping_of("history", value).items():
         if type(epoch) is not int or epoch not in epochs:
             raise ArgumentError(
                 f"state: history of epoch {epoch!r}; there are {epochs.start} to {epochs.stop - 1}"
             )
-        history[epoch] = _array(f"history of epoch {epoch}", data, ROW, num_samples)
+        history[epoch] = array_of(f"history of epoch {epoch}", data, ROW, num_samples)
         if ((history[epoch]["code"] < UNSEEN) | (history[epoch]["code"] > 3)).any():
             raise ArgumentError(f"state: history of epoch {epoch}: a row's code is none")
     if missing := [epoch for epoch in epochs if epoch not in history]:

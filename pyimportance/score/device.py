@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pyimportance.score.engine import Packed
 
 # The device's record of problems, int64 each (csrc/observe/rows_cuda.h), before there is one.
-_NO_PROBLEM = (-1, 0, 0, 0, 0, 0)
-_SKIPPED = len(_NO_PROBLEM)
+NO_PROBLEM = (-1, 0, 0, 0, 0, 0)
+_SKIPPED = len(NO_PROBLEM)
 _CODE = ROW.fields["code"][1] // 4 if ROW.fields is not None else 0  # which int32 of a row its code is
 
 
@@ -76,7 +76,7 @@ class DeviceEngine:
         self._device = device
         self._rows = torch.zeros(num_samples, ROW.itemsize, dtype=torch.uint8, device=device)
         self._claims = torch.full((num_samples,), -1, dtype=torch.int32, device=device)
-        self._problems = torch.tensor([*_NO_PROBLEM, 0], dtype=torch.int64, device=device)
+        self._problems = torch.tensor([*NO_PROBLEM, 0], dtype=torch.int64, device=device)
         self._columns = {"count": torch.zeros(num_samples, dtype=torch.int32, device=device)}
         with self._stream() as stream:
             self._epoch = native.Epoch(self._rows, self._claims, self._problems, stream)
@@ -86,7 +86,7 @@ class DeviceEngine:
 
     def observe(  # noqa: PLR0917
         self, ids: Any, logits: Any, targets: Any, features: Any, mask: Any, ignore_index: Any, skip: bool
-    ) -> None:
+    ) -> int:
         with self._stream() as stream:
             sample = tensors.integers("ids", ids, self._device)
             rows = len(sample)
@@ -107,11 +107,12 @@ class DeviceEngine:
                 self._epoch.observe_tokens(
                     sample, *tokens, live, skip, self._scratch(y.numel()), scratch, stream
                 )
-                return
+                return 0
             if known is not None:
                 live = known if live is None else live & known
             norms = None if features is None else self._norms(features, rows)
             self._epoch.observe_logits(sample, z, y, live, norms, skip, scratch, stream)
+            return z.shape[1] if rows else 0
 
     def _norms(self, features: Any, rows: int) -> torch.Tensor:
         h = tensors.matrix("features", features, self._device, (rows, "D"))
@@ -162,7 +163,7 @@ class DeviceEngine:
         raise ArgumentError(f"{problem} (left out, the first of {count}; the others are recorded)")
 
     def _forget_problems(self) -> None:
-        self._problems[:_SKIPPED] = torch.tensor(_NO_PROBLEM, dtype=torch.int64)
+        self._problems[:_SKIPPED] = torch.tensor(NO_PROBLEM, dtype=torch.int64)
 
     def columns(self) -> state.Columns:
         return {name: column.to("cpu", copy=True).numpy() for name, column in self._columns.items()}

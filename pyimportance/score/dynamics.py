@@ -15,7 +15,7 @@ from pyimportance.score import inputs, ranges, state
 from pyimportance.score.engine import reduced
 from pyimportance.score.history import NAMES, ArrayHistory, History
 
-NOT_COLUMNS = ("epochs", "history", "keys")
+NOT_COLUMNS = ("epochs", "history", "keys", "classes")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,6 +42,7 @@ class Dynamics:
                          respect to weights and bias of the last layer, whose input is h
     history              every epoch's numbers, where they were kept
     keys                 N strings, the samples' own names, where they are known
+    classes              how many classes every row of logits had, where there were logits, all of as many
 
     Raises ArgumentError where an array is not as described, or holds what no training leaves behind.
     """
@@ -68,6 +69,7 @@ class Dynamics:
     grand_sum: npt.NDArray[np.float64] | None = None
     history: History | None = None
     keys: tuple[str, ...] | None = None
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         shape = inputs.as_array("count", self.count).shape
@@ -96,6 +98,8 @@ class Dynamics:
             len(self.keys) != shape[0] or any(type(key) is not str for key in self.keys)
         ):
             raise ArgumentError(f"keys: {len(self.keys)} of them; must be {shape[0]} strings")
+        if self.classes is not None and (type(self.classes) is not int or self.classes < 1):
+            raise ArgumentError(f"classes={self.classes!r}: must be an integer of at least 1, or None")
         ranges.check(self.epochs, columns)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -200,7 +204,14 @@ class Dynamics:
         probabilities = None if probs is None else inputs.floats("probs", probs, (*shape, "C"))
         if probabilities is not None and probabilities.shape[2] == 0:
             raise ArgumentError(f"probs: shape {list(probabilities.shape)}; there must be at least one class")
-        return cls(epochs=shape[0], history=ArrayHistory(arrays, probabilities), keys=None, **columns)
+        classes = None if probabilities is None else int(probabilities.shape[2])
+        return cls(
+            epochs=shape[0],
+            history=ArrayHistory(arrays, probabilities),
+            keys=None,
+            classes=classes,
+            **columns,
+        )
 
     @classmethod
     def from_cartography(cls, folder: str | PathLike[str]) -> Dynamics:
@@ -218,7 +229,7 @@ class Dynamics:
         return from_cartography(folder)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the statistics (not history and keys) as .npz, whole or not at all. OutputError where it
+        """Write the statistics (all but the history) as .npz, whole or not at all. OutputError where they
         cannot be.
         """
         from pyimportance.score.archive import save_dynamics

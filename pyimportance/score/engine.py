@@ -30,8 +30,10 @@ class Engine(Protocol):
 
     def observe(  # noqa: PLR0917
         self, ids: Any, logits: Any, targets: Any, features: Any, mask: Any, ignore_index: Any, skip: bool
-    ) -> None:
-        """A batch into the epoch's rows, as Tracker.observe."""
+    ) -> int:
+        """A batch into the epoch's rows, as Tracker.observe; how many classes it has, 0 of no rows or of
+        tokens.
+        """
 
     def observe_loss(self, ids: Any, loss: Any, mask: Any, skip: bool) -> None: ...
 
@@ -61,9 +63,19 @@ class Engine(Protocol):
 
 def engine(device: Any, num_samples: int) -> Engine:
     """The state of ``num_samples`` on "cpu", "cuda" or "cuda:N". ArgumentError where there is none such."""
+    where = cuda_device(device)
+    if where is None:
+        return HostEngine(num_samples)
+    from pyimportance.score.device import DeviceEngine
+
+    return DeviceEngine(num_samples, where, cuda())
+
+
+def cuda_device(device: Any) -> torch.device | None:
+    """The device of "cuda" or "cuda:N", None of "cpu"; ArgumentError where there is none such."""
     name, _, index = str(device).partition(":")
     if name == "cpu" and not index:
-        return HostEngine(num_samples)
+        return None
     if name != "cuda" or (str(device) != name and not index.isdecimal()):
         raise ArgumentError(f'device={str(device)!r}: must be "cpu", "cuda" or "cuda:N"')
     import torch
@@ -73,10 +85,7 @@ def engine(device: Any, num_samples: int) -> Engine:
     there = torch.cuda.device_count()
     if index and int(index) >= there:
         raise ArgumentError(f"device={str(device)!r}: there are {there} CUDA devices")
-    from pyimportance.score.device import DeviceEngine
-
-    chosen = int(index) if index else torch.cuda.current_device()
-    return DeviceEngine(num_samples, torch.device("cuda", chosen), cuda())
+    return torch.device("cuda", int(index) if index else torch.cuda.current_device())
 
 
 def reduced(given: Mapping[str, Any]) -> tuple[arrays.Arrays, Columns]:

@@ -7,7 +7,7 @@ that a mismatch is the same error everywhere and nobody waits for somebody who l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
 from pyimportance.score.history import ROW
+from pyimportance.score.state import classes_of
 from pyimportance.together import placed
 
 if TYPE_CHECKING:
@@ -23,32 +24,43 @@ if TYPE_CHECKING:
     from pyimportance.score.engine import Engine, Packed
 
 _ID = 8  # bytes; each row is sent with its id before it, 40 in all
-_HEADER = ("num_samples", "epoch", "kind")
+_COMPARED = ("num_samples", "epoch", "kind")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a rank says of itself. kind: 0 where it has observed nothing yet; classes: state.classes_of."""
+
+    num_samples: int
+    epoch: int
+    kind: int
+    classes: int
 
 
 @dataclass(frozen=True)
 class Exchanged:
-    """What all ranks agree on, and what this one had: kind and number skipped, and its own rows."""
+    """What all ranks come to: kind, classes and number skipped; and the rows that this one had."""
 
     kind: int
+    classes: int
     skipped: int
     own: Packed
 
 
-def exchange(engine: Engine, num_samples: int, epoch: int, kind: int, group: Any) -> Exchanged:
+def exchange(engine: Engine, mine: Header, group: Any) -> Exchanged:
     """Completes this rank's rows, in the engine.
 
-    kind: 0 where this rank has observed nothing yet; ranks that have must agree. Raises ArgumentError, on all
+    Ranks that have observed anything must agree on its kind. Raises ArgumentError, on all
     ranks, where the ranks differ in their number of samples, epoch or kind; then nothing has changed.
     """
     import torch
 
     ids, own = engine.packed()
     count = len(ids)
-    header = torch.tensor([num_samples, epoch, kind, count, engine.skipped])
+    header = torch.tensor([*astuple(mine), count, engine.skipped])
     headers = torch.stack(_all_gather(header, group)).cpu().numpy()
     _compare(headers)
-    counts = headers[:, 3]
+    kinds, classes, counts, skipped = headers[:, 2:].T
     if counts.max() > 0:
         # Ranks send equally much, the shorter ones zeros.
         sent = own.new_zeros(int(counts.max()), _ID + ROW.itemsize)
@@ -59,11 +71,11 @@ def exchange(engine: Engine, num_samples: int, epoch: int, kind: int, group: Any
                 for n, wire in zip(counts, _all_gather(sent, group), strict=True)
             ]
         )
-    return Exchanged(int(headers[:, 2].max()), int(headers[:, 4].sum()), (ids, own))
+    return Exchanged(int(kinds.max()), classes_of(classes.tolist()), int(skipped.sum()), (ids, own))
 
 
 def _compare(headers: npt.NDArray[np.int64]) -> None:
-    for column, name in enumerate(_HEADER):
+    for column, name in enumerate(_COMPARED):
         values = headers[:, column]
         if name == "kind":
             values = values[values != 0]

@@ -27,10 +27,11 @@ class HostEngine:
 
     def observe(  # noqa: PLR0917
         self, ids: Any, logits: Any, targets: Any, features: Any, mask: Any, ignore_index: Any, skip: bool
-    ) -> None:
+    ) -> int:
         batch = make_batch(ids, logits, targets, features, mask, ignore_index)
         scratch = self._scratch_for(batch.scratch_rows)
         self.skipped += batch.record(skip, scratch, self._rows, default_threads())
+        return batch.classes
 
     def observe_loss(self, ids: Any, loss: Any, mask: Any, skip: bool) -> None:
         sample, live = ids_and_mask(ids, mask)

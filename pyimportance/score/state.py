@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,15 @@ KINDS: dict[str, tuple[str, ...]] = {
     "logits": tuple(quantity for quantity in QUANTITIES if quantity != "grand"),
     "logits and features": tuple(QUANTITIES),
 }
+
+
+VARIED = -1  # instead of a number of classes: not always the same one
+
+
+def classes_of(numbers: Iterable[int]) -> int:
+    """What numbers of classes come to: the one that they are all (0: nothing is known), or VARIED."""
+    known = {number for number in numbers if number != 0}
+    return known.pop() if len(known) == 1 else VARIED if known else 0
 
 
 def names(quantities: tuple[str, ...]) -> list[str]:

@@ -14,7 +14,7 @@ from pyimportance.score import checkpoint, state
 from pyimportance.score.batch import kind_of
 from pyimportance.score.dynamics import Dynamics
 from pyimportance.score.engine import engine
-from pyimportance.score.exchange import exchange
+from pyimportance.score.exchange import Header, exchange
 from pyimportance.score.history import (
     ROW,
     UNSEEN,
@@ -74,6 +74,7 @@ class Tracker:
         self._epochs = 0
         self._start = self._first_epoch  # the first epoch that the statistics cover
         self._kind = ""
+        self._classes = 0  # of all logits so far (state.classes_of)
         self._skipped = 0  # in committed epochs, of all ranks
         self._open = False
         self._claimed = False  # whether what the history's directory holds is known to be ours
@@ -98,10 +99,12 @@ class Tracker:
     @property
     def recordable(self) -> tuple[str, ...]:
         """What `dynamics` can come to hold, by the names of what measures need: the quantities of the kind of
-        observation that this tracker was given (before the first, of any kind), "history" where it is kept.
+        observation that this tracker was given (before the first, of any kind), "history" where it is kept,
+        and "classes" where all logits are of one number of classes.
         """
         quantities = state.KINDS[self._kind] if self._kind else tuple(state.QUANTITIES)
-        return quantities if self._store is None else (*quantities, "history")
+        kept = () if self._store is None else ("history",)
+        return quantities + kept + (("classes",) if self._classes > 1 or not self._kind else ())
 
     @property
     def skipped(self) -> int:
@@ -142,7 +145,8 @@ class Tracker:
         """
         kind = kind_of(logits, features)
         skip = self._begin(kind, nonfinite)
-        self._engine.observe(ids, logits, targets, features, mask, ignore_index, skip)
+        classes = self._engine.observe(ids, logits, targets, features, mask, ignore_index, skip)
+        self._classes = state.classes_of((self._classes, classes))
         self._kind, self._open = kind, True
 
     def observe_loss(self, ids: Any, loss: Any, mask: Any = None, *, nonfinite: NonFinite = "raise") -> None:
@@ -185,14 +189,15 @@ class Tracker:
 
     def _exchange(self, epoch: int, group: Any) -> None:
         """All ranks' rows here, and in the history; or everything as before, on all ranks."""
-        before = self._kind, self._engine.skipped
-        done = exchange(self._engine, self._num_samples, epoch, _KINDS.index(self._kind), group)
-        self._kind, self._engine.skipped = _KINDS[done.kind], done.skipped
+        before = self._kind, self._classes, self._engine.skipped
+        mine = Header(self._num_samples, epoch, _KINDS.index(self._kind), self._classes)
+        done = exchange(self._engine, mine, group)
+        self._kind, self._classes, self._engine.skipped = _KINDS[done.kind], done.classes, done.skipped
         try:
             together(lambda: self._write_history(epoch), "end_epoch: writing the history", group)
         except BaseException:
             self._engine.replace([done.own])
-            self._kind, self._engine.skipped = before
+            self._kind, self._classes, self._engine.skipped = before
             raise
 
     def _write_history(self, epoch: int) -> None:
@@ -237,7 +242,8 @@ class Tracker:
         columns = {name: column.copy() for name, column in live.items() if name != "ends"}
         if "correct" in columns:  # the fold numbers epochs from the run's first; an interval, from its own
             columns["first_learned"] -= np.where(columns["correct"] > 0, self._start, 0).astype(np.int32)
-        snapshot = Dynamics(epochs=end - self._start, history=history, keys=None, **columns)
+        classes = self._classes if self._classes > 0 else None
+        snapshot = Dynamics(epochs=end - self._start, history=history, keys=None, classes=classes, **columns)
         if reset:
             quantities = state.KINDS[self._kind] if self._kind else ()
             self._engine.set_columns(state.zeros(self._num_samples, quantities))
@@ -281,6 +287,7 @@ class Tracker:
                 mine = state.zeros(self._num_samples, state.KINDS[other._kind])
             self._engine.set_columns(state.merged(mine, theirs))
         self._kind = self._kind or other._kind
+        self._classes = state.classes_of((self._classes, other._classes))
         if other._epochs:
             first = min(self._first_epoch, other._first_epoch) if self._epochs else other._first_epoch
             self._start = min(self._start, other._start) if self._epochs else other._start
@@ -326,6 +333,7 @@ class Tracker:
                 epochs=self._epochs,
                 start=self._start,
                 kind=self._kind,
+                classes=self._classes,
                 skipped=self._skipped,
                 skipping=self._engine.skipped,
                 open=self._open,
@@ -341,7 +349,7 @@ class Tracker:
         if isinstance(self._store, MemoryStore) != (found.history is not None):
             raise ArgumentError('state: one of it and the tracker has history="memory", the other has not')
         self._first_epoch, self._epochs, self._start = found.first_epoch, found.epochs, found.start
-        self._kind, self._open = found.kind, found.open
+        self._kind, self._classes, self._open = found.kind, found.classes, found.open
         self._skipped = found.skipped
         self._engine.load(found.columns, found.rows, found.skipping)
         self._claimed = True

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _RECORDED_BY = {
     "history": "a history: Tracker(..., history=...) keeps one",
     "probs": "the probabilities of all classes, which no tracker keeps: Dynamics.from_history(probs=...)",
+    "classes": "the option classes: not all logits are of one number of classes, at least 2",
     "grand": "features: observe(..., features=...) takes the last layer's input",
 }
 
@@ -29,7 +30,7 @@ def check_measure(
     """
     chosen = find(measure)
     given = chosen.resolve(options, tracker.num_samples)
-    check_recorded(measure, tracker)
+    check_recorded(measure, options, tracker)
     seen, why = tracker.epochs + schedule.warmup - schedule.ignore, f"warmup={schedule.warmup}"
     if schedule.ignore:
         why += f", ignore={schedule.ignore}"
@@ -44,10 +45,10 @@ def check_measure(
         )
 
 
-def check_recorded(measure: str, tracker: Tracker) -> None:
+def check_recorded(measure: str, options: Mapping[str, Any], tracker: Tracker) -> None:
     """ArgumentError where the measure needs what ``tracker``, by what it was given so far, records not."""
     there = tracker.recordable
-    if missing := find(measure).lacks(there):
+    if missing := find(measure).lacks(there, options):
         classes = (
             f"logits of classes, [B, C], but this tracker is given what records {', '.join(there)} alone"
         )

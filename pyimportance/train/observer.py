@@ -70,7 +70,7 @@ class Observer:
         self.tracker.observe(ids, logits, targets, features=features, mask=mask, ignore_index=ignore_index)
         self.observe_seconds += time.perf_counter() - start
         if not self.samples:
-            check_recorded(self.measure, self.tracker)  # now its kind is known
+            check_recorded(self.measure, self.measure_options, self.tracker)  # now its kind is known
         self.samples += len(logits)
 
     def commit(self) -> None:
@@ -79,7 +79,7 @@ class Observer:
             start = time.perf_counter()
             self.tracker.end_epoch(self.group)
             self.commit_seconds += time.perf_counter() - start
-            check_recorded(self.measure, self.tracker)  # it may have been given losses directly
+            check_recorded(self.measure, self.measure_options, self.tracker)  # it may have been given losses directly
         self.epoch += 1
 
     def score(self, ids: NDArray[np.int64]) -> Scores:

@@ -33,3 +33,25 @@ def bits(dynamics: Dynamics) -> dict[str, bytes]:
         for name in state.DTYPES
         if getattr(dynamics, name, None) is not None
     }
+
+
+def example(decayed: bool = False, features: bool = False) -> Dynamics:
+    rng = np.random.default_rng(3)
+    tracker = Tracker(7)
+    for epoch in range(4):
+        ids = np.arange(epoch % 2, 6)  # 6 is never observed
+        z, y = rng.normal(size=(ids.size, 3)).astype(np.float32), rng.integers(0, 3, ids.size)
+        tracker.observe(ids, z, y, features=rng.normal(size=(ids.size, 5)) if features else None)
+        tracker.end_epoch()
+        if decayed:
+            tracker.dynamics(decay=0.5)
+    return tracker.dynamics()
+
+
+def assert_equal(a: Dynamics, b: Dynamics) -> None:
+    assert (a.epochs, a.classes, a.keys) == (b.epochs, b.classes, b.keys)
+    for name in state.DTYPES:
+        one, other = getattr(a, name, None), getattr(b, name, None)
+        assert (one is None) == (other is None), name
+        if one is not None:
+            assert one.tobytes() == other.tobytes(), name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyimportance import ArgumentError, Dynamics, Tracker, score
+from pyimportance import ArgumentError, Dynamics, Tracker, measures, score
 from pyimportance.score.reference import measure, row_statistics
 
 NAN = np.nan
@@ -115,11 +115,35 @@ def test_a_certain_prediction_has_no_weighted_entropy() -> None:
     np.testing.assert_array_equal(got.values, [0.0])
 
 
+def test_the_number_of_classes_is_that_of_the_logits() -> None:
+    tracker = Tracker(4)
+    tracker.observe([0, 1], np.float32([[1, 2, 3], [3, 1, 0]]), [0, 1])
+    tracker.observe([], [], [])
+    tracker.end_epoch()
+    dynamics = tracker.dynamics()
+    assert dynamics.classes == 3
+    assert "confidence_weighted_entropy" in measures(dynamics)
+    got, given = (score(dynamics, "confidence_weighted_entropy", **o) for o in ({}, {"classes": 3}))
+    np.testing.assert_array_equal(got.values, given.values)
+    assert given.metadata == {"epochs": "1", "classes": "3"}
+    tracker.observe([2], np.zeros((1, 5), np.float32), [4])
+    tracker.end_epoch()
+    assert tracker.dynamics().classes is None  # questions of three answers and of five
+    assert "confidence_weighted_entropy" not in measures(tracker.dynamics())
+    single = Tracker(1)
+    single.observe([0], np.zeros((1, 1), np.float32), [0])
+    single.end_epoch()
+    assert "confidence_weighted_entropy" not in measures(single.dynamics())
+    probs = Dynamics.from_history(loss=[[1.0]], entropy=[[0.5]], probs=[[[0.5, 0.25, 0.25]]])
+    assert probs.classes == 3
+
+
 def test_options_that_are_refused() -> None:
     dynamics = Dynamics.from_history(loss=[[1.0]], entropy=[[0.5]])
-    with pytest.raises(ArgumentError, match="'confidence_weighted_entropy' needs the option classes"):
-        score(dynamics, "confidence_weighted_entropy")
-    for classes in (None, 1, 0, 2.5, True):
+    for options in ({}, {"classes": None}):
+        with pytest.raises(ArgumentError, match="'confidence_weighted_entropy' needs classes, which was not"):
+            score(dynamics, "confidence_weighted_entropy", **options)
+    for classes in (1, 0, 2.5, True):
         with pytest.raises(ArgumentError, match=r"classes=.*: must be (an integer of )?at least 2"):
             score(dynamics, "confidence_weighted_entropy", classes=classes)
     with pytest.raises(ArgumentError, match="latest='yes': must be True or False"):

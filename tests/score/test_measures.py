@@ -58,9 +58,10 @@ def recorded(  # noqa: PLR0917
 
 def variants(dynamics: Dynamics, classes: int) -> list[tuple[str, dict[str, Any]]]:
     """The measures of an observed Dynamics, by name and with options to try."""
-    plain: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in measures(dynamics)]
+    weighted = "confidence_weighted_entropy"  # of which the oracle must be told
+    plain: list[tuple[str, dict[str, Any]]] = [(n, {}) for n in measures(dynamics) if n != weighted]
     plain.append(("grad_norm_bound", {"latest": True}))
-    return plain + [("confidence_weighted_entropy", {"classes": classes})] * (classes > 1)
+    return plain + [(weighted, {"classes": classes})] * (classes > 1)
 
 
 def agree(

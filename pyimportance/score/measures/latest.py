@@ -32,9 +32,16 @@ def normalized_margin(d: Dynamics) -> Array:
     return labels.normalized_margin(d.latest("prob_margin"))
 
 
-@builtin("confidence_weighted_entropy", high="clean", needs=("loss", "entropy"), classes=at_least(2))
-def confidence_weighted_entropy(d: Dynamics, classes: int) -> Array:
+@builtin(
+    "confidence_weighted_entropy",
+    high="clean",
+    needs=("loss", "entropy", "classes"),
+    classes=at_least(2, or_none=True),
+)
+def confidence_weighted_entropy(d: Dynamics, classes: int | None = None) -> Array:
     """ln(r + 1) / max(r, 1e-6), r = (H / ln C) / max(p_y, 1e-6), at the latest observation, H the entropy and
-    C = ``classes``, at least 2; low: a suspect label. cleanlab.
+    C = ``classes``, at least 2, by default as many as the logits had; low: a suspect label. cleanlab.
     """
-    return labels.confidence_weighted_entropy(d.latest("p_true"), d.latest("entropy"), classes)
+    known = classes if classes is not None else d.classes
+    assert known is not None  # one of the two is, as the measure needs it
+    return labels.confidence_weighted_entropy(d.latest("p_true"), d.latest("entropy"), known)

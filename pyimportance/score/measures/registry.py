@@ -78,9 +78,10 @@ class Measure:
             self.prepare()
         return {name: check(name, given[name], num_samples) for name, check in self.checks.items()}
 
-    def lacks(self, there: Iterable[str]) -> tuple[str, ...]:
-        """What it needs of what is not ``there``."""
-        return tuple(need for need in self.needs if need not in there)
+    def lacks(self, there: Iterable[str], options: Mapping[str, Any]) -> tuple[str, ...]:
+        """What it needs of what is neither ``there`` nor given as an option of that name."""
+        given = {name for name, value in options.items() if value is not None}
+        return tuple(need for need in self.needs if need not in there and need not in given)
 
 
 REGISTRY: dict[str, Measure] = {}
@@ -107,9 +108,9 @@ def builtin(
     return register
 
 
-def at_least(least: int) -> Check:
+def at_least(least: int, *, or_none: bool = False) -> Check:
     """The check of an option that is an integer."""
-    return lambda name, value, _: check_integer(name, value, least)
+    return lambda name, value, _: None if or_none and value is None else check_integer(name, value, least)
 
 
 def flag(name: str, value: Any, _: int) -> bool:
@@ -131,12 +132,12 @@ def find(name: str) -> Measure:
 
 
 def recorded(dynamics: Dynamics) -> tuple[str, ...]:
-    """What a measure may need of a Dynamics: its quantities, "history" where it was kept, and "probs" where
-    that has the probabilities of all classes.
+    """What a measure may need of a Dynamics: its quantities, "history" where it was kept, "probs" where that
+    has the probabilities of all classes, and "classes" where it is known how many there are, 2 at least.
     """
     history = dynamics.history
     kept = () if history is None else ("history", *(("probs",) if history.probabilities is not None else ()))
-    return dynamics.quantities + kept
+    return dynamics.quantities + kept + (("classes",) if (dynamics.classes or 0) > 1 else ())
 
 
 def observed(dynamics: Dynamics, values: npt.NDArray[Any]) -> Array:

@@ -17,7 +17,7 @@ def measures(dynamics: Dynamics | None = None) -> tuple[str, ...]:
     if dynamics is None:
         return tuple(REGISTRY)
     there = recorded(dynamics)
-    return tuple(m.name for m in REGISTRY.values() if not m.lacks(there) and not m.required)
+    return tuple(m.name for m in REGISTRY.values() if not m.lacks(there, {}) and not m.required)
 
 
 def score(
@@ -41,7 +41,7 @@ def score(
     there = recorded(dynamics)
     if not dynamics.quantities:
         raise ArgumentError("dynamics: nothing was recorded; observe a batch and end its epoch first")
-    if missing := chosen.lacks(there):
+    if missing := chosen.lacks(there, arguments):
         raise ArgumentError(
             f"measure {measure!r} needs {', '.join(missing)}, which was not recorded (only "
             f"{', '.join(there)}); possible are {', '.join(measures(dynamics))}"

@@ -93,8 +93,12 @@ class Members:
 
 def kept(ensemble: NumpyEnsemble | TorchEnsemble | Ensemble) -> Kept:
     names = ("p_sum", "votes", "entropy_sum", "wrong")
-    prefix = "_" if isinstance(ensemble, Ensemble) else ""
-    return {name: np.asarray(getattr(ensemble, prefix + name), np.float64) for name in names}
+    if isinstance(ensemble, Ensemble):
+        columns = ensemble.state_dict()["columns"]
+        dtypes = {"p_sum": np.float64, "votes": np.uint16, "entropy_sum": np.float64, "wrong": np.int32}
+        plain = {name: np.frombuffer(columns[name], dtypes[name]).astype(np.float64) for name in names}
+        return {n: x.reshape(ensemble.num_samples, -1) if n in names[:2] else x for n, x in plain.items()}
+    return {name: np.asarray(getattr(ensemble, name), np.float64) for name in names}
 
 
 def bench_shape(report: Report, members: Members, turns: int, count: int) -> None:

@@ -18,5 +18,6 @@ inline void check(cudaError_t status) {
 inline cudaStream_t handle(std::intptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
 
 void register_order(py::module_& m);
+void register_ensemble(py::module_& m);
 
 }  // namespace pyi::cuda

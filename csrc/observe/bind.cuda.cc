@@ -281,4 +281,5 @@ PYBIND11_MODULE(_cuda, m) {
            arg("skip_nonfinite"), arg("scratch"), arg("stream"))
       .def("commit_rows", &pyi::cuda::Epoch::commit, arg("ids"), arg("rows"), arg("stream"))
       .def("fold", &pyi::cuda::Epoch::fold, arg("columns"), arg("epoch"), arg("stream"));
+  pyi::cuda::register_ensemble(m);
 }

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <string>
 
+#include "observe/ensemble_arithmetic.h"
+
 namespace pyi {
 
 enum class Element { kFloat, kDouble, kHalf, kBfloat };
@@ -26,8 +28,6 @@ struct Predictions {
   const std::int64_t* ids;      // null: 0, 1, ..
   const std::int64_t* targets;  // may be null
 };
-
-constexpr double kSumTolerance = 0.01;  // what 16-bit floats leave of a sum of 1
 
 // Columns [samples], of which two are [samples, classes]: 10 bytes a sample and class, and 17 a sample.
 struct EnsembleState {

@@ -14,7 +14,14 @@ namespace pyi::cuda {
 
 // What is wrong with entries of the batches so far; read by the host when it next waits for the device
 // anyway.
-enum Kind : std::int64_t { kNone = 0, kBadId = 1, kBadTarget = 2, kBadNumber = 3, kNoTokens = 4 };
+enum Kind : std::int64_t {
+  kNone = 0,
+  kBadId = 1,
+  kBadTarget = 2,
+  kBadNumber = 3,
+  kNoTokens = 4,
+  kRepeated = 5
+};
 constexpr int kKinds = 8;
 struct Problems {
   unsigned long long pending;              // this batch's first: position * kKinds + kind; ~0: there is none

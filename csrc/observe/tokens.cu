@@ -17,22 +17,13 @@ __device__ std::int64_t first_wrong(const Tokens& tokens, std::int64_t row) {
   return t < tokens.length ? t : tokens.length;
 }
 
-__device__ std::int64_t least_of_block(std::int64_t x) {
-  __shared__ unsigned long long least;
-  if (threadIdx.x == 0) least = ~0ull;
-  __syncthreads();
-  atomicMin(&least, static_cast<unsigned long long>(x));
-  __syncthreads();
-  return static_cast<std::int64_t>(least);
-}
-
 __global__ void __launch_bounds__(kThreads)
     sequences(Batch batch, Tokens tokens, const Gist* of_tokens, Sink sink) {
   const std::int64_t row = blockIdx.x;
   const bool leads = threadIdx.x == 0;
   if (!admit(batch, 0, row, sink, leads)) return;  // all of the block
 
-  const std::int64_t wrong = least_of_block(first_wrong(tokens, row));
+  const std::int64_t wrong = block_all(first_wrong(tokens, row), Least{});
   if (wrong < tokens.length) {
     if (!leads) return;
     Gist gist{};
@@ -49,8 +40,8 @@ __global__ void __launch_bounds__(kThreads)
     sum += gist.code == kNonFinite ? static_cast<double>(NAN) : row_of(gist, NAN).loss;
     ++count;
   }
-  sum = block_sum(sum);
-  count = block_sum(count);
+  sum = block_all(sum, Plus{});
+  count = block_all(count, Plus{});
   if (!leads) return;
   Gist gist{};
   if (count > 0) {

@@ -13,7 +13,9 @@ state.py        the columns of that state: which there are, how two of them merg
 checkpoint.py   a tracker's state dict: plain values, checked before they are used
 history.py      every epoch's rows, kept in memory or in a directory
 exchange.py     the rows of an epoch handed round between the ranks of torch.distributed
+host.py, device.py, tensors.py  a tracker's state on the host, and on a CUDA device; arguments there
 ensembles.py    Ensemble: members, one at a time -> what they disagree on
+sums.py, device_sums.py  what members add up to, on the host, and on a CUDA device
 calibration.py  the temperature of logits; how far confidence is from accuracy
 labels.py       label quality of given out-of-sample predictions
 uncertainty.py  what evidential, distance-, depth- and dropout-based models report

@@ -106,6 +106,17 @@ class Predictions:
         return ", ".join(f"{axis} {i}" for axis, i in zip(self.axes, at, strict=True))
 
 
+def chosen(logits: Any, probs: Any, temperature: Any) -> tuple[str, Any, float]:
+    """The name of the one that is not None, it itself, and the temperature: 1 of probabilities."""
+    if (logits is None) == (probs is None):
+        raise ArgumentError("logits, probs: exactly one of the two must be given")
+    name, value = ("logits", logits) if probs is None else ("probs", probs)
+    scale = check_positive("temperature", temperature)
+    if name == "probs" and scale != 1:
+        raise ArgumentError(f"temperature={temperature!r}: is of logits; probabilities have none")
+    return name, value, scale
+
+
 def predictions(
     logits: Any,
     probs: Any,
@@ -115,12 +126,7 @@ def predictions(
     axes: tuple[str, ...] = ("row",),
 ) -> Predictions:
     """The one of ``logits`` and ``probs`` that is not None; its shape (inputs.floats) ends in classes."""
-    if (logits is None) == (probs is None):
-        raise ArgumentError("logits, probs: exactly one of the two must be given")
-    name, value = ("logits", logits) if probs is None else ("probs", probs)
-    scale = check_positive("temperature", temperature)
-    if name == "probs" and scale != 1:
-        raise ArgumentError(f"temperature={temperature!r}: is of logits; probabilities have none")
+    name, value, scale = chosen(logits, probs, temperature)
     array = inputs.floats(name, value, shape, bfloat16=True)
     if array.ndim and array.shape[-1] == 0:
         raise ArgumentError(f"{name}: shape {list(array.shape)}; there must be at least one class")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pyimportance import _C, ArgumentError, Ensemble
 from pyimportance.score.ensembles import ENSEMBLE_MEASURES
 from pyimportance.score.reference import ensemble_measures, softmax
+from pyimportance.score.sums import DTYPES
 
 Logits = Callable[[str, int, int, np.random.Generator], npt.NDArray[np.float32]]
 KINDS = ("normal", "equal", "close", "margins", "huge", "ties", "confident", "masked", "offset")
@@ -82,6 +83,10 @@ def members(make_logits: Logits, rng: np.random.Generator) -> npt.NDArray[np.flo
 def everything(ensemble: Ensemble) -> bytes:
     parts = [ensemble.scores(name).values for name in ENSEMBLE_MEASURES]
     return b"".join(part.tobytes() for part in [*parts, ensemble.mean_probs()])
+
+
+def untouched(ensemble: Ensemble) -> bool:
+    return not any(ensemble._sums.column(name).any() for name in DTYPES)
 
 
 def test_neither_batches_nor_their_order_change_a_bit(
@@ -241,7 +246,7 @@ def test_what_is_refused_changes_nothing(arguments: dict[str, Any], text: str) -
     ensemble = Ensemble(6, 2)
     with pytest.raises(ArgumentError, match=text):
         ensemble.add_batch([5], **arguments)
-    assert not any(column.any() for column in ensemble._state())
+    assert untouched(ensemble)
     ensemble.add_batch([5], logits=[[0.0, 1.0]])  # neither begun, nor given targets
     ensemble.end_member()
     assert ensemble.scores("variation_ratio").values[5] == 0
@@ -258,7 +263,7 @@ def test_one_bad_row_among_many(isa: str, classes: int, monkeypatch: pytest.Monk
         ensemble = Ensemble(len(z), classes)
         with pytest.raises(ArgumentError, match=f"logits: nan at row {row}, class {classes - 1};"):
             ensemble.add(logits=bad)
-        assert not any(column.any() for column in ensemble._state())
+        assert untouched(ensemble)
 
 
 @pytest.mark.parametrize(
@@ -319,4 +324,5 @@ def test_more_members_than_can_be_counted(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_memory() -> None:
-    assert sum(column.nbytes for column in Ensemble(100, 7)._state()) == 100 * (10 * 7 + 17)
+    sums = Ensemble(100, 7)._sums
+    assert sum(sums.column(name).nbytes for name in DTYPES) == 100 * (10 * 7 + 17)

@@ -20,9 +20,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from pyimportance import Tracker
-from pyimportance.score import engine
+from pyimportance import Ensemble, Tracker
+from pyimportance.score import engine, sums
 from pyimportance.score.device import DeviceEngine
+from pyimportance.score.device_sums import DeviceSums
 from pyimportance.score.engine import cuda
 from pyimportance.score.history import ROW
 
@@ -133,12 +134,35 @@ def trackers(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     return partial(Tracker, device="cuda")
 
 
-class OnHost(DeviceEngine):
-    """Tensors and kernels on the host, where there are no streams."""
+@pytest.fixture
+def ensembles(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ensemble]:
+    """Likewise ensembles; Ensemble.from_members is theirs too."""
+    if machine.device.type == "cpu":
+        choose = sums.make_sums
+
+        def pretend(device: str, num_samples: int, num_classes: int) -> sums.Sums:
+            if device != "cuda":
+                return choose(device, num_samples, num_classes)
+            return SumsOnHost(num_samples, num_classes, machine.device, machine.native)
+
+        monkeypatch.setattr("pyimportance.score.ensembles.make_sums", pretend)
+    return partial(Ensemble, device="cuda")
+
+
+class NoStreams:
+    """Tensors and kernels on the host."""
 
     @contextmanager
     def _stream(self) -> Iterator[int]:
         yield -1
+
+
+class OnHost(NoStreams, DeviceEngine):
+    pass
+
+
+class SumsOnHost(NoStreams, DeviceSums):
+    pass
 
 
 @pytest.fixture

@@ -79,7 +79,9 @@ class Observer:
             start = time.perf_counter()
             self.tracker.end_epoch(self.group)
             self.commit_seconds += time.perf_counter() - start
-            check_recorded(self.measure, self.measure_options, self.tracker)  # it may have been given losses directly
+            check_recorded(
+                self.measure, self.measure_options, self.tracker
+            )  # it may have been given losses directly
         self.epoch += 1
 
     def score(self, ids: NDArray[np.int64]) -> Scores:

@@ -71,9 +71,11 @@ class DemoConfig:
         """The schedule of the runs that repartition."""
         return Schedule(self.warmup, self.interval, total=self.epochs, warmup_on=self.warmup_on)
 
-    def scoring(self, classes: int) -> dict[str, Any]:
-        """What a controller is told of the measure, where the data has so many classes."""
-        return _scoring(self.measure, classes)
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """What a controller is told of the measure."""
+        name, options = parse_measure(self.measure)
+        return {"measure": name, "measure_options": options}
 
     def tracker(self, num_samples: int) -> Tracker:
         """A new tracker of what the measure needs."""
@@ -104,13 +106,6 @@ def parse_measure(text: str) -> tuple[str, dict[str, Any]]:
     return _parse("measure", text, lambda name: find(name).options if name in measures() else ())
 
 
-def _scoring(text: str, classes: int) -> dict[str, Any]:
-    name, options = parse_measure(text)
-    if "classes" in find(name).required:
-        options = {"classes": classes, **options}
-    return {"measure": name, "measure_options": options}
-
-
 def _tracker(text: str, num_samples: int) -> Tracker:
     from pyimportance.score.tracker import Tracker
 
@@ -122,11 +117,9 @@ def _measure(text: str, schedule: Schedule) -> str:
     """The measure in full, which the runs can score by."""
 
     def problem(text: str) -> str | None:
-        name, _ = parse_measure(text)
+        name, options = parse_measure(text)
         if name not in measures():
             return f"measure {text!r} is unknown"
-        scoring = _scoring(text, 2)
-        options = scoring["measure_options"]
         if missing := [option for option in find(name).required if option not in options]:
             return f"measure {text!r} takes {', '.join(missing)}, from Python alone"
         try:

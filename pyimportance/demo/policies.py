@@ -33,7 +33,6 @@ class Place:
 
     config: DemoConfig
     train: Split
-    classes: int
     folder: Path
     rank: int
 
@@ -164,7 +163,7 @@ class ImportanceReader:
                 config.tracker(place.num_samples) if tracked is None else tracked,
                 self.dataset,
                 config.schedule(),
-                **config.scoring(place.classes),
+                **config.scoring,
                 policy=name,
                 seed=seed,
                 epoch=0 if tracked is None else config.warmup,
@@ -218,7 +217,7 @@ class WarmedUpReader:
         self._policy, self._seed, self._place = policy, seed, place
         self._warmup = VanillaReader("vanilla", seed, place)
         tracker = config.tracker(place.num_samples)
-        self._observer = Observer(tracker, config.schedule(), **config.scoring(place.classes))
+        self._observer = Observer(tracker, config.schedule(), **config.scoring)
         self._after: ImportanceReader | None = None
 
     @property

@@ -60,7 +60,7 @@ def _runs(folder: Path, rank: int) -> None:
     source = ImageSource.load(folder)
     store = dist.FileStore(str(folder / "store"), config.workers)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=config.workers)
-    place = Place(config, source.train, source.classes, folder, rank)
+    place = Place(config, source.train, folder, rank)
     images = Images(place.num_samples, source.shape, flip=config.flip, shift=config.shift)
     mine = np.arange(rank, len(source.test.ids), config.workers)
     test = Split(source.test.index, source.test.ids[mine], source.test.labels[mine])

@@ -22,7 +22,7 @@ def logits(ids: np.ndarray, epoch: int) -> np.ndarray:
 def main(rank: int, size: int, folder: str, settings: dict[str, Any]) -> dict[str, Any]:
     config = DemoConfig(**{**settings, "policies": tuple(settings["policies"])})
     source = ImageSource.load(Path(folder))
-    place = Place(config, source.train, CLASSES, Path(folder), rank)
+    place = Place(config, source.train, Path(folder), rank)
     reader = open_reader(config.policies[0], 0, place)
     seen, figures, owners = [], [], []
     for epoch in range(config.epochs):

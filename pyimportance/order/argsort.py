@@ -64,6 +64,13 @@ def argsort(
     return _argsort_numpy(array, descending, threads)
 
 
+def regroup(
+    order: npt.NDArray[np.uint32] | npt.NDArray[np.int64], owners: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int64]:
+    """int64 [N]: ``order`` by owner, each owner's as they were; order[argsort(owners)], but in one pass."""
+    return _C.argsort(owners, descending=False, threads=default_threads(), carried=order)
+
+
 def _argsort_numpy(values: npt.NDArray[Any], descending: bool, threads: int) -> npt.NDArray[np.int64]:
     name = values.dtype.name
     native = name if name in _NATIVE else _WIDENED.get(name)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pyimportance.errors import ArgumentError
 
 # A table indexed by id is built when it needs at most this many slots per sample.
-_SLOTS_PER_SAMPLE = 4
+SLOTS_PER_SAMPLE = 4
 
 
 class IdMap:
@@ -17,7 +17,7 @@ class IdMap:
     def __init__(self, ids: npt.NDArray[np.int64], values: npt.NDArray[np.int32]) -> None:
         top = int(ids.max(initial=-1)) + 1
         self._sorted: npt.NDArray[np.int64] | None = None
-        if top <= _SLOTS_PER_SAMPLE * ids.size + 1024:
+        if top <= SLOTS_PER_SAMPLE * ids.size + 1024:
             self._table = np.full(top + 1, -1, np.int32)  # the last slot answers for unknown ids
             self._table[ids] = values
         else:

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pyimportance import _C
 from pyimportance.errors import ArgumentError
 from pyimportance.order.argsort import argsort
 from pyimportance.order.checks import check_scores
 from pyimportance.score.values import Scores
+from pyimportance.threads import default_threads
+
+# Positions of samples in ascending order of id; the shorter ones below 2**32 samples.
+Positions = npt.NDArray[np.uint32] | npt.NDArray[np.int64]
 
 
 class NaNScoresWarning(UserWarning):
@@ -20,11 +25,22 @@ class NaNScoresWarning(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """ids int64 [N] ascending, values float32 [N] of them, order int64 [N]: the position at each rank."""
+    """The position of the sample at each rank, ``order`` [N]: uint32, or int64 from 2**32 samples."""
 
-    ids: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float32]
-    order: npt.NDArray[np.int64]
+    scores: Scores
+    order: Positions
+
+    @property
+    def values(self) -> npt.NDArray[np.float32]:
+        """float32 [N], by position."""
+        return self.scores.values
+
+    def ids_at(self, positions: Positions) -> npt.NDArray[np.int64]:
+        """int64: the sample ids at positions; these themselves, not copied, where ids are implicit."""
+        if self.scores.ids is None:
+            return positions.astype(np.int64, copy=False)
+        ids: npt.NDArray[np.int64] = self.scores.ids[positions]
+        return ids
 
 
 def rank(scores: Scores) -> Ranking:
@@ -41,4 +57,9 @@ def rank(scores: Scores) -> Ranking:
     if missing:
         text = f"{missing} of {values.size} scores are NaN; these samples are ordered last"
         warnings.warn(text, NaNScoresWarning, stacklevel=3)  # at the caller of the verb that ranks
-    return Ranking(scores.sample_ids(), values, argsort(values, descending=scores.descending))
+    order: Positions
+    if values.size >= 2**32:
+        order = argsort(values, descending=scores.descending)
+    else:
+        order = _C.argsort(values, descending=scores.descending, threads=default_threads(), compact=True)
+    return Ranking(scores, order)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.order.checks import part_of
-from pyimportance.order.ranking import Ranking, rank
+from pyimportance.order.ranking import Positions, Ranking, rank
 from pyimportance.order.samplers import ccs, moderate
 from pyimportance.score.values import Scores
 
@@ -65,21 +65,21 @@ def select(
         count = part_of(fraction, N)
     elif count is not None and count > N:
         raise ArgumentError(f"count={count}: there are {N} samples")
-    return ranking.ids[take(ranking, count, **options)]
+    return ranking.ids_at(take(ranking, count, **options))
 
 
-def _top(ranking: Ranking, count: int) -> npt.NDArray[np.int64]:
+def _top(ranking: Ranking, count: int) -> Positions:
     return ranking.order[:count]
 
 
-def _bottom(ranking: Ranking, count: int) -> npt.NDArray[np.int64]:
+def _bottom(ranking: Ranking, count: int) -> Positions:
     order = ranking.order
     scored = order.size - int(np.count_nonzero(np.isnan(ranking.values)))
     return np.concatenate([order[max(scored - count, 0) : scored], order[scored : max(scored, count)]])
 
 
 # Functions (Ranking, count, *, options) -> int64 [count] positions, the most important first.
-_METHODS: dict[str, Callable[..., npt.NDArray[np.int64]]] = {
+_METHODS: dict[str, Callable[..., Positions]] = {
     "top": _top,
     "bottom": _bottom,
     "ccs": ccs.take,
@@ -87,7 +87,7 @@ _METHODS: dict[str, Callable[..., npt.NDArray[np.int64]]] = {
 }
 
 
-def _method(name: str, options: Mapping[str, Any]) -> Callable[..., npt.NDArray[np.int64]]:
+def _method(name: str, options: Mapping[str, Any]) -> Callable[..., Positions]:
     """The function of that name, which takes these options."""
     take = _METHODS.get(name)
     if take is None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.order.checks import check_groups, check_sizes
-from pyimportance.order.lookup import IdMap
+from pyimportance.order.lookup import SLOTS_PER_SAMPLE, IdMap
 from pyimportance.order.moves import Moves, holdings
 
 
@@ -91,6 +91,12 @@ class Partition:
     def _check_ids(self) -> None:
         if self.order.size and self.order.min() < 0:
             raise ArgumentError(f"order: sample id {self.order.min()} is negative")
+        top = int(self.order.max(initial=-1)) + 1
+        if top <= SLOTS_PER_SAMPLE * self.order.size + 1024:  # a byte each: less than the ids themselves
+            seen = np.zeros(top, np.bool_)
+            seen[self.order] = True
+            if np.count_nonzero(seen) == self.order.size:
+                return
         if (twice := np.diff(self.ids) == 0).any():
             raise ArgumentError(f"order: sample id {self.ids[twice.argmax()]} occurs more than once")
 

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance.order.policies.task import Task
-from pyimportance.order.policies.turns import deal
+from pyimportance.order.policies.turns import cycled, deal
 
 
 def assign(task: Task) -> npt.NDArray[np.int32]:
     """Owners int32 [N] by rank (boustrophedon)."""
     if task.counts is not None:
         return deal(task.counts[None], snake=True)
-    turn, place = np.divmod(np.arange(task.num_samples, dtype=np.int64), task.workers)
-    return np.where(turn % 2 == 0, place, task.workers - 1 - place).astype(np.int32)
+    there = np.arange(task.workers, dtype=np.int32)
+    return cycled(np.concatenate([there, there[::-1]]), task.num_samples)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 class Task:
     """N samples by rank (rank 0: the most important), to be given to ``workers`` workers.
 
-    order    int64 [N], the position (ascending sample id) of the sample at each rank
+    order    uint32 or int64 [N], the position (ascending sample id) of the sample at each rank
     workers  >= 1
     seed     >= 0
     current  int32 [N], who holds the sample at each rank now, -1 nobody; None: nobody holds anything
@@ -22,7 +22,7 @@ class Task:
     values   float32 [N], the score at each rank: equal ones are one point of a distribution; None: all differ
     """
 
-    order: npt.NDArray[np.int64]
+    order: npt.NDArray[np.uint32] | npt.NDArray[np.int64]
     workers: int
     seed: int = 0
     current: npt.NDArray[np.int32] | None = None

@@ -12,8 +12,13 @@ from pyimportance.order.policies.task import Task
 def turns(task: Task) -> npt.NDArray[np.int32]:
     """int32 [N]: 0..n-1, 0..n-1, ..; with ``counts``, so many turns each, evenly spread."""
     if task.counts is None:
-        return (np.arange(task.num_samples, dtype=np.int64) % task.workers).astype(np.int32)
+        return cycled(np.arange(task.workers, dtype=np.int32), task.num_samples)
     return deal(task.counts[None])
+
+
+def cycled(cycle: npt.NDArray[np.int32], num_samples: int) -> npt.NDArray[np.int32]:
+    """int32 [N]: the cycle over and over."""
+    return np.resize(np.tile(cycle, 1 + 4096 // cycle.size), num_samples)  # which joins what it repeats
 
 
 def deal(shares: npt.NDArray[np.int64], *, snake: bool = False) -> npt.NDArray[np.int32]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pyimportance.order import samplers as samplers
     from pyimportance.order.argsort import argsort as argsort
     from pyimportance.order.partition import partition as partition
+    from pyimportance.order.place import Node as Node
+    from pyimportance.order.place import Placement as Placement
+    from pyimportance.order.place import place as place
     from pyimportance.order.ranking import NaNScoresWarning as NaNScoresWarning
     from pyimportance.order.select import select as select
     from pyimportance.order.values import Partition as Partition
@@ -64,8 +67,10 @@ _HOME = {
     "IOReport": "account.report",
     "ImportanceDataset": "load.dataset",
     "NaNScoresWarning": "order.ranking",
+    "Node": "order.place",
     "OutputError": "errors",
     "Partition": "order.values",
+    "Placement": "order.place",
     "PyimportanceError": "errors",
     "SampleIndex": "shards.sample_index",
     "Schedule": "train.schedule",
@@ -87,6 +92,7 @@ _HOME = {
     "partition": "order.partition",
     "pass_disagreement": "score.uncertainty",
     "pass_variance": "score.uncertainty",
+    "place": "order.place",
     "pool_batchnorm": "train.batchnorm",
     "repartition": "shards.generations",
     "samplers": "order",

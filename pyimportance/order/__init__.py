@@ -11,6 +11,8 @@ policies/       who owns the sample at each rank, one pure function a file
 matching.py     group labels chosen so that least has to move
 select.py       select: a part of the samples, by importance
 samplers/       ids and weights for an epoch or a batch: a sampler or a method of select a file
+place.py        place: which node each worker runs on
+placing.py      how it finds out
 distance.py     Kolmogorov-Smirnov distances of all workers at once
 quality.py      quality: how alike the workers' shares are
 checks.py       arguments that several verbs share

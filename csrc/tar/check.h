@@ -27,7 +27,8 @@ struct Place {
 };
 
 // Throws DataError unless the headers from `begin` on describe a file of that name and size whose payload
-// starts where the index says. Other members may come before it, extended headers and all. `known`: the bytes
+// starts where the index says. Other members may come before it, extended headers and all; what lies before
+// `begin` is not looked at, where nobody but a forger ends with an extended header. `known`: the bytes
 // between `begin` and the payload, null to have them read; `count` is charged with what is.
 void check_member(const Source& source, const Place& place, const unsigned char* known, Count* count);
 

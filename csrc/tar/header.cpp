@@ -158,8 +158,11 @@ Extended parse_pax(std::string_view records, std::int64_t offset) {
     const std::string_view key = body.substr(0, equals), value = body.substr(equals + 1);
     if (key.substr(0, 11) == "GNU.sparse." || key == "SCHILY.realsize")
       throw DataError("is a sparse file; store it as a plain one", e.path, offset);
-    if (key == "path" && !value.empty()) e.has_path = true, e.path = value;
-    if (key == "size" && !value.empty()) e.has_size = true, e.size = decimal(value, "the size", offset);
+    if (key == "path") {
+      if (value.empty()) throw DataError("pax header: the path is empty", "", offset);
+      e.has_path = true, e.path = value;
+    }
+    if (key == "size") e.has_size = true, e.size = decimal(value, "the size", offset);
   }
   if (records.find_first_not_of('\0') != std::string_view::npos)
     throw DataError("pax header: data after the last record", "", offset);

@@ -73,19 +73,20 @@ bool Members::at_end() {
   return true;
 }
 
-// The body of a header that describes the next member.
+// The body of a header that describes the next member, with its padding.
 std::string_view Members::body(const Header& h, const char* what) {
   if (h.size > kMaxExtended)
     throw DataError(std::string(what) + " of " + std::to_string(h.size) + " bytes; at most " +
                         std::to_string(kMaxExtended) + " are read",
                     "", at_);
-  if (h.size > size_ - at_ - kBlock) truncated(std::string("the file ends within a ") + what);
-  const auto* p = reinterpret_cast<const char*>(window_.at(at_ + kBlock, h.size));
-  return {p, static_cast<std::size_t>(h.size)};
+  const std::int64_t n = h.size + padding(h.size);
+  if (n > size_ - at_ - kBlock) truncated(std::string("the file ends within a ") + what);
+  return {reinterpret_cast<const char*>(window_.at(at_ + kBlock, n)), static_cast<std::size_t>(n)};
 }
 
 void Members::extend(const Header& h) {
-  const std::string_view text = body(h, h.type == 'L' || h.type == 'K' ? "GNU long name" : "pax header");
+  const std::string_view padded = body(h, h.type == 'L' || h.type == 'K' ? "GNU long name" : "pax header");
+  const std::string_view text = padded.substr(0, static_cast<std::size_t>(h.size));
   if (h.type == 'g') {
     const Extended global = parse_pax(text, at_);
     if (global.has_path || global.has_size)
@@ -94,14 +95,16 @@ void Members::extend(const Header& h) {
     if (has_pax_ || !long_name_.empty()) throw DataError("two extended headers before one member", "", at_);
     if (h.type == 'L') {
       long_name_ = text.substr(0, text.find_last_not_of('\0') + 1);
+      if (long_name_.empty()) throw DataError("GNU long name: is empty", "", at_);
+      // To some readers the name ends where the size says, to others at the first NUL.
+      if (std::min(padded.find('\0'), padded.size()) > text.size())
+        throw DataError("GNU long name: longer than its header says", "", at_);
     } else {
       pax_ = parse_pax(text, at_);
       has_pax_ = true;
     }
   }
-  const std::int64_t end = at_ + kBlock + h.size;
-  if (padding(h.size) > size_ - end) truncated("the file ends within a header");
-  at_ = end + padding(h.size);
+  at_ += kBlock + static_cast<std::int64_t>(padded.size());
 }
 
 void Members::finish(Header&& h, Member* m) {
@@ -113,8 +116,11 @@ void Members::finish(Header&& h, Member* m) {
   check_name(m->name, at_);
   long_name_.clear();
   has_pax_ = false;
+  if (m->type == 'V' && m->size > 0)  // some readers skip it
+    throw DataError("is a volume label with a payload of " + std::to_string(m->size) + " bytes", m->name,
+                    at_);
   if (m->type == '5' || m->type == 'V')
-    m->size = 0;  // directories and volume labels have no payload
+    m->size = 0;  // a directory's size is no payload
   else if (m->type != '0')
     throw DataError(of_type(m->type) + "; only plain files can be parts of samples", m->name, at_);
   if (m->size > size_ - m->payload || padding(m->size) > size_ - m->payload - m->size)
@@ -128,9 +134,8 @@ bool Members::next(Member* m) {
   m->start = at_;
   last_ = &m->name;
   for (;;) {
-    const bool described = has_pax_ || !long_name_.empty();
     if (at_end()) {
-      if (described)
+      if (at_ != m->start)
         throw DataError("truncated: a header announces a member that is not there", "", m->start);
       return false;
     }

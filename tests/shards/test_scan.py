@@ -231,6 +231,13 @@ BAD = {
     "pax alone": (pax(b"12 path=a.x\n") + END, "a header announces a member that is not there", 0),
     "two pax": (pax(b"12 path=a.x\n") * 2 + FILE + END, "two extended headers before one member", 1024),
     "global path": (pax(b"12 path=a.x\n", b"g") + FILE + END, "a global pax header sets a path", 0),
+    "pax empty path": (pax(b"8 path=\n") + FILE + END, "pax header: the path is empty", 0),
+    "pax empty size": (pax(b"8 size=\n") + FILE + END, "pax header: the size is empty", 0),
+    "GNU name empty": (header(size=b"0", type=b"L") + FILE + END, "GNU long name: is empty", 0),
+    "GNU name of NULs": (header(type=b"L") + bytes(512) + FILE + END, "GNU long name: is empty", 0),
+    "GNU name goes on": (header(type=b"L") + block(b"a.xy") + FILE + END, "longer than its header says", 0),
+    "GNU link alone": (FILE + header(type=b"K") + block(b"b") + END, "announces a member that is not", 1024),
+    "label": (header(type=b"V") + block(b"abc") + FILE + END, "volume label with a payload of 3 bytes", 0),
     "GNU name cut": (
         header(b"L", b"00000777777\0", type=b"L") + END,
         "the file ends within a GNU long name",

@@ -33,7 +33,7 @@ def exponential(x: F) -> F:  # of FLOOR..0, to 2 ulp (Cephes)
     for c in (F(1.3981999507e-3), F(8.3334519073e-3), F(4.1665795894e-2), F(1.6666665459e-1), F(0.5)):
         p = p * r + c
     two_to_k = np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return (p * r * r + r + F(1)) * two_to_k
+    return (p * r * r + r + F(1)) * two_to_k  # type: ignore[no-any-return]
 
 
 @njit(fastmath=FAST, inline="always")

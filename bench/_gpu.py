@@ -13,6 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from _harness import WARM, check, check_close, options_parser, rounds, run_main
@@ -66,13 +67,13 @@ def compare_on_device(
     contenders: Mapping[str, Callable[[int], object]], turns: int
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Seconds of a call on the device, in every measured round, contenders in turn; the least on the host."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     host: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(turns + WARM):
         for name, call in contenders.items():
             torch.cuda.synchronize()
-            torch.cuda._sleep(BUSY)
+            torch.cuda._sleep(BUSY)  # type: ignore[no-untyped-call]
             start.record()
             before = time.perf_counter()
             for number in range(turn * CALLS, (turn + 1) * CALLS):
@@ -87,7 +88,8 @@ def compare_on_device(
 def check_states(tracker: Tracker, states: Mapping[str, torch.Tensor], inputs: Inputs, calls: int) -> None:
     tracker.end_epoch()
     dynamics = tracker.dynamics()
-    ours = {name: dynamics.mean(name) for name in NAMES[:-1]} | {"correct": dynamics.correct}
+    ours: dict[str, Any] = {name: dynamics.mean(name) for name in NAMES[:-1]}
+    ours["correct"] = dynamics.correct
     check(tracker.skipped == 0, f"the tracker skipped {tracker.skipped} rows")
     check_close("samples observed", int(dynamics.count.sum()), calls * inputs.rows)
     used = inputs.ids[: calls * inputs.rows].cpu().numpy()
@@ -122,7 +124,11 @@ def bench_shape(
         "pyimportance": lambda number: tracker.observe(*inputs[number])
     }
     for name, step in others.items():
-        contenders[name] = lambda number, step=step, state=states[name]: step(state, *inputs[number])
+
+        def call(number: int, step: Callable[..., None] = step, state: torch.Tensor = states[name]) -> None:
+            step(state, *inputs[number])
+
+        contenders[name] = call
     with torch.no_grad():
         seconds, host = compare_on_device(contenders, turns)
     check_states(tracker, states, inputs, (turns + WARM) * CALLS)

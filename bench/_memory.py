@@ -9,7 +9,7 @@ from _machine import last_level_cache
 from numba import njit, prange
 
 
-@njit(parallel=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True)
 def add_up(numbers):  # type: ignore[no-untyped-def]
     total = 0
     for i in prange(numbers.size):

@@ -12,6 +12,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def bench_place(
     datasets = {**ours, "webdataset": webdataset.WebDataset(tars, shardshuffle=False)}
     epochs: dict[str, Iterable[Any]] = dict(datasets)
     if processes:
-        more = {"num_workers": processes, "persistent_workers": True}
+        more: dict[str, Any] = {"num_workers": processes, "persistent_workers": True}
         for name, dataset in datasets.items():
             batched = name.endswith("batched")
             epochs[name] = DataLoader(
@@ -96,7 +97,7 @@ def bench_place(
         return items
 
     seconds = compare(
-        {name: lambda turn, name=name: read(name, turn) for name in epochs},
+        {name: partial(read, name) for name in epochs},
         turns,
         lambda name, turn, epoch: check_epoch(f"{case}, {name}, epoch {turn}", epoch, source),
     )

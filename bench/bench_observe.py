@@ -42,7 +42,7 @@ CASES: tuple[tuple[tuple[int, ...], torch.dtype], ...] = (
     ((4096, 1000), torch.bfloat16),
     ((4, 128, 50257), torch.bfloat16),
 )
-QUICK = {(4, 128, 50257): (4, 16, 5003)}
+QUICK: dict[tuple[int, ...], tuple[int, ...]] = {(4, 128, 50257): (4, 16, 5003)}
 # Ours computes in double; of the others, what float32 leaves of it.
 TOLERANCES = {"pyimportance": (1e-5, 1e-9), "torch eager": (2e-4, 2e-5), "numba": (2e-4, 2e-5)}
 
@@ -110,8 +110,9 @@ class Case:
         check(self.tracker.skipped == 0, f"the tracker skipped {self.tracker.skipped} rows")
         check_close("samples observed", int(dynamics.count.sum()), turns * self.inputs.shape[0])
         names = self.inputs.answer(0)
-        kept: dict[str, dict[str, npt.NDArray[Any]]] = {
-            "pyimportance": {n: dynamics.correct if n == "correct" else dynamics.mean(n) for n in names},
+        means = {n: dynamics.mean(n) for n in names if n != "correct"}
+        kept: dict[str, dict[str, Any]] = {
+            "pyimportance": {**means, "correct": dynamics.correct},
             "torch eager": {n: getattr(self.torch, n).numpy() for n in names},
         }
         if self.numba is not None:

@@ -45,7 +45,7 @@ def of_numpy(p: Array, correct: Bools | None) -> Answer:
     return found  # type: ignore[return-value]
 
 
-@numba.njit(parallel=True, fastmath={"contract"})  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True, fastmath={"contract"})
 def moments(p, mean, variance):  # type: ignore[no-untyped-def]
     epochs, samples = p.shape
     for b in numba.prange((samples + BLOCK - 1) // BLOCK):
@@ -62,7 +62,7 @@ def moments(p, mean, variance):  # type: ignore[no-untyped-def]
             variance[begin + i] = max(squares[i] - total[i] * total[i] / epochs, 0.0) / epochs
 
 
-@numba.njit(parallel=True)  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True)
 def events(correct, forgotten, first_learned):  # type: ignore[no-untyped-def]
     epochs, samples = correct.shape
     for b in numba.prange((samples + BLOCK - 1) // BLOCK):
@@ -99,7 +99,8 @@ def of_reduce(p: Array, correct: Bools | None) -> Answer:
     history: dict[str, npt.NDArray[np.generic]] = {"p_true": p}
     history |= {} if correct is None else {"correct": correct}
     columns = state.zeros(p.shape[1], tuple(history))
-    good = _C.reduce(columns, history, *p.shape, ranges.EL2N_MAX, default_threads())
+    epochs, samples = p.shape
+    good = _C.reduce(columns, history, epochs, samples, ranges.EL2N_MAX, default_threads())
     variance = columns["p_m2"] / len(p)
     found = {"mean": columns["p_mean"], "variance": variance, "refused": np.array([not good], float)}
     if correct is not None:
@@ -138,7 +139,7 @@ def oracle(p: Array, correct: Bools | None) -> Answer:
     parts: list[Answer] = []
     for start in range(0, p.shape[1], 1 << 16):
         part = slice(start, start + (1 << 16))
-        found = of_numpy(p[:, part].astype(np.float64), None if correct is None else correct[:, part])  # type: ignore[arg-type]
+        found = of_numpy(p[:, part].astype(np.float64), None if correct is None else correct[:, part])
         parts.append(found)
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     whole["sum"] = np.array([a.reshape(-1).view(np.int64).sum() for a in (p, correct) if a is not None])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ STATE = sum(column.itemsize for column in state.zeros(0, state.KINDS["logits"]).
 EPSILON = float(np.finfo(np.float32).eps)
 
 # By measure: what it is in NumPy, and the bytes of the columns that it reads.
-NUMPY: dict[str, tuple[Callable[[Dynamics], Array], int]] = {
+NUMPY: dict[str, tuple[Callable[[Any], Array], int]] = {
     "loss_mean": (lambda d: np.where(d.count > 0, d.loss_mean, np.nan), 12),
     "loss_variance": (lambda d: np.where(d.count > 1, d.loss_m2 / (d.count - 1), np.nan), 12),
     "variability": (lambda d: np.where(d.count > 0, np.sqrt(d.p_m2 / d.count), np.nan), 12),
@@ -64,7 +65,7 @@ class Run:
         chunks: dict[str, list[Array]] = {name: [] for name in (*NUMPY, "confidence", "el2n", "entropy")}
         for j in range(min(BATCHES, -(-self.num_samples // ROWS))):
             order = [shown[(j + e) % BATCHES] for e in range(epochs)]
-            h = {name: np.stack([one[name] for one in order]) for name in order[0]}
+            h: dict[str, Any] = {name: np.stack([one[name] for one in order]) for name in order[0]}
             correct = h["correct"]
             chunks["loss_mean"].append(h["loss"].mean(0))
             chunks["loss_variance"].append(h["loss"].var(0, ddof=1))
@@ -125,15 +126,17 @@ def bench_end_epoch(report: Report, run: Run, turns: int) -> Dynamics:
 def bench_score(report: Report, dynamics: Dynamics, right: dict[str, Array], turns: int) -> None:
     for measure, (formula, nbytes) in NUMPY.items():
 
-        def by_numpy(_: int, formula: Callable[[Dynamics], Array] = formula) -> npt.NDArray[np.float32]:
+        def by_numpy(_: int, formula: Callable[[Any], Array] = formula) -> npt.NDArray[np.float32]:
             with np.errstate(divide="ignore", invalid="ignore"):
                 return formula(dynamics).astype(np.float32)
 
-        seconds = compare(
-            {"score": lambda _, m=measure: score(dynamics, m).values, "NumPy": by_numpy},
-            turns,
-            lambda name, _, values, m=measure: check_scores(f"{m} by {name}", values, right, m),
-        )
+        def by_score(_: int, measure: str = measure) -> npt.NDArray[np.float32]:
+            return score(dynamics, measure).values
+
+        def examine(name: str, _: int, values: npt.NDArray[np.float32], measure: str = measure) -> None:
+            check_scores(f"{measure} by {name}", values, right, measure)
+
+        seconds = compare({"score": by_score, "NumPy": by_numpy}, turns, examine)
         report.add(
             f"{measure}, {dynamics.num_samples:,} samples",
             seconds,

@@ -109,8 +109,8 @@ def largest_distance(owners: npt.NDArray[np.int32], values: npt.NDArray[np.float
         owners[by_worker].astype(np.int64) * values.size + below
     )  # rises; equal where worker and score are
     gaps = [
-        (np.searchsorted(point, point, side) - start) / own - all_of_them / values.size
-        for side, all_of_them in (("left", below), ("right", upto))
+        (np.searchsorted(point, point, "left") - start) / own - below / values.size,
+        (np.searchsorted(point, point, "right") - start) / own - upto / values.size,
     ]
     return float(np.abs(gaps).max())
 

@@ -18,13 +18,12 @@ from pyimportance.errors import OutputError
 from pyimportance.io import atomic
 from pyimportance.io.lock import HeldError, locked
 from pyimportance.io.storage import read_whole
-from pyimportance.shards.job import JOB, own_directory
+from pyimportance.shards.job import JOB, WORKER, own_directory
 from pyimportance.shards.journal import Journal, encode, parse
 from pyimportance.shards.manifest import POINTER, manifest_name, read_manifest
 
 _CLAIM = re.compile(r"claim-(\d{6,})\.json")
 _MANIFEST = re.compile(r"manifest-(\d{6,})\.json")
-_WORKER = re.compile(r"worker-\d{3,}")
 
 
 @contextmanager
@@ -119,7 +118,7 @@ def _remove_leftovers(root: str, generation: int) -> None:
     """Removes what an interrupted job wrote of a generation that no manifest names, for whatever worker."""
     ours = _of_generation(generation)
     for directory in os.scandir(root):
-        if not _WORKER.fullmatch(directory.name) or not directory.is_dir(follow_symlinks=False):
+        if not WORKER.fullmatch(directory.name) or not directory.is_dir(follow_symlinks=False):
             continue
         for entry in os.scandir(directory.path):
             if ours.fullmatch(atomic.temporary_of(entry.name) or entry.name):

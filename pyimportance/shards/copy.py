@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 
@@ -70,16 +70,18 @@ class ShardPool:
         self._pool.shutdown(wait=True, cancel_futures=kind is not None)
 
 
-def open_sources(index: SampleIndex) -> AbstractContextManager[list[File]]:
-    """The tars of an index, open for copying. `check_sources` says whether they are still what they were."""
-    return open_files(index.files)
+@contextmanager
+def open_sources(index: SampleIndex) -> Iterator[list[File]]:
+    """The tars of an index, open for copying.
 
-
-def check_sources(index: SampleIndex, files: Sequence[File]) -> None:
-    """Raises DataError if a tar has another size than when it was indexed."""
-    for file, size in zip(files, index.file_bytes.tolist(), strict=True):
-        if file.size != size:
-            raise DataError(f"has {file.size} bytes; it had {size} when it was indexed", path=file.path)
+    Raises DataError if one is missing or has another size than when it was indexed, ArgumentError if they are
+    more than this process may have open.
+    """
+    with open_files(index.files) as files:
+        for file, size in zip(files, index.file_bytes.tolist(), strict=True):
+            if file.size != size:
+                raise DataError(f"has {file.size} bytes; it had {size} when it was indexed", path=file.path)
+        yield files
 
 
 def write_shard(

@@ -246,7 +246,6 @@ def _write_incoming(
         copy.open_sources(comes) as files,
         copy.ShardPool(shards.root, files, journal, canonical=True) as pool,
     ):
-        copy.check_sources(comes, files)
         own, first = partition.worker(worker), int(partition.offsets[worker * partition.bins])
         moves = np.isin(own, comes.ids)
         for bin_, start, end in filled(partition, worker):

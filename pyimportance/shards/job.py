@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pyimportance.shards.sample_index import SampleIndex
 
 JOB: Final = "job.json"
+WORKER: Final = re.compile(r"worker-\d{3,}")
+_INSIDE: Final = re.compile(r"index-000000\.arrow|g000000-bin\d{2,}-\d{6,}\.tar")
 
 
 def digest(partition: Partition, **options: Any) -> str:
@@ -60,24 +62,34 @@ def claim(
     ``times`` are those of the source's tars: a digest tells names and sizes apart, not contents.
     Raises OutputError, with nothing touched, if ``out`` holds anything else: other files, another job's
     shards, this job's from tars that were changed since, with ``resume=False`` any shards, or work of a
-    process that is still at it.
+    process that is still at it. What a job left that ended before its first shard is nobody's work.
     """
-    if os.path.exists(out) and not os.path.isdir(out):
-        raise OutputError(f"{out}: is a file; give a directory")
-    if os.path.isdir(out) and (entries := sorted(os.listdir(out))) and JOB not in entries:
-        raise OutputError(f"{out}: holds something else ({entries[0]!r}); give an empty or new directory")
+    check_directory(out)
     atomic.make_directory(out)
     with locked(os.path.join(out, JOB)) as file:
         journal = Journal(file)
         is_new = _enter(journal, out, job, times)
         if not is_new and not resume:
             raise OutputError(f"{out}: holds shards already, and resume is False")
-        finished = os.path.exists(os.path.join(out, POINTER))
+        finished = is_finished(out)
         if finished:
             _check_finished(out, job)
         else:
             _check_contents(out, workers)
         yield None if finished else journal
+
+
+def check_directory(out: str) -> None:
+    """Raises OutputError if ``out`` is there and is no directory of shards, nor an empty one."""
+    if os.path.exists(out) and not os.path.isdir(out):
+        raise OutputError(f"{out}: is a file; give a directory")
+    if os.path.isdir(out) and (entries := sorted(os.listdir(out))) and JOB not in entries:
+        raise OutputError(f"{out}: holds something else ({entries[0]!r}); give an empty or new directory")
+
+
+def is_finished(out: str) -> bool:
+    """Whether a first generation is complete there."""
+    return os.path.exists(os.path.join(out, POINTER))
 
 
 def _enter(journal: Journal, out: str, job: str, times: Mapping[str, int]) -> bool:
@@ -86,10 +98,15 @@ def _enter(journal: Journal, out: str, job: str, times: Mapping[str, int]) -> bo
         others = sorted(set(os.listdir(out)) - {JOB})
         if others:
             raise OutputError(f"{out}: {JOB} is damaged, and other files are there ({others[0]!r})")
+    if journal.head is None or (not journal.has_finished and _clear(out)):
         journal.begin({"job": job, "changed": dict(times)})
         return True
     if journal.head["job"] != job:
-        raise OutputError(f"{out}: holds the shards of another job (other data, partition or options)")
+        shards = "the shards" if is_finished(out) else "unfinished shards"
+        raise OutputError(
+            f"{out}: holds {shards} of another job (other data, partition or options); "
+            "give an empty or new directory"
+        )
     known = journal.head.get("changed")
     known = known if isinstance(known, dict) else {}
     for name, time in times.items():
@@ -107,29 +124,53 @@ def _check_finished(out: str, job: str) -> None:
         raise DataError(f"field 'job' differs from {JOB}", path=os.path.join(out, manifest_name(0)))
 
 
+def _clear(out: str) -> bool:
+    """Removes what a job left that ended before its first file: empty folders of workers, half-written files.
+
+    False, with nothing touched, if anything else is there.
+    """
+    try:
+        half, whole = _contents(out, WORKER.fullmatch)
+    except OutputError:
+        return False
+    if whole != [os.path.join(out, JOB)]:
+        return False
+    for path in half:
+        os.unlink(path)
+    for entry in os.scandir(out):
+        if entry.is_dir(follow_symlinks=False):
+            with suppress(OSError):  # somebody else's file came meanwhile: `_check_contents` tells
+                os.rmdir(entry.path)
+    return True
+
+
 def _check_contents(out: str, workers: int) -> None:
     """Removes what a killed run left half-written. Raises OutputError before that if anything is not ours."""
-    inside = re.compile(r"index-000000\.arrow|g000000-bin\d{2,}-\d{6,}\.tar")
-    directories = {worker_directory(w) for w in range(workers)}
-    half: list[str] = []
-    for entry in sorted(os.scandir(out), key=lambda e: e.name):
-        if entry.is_dir(follow_symlinks=False) and entry.name in directories:
-            for name in sorted(os.listdir(entry.path)):
-                _sort_out(os.path.join(entry.path, name), inside.fullmatch, half)
-        else:
-            _sort_out(entry.path, {JOB, manifest_name(0), POINTER}.__contains__, half)
+    half, _ = _contents(out, {worker_directory(w) for w in range(workers)}.__contains__)
     for path in half:
         os.unlink(path)
 
 
-def _sort_out(path: str, is_ours: Any, half: list[str]) -> None:
+def _contents(out: str, is_worker: Callable[[str], object]) -> tuple[list[str], list[str]]:
+    """(half-written files, whole ones) of a first generation. Raises OutputError if anything is not ours."""
+    half: list[str] = []
+    whole: list[str] = []
+    for entry in sorted(os.scandir(out), key=lambda e: e.name):
+        if entry.is_dir(follow_symlinks=False) and is_worker(entry.name):
+            for name in sorted(os.listdir(entry.path)):
+                _sort_out(os.path.join(entry.path, name), _INSIDE.fullmatch, half, whole)
+        else:
+            _sort_out(entry.path, {JOB, manifest_name(0), POINTER}.__contains__, half, whole)
+    return half, whole
+
+
+def _sort_out(path: str, is_ours: Callable[[str], object], half: list[str], whole: list[str]) -> None:
     name = os.path.basename(path)
     target = atomic.temporary_of(name)
     plain = os.path.isfile(path) and not os.path.islink(path)
     if not plain or not is_ours(target or name):
         raise OutputError(f"{path}: is no part of this job; give an empty or new directory")
-    if target is not None:
-        half.append(path)
+    (whole if target is None else half).append(path)
 
 
 def own_directory(root: str, worker: int) -> str:

@@ -39,6 +39,11 @@ class Journal:
             self._end += len(line)
             self._finished[path] = nbytes, crc32c
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether any file is noted."""
+        return bool(self._finished)
+
     def crc32c(self, path: str, nbytes: int) -> int | None:
         """What the file summed to when it was finished with so many bytes; None if it was not."""
         known, crc32c = self._finished.get(path, (-1, -1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -62,7 +63,7 @@ def write_shards(
     shard_bytes  a shard's size at most; only a larger sample makes a larger shard
     keys         "error": a key that two samples share is an error naming both. "prefix": the stem of its tar
                  goes before every key, as a directory
-    resume       False: an ``out`` that holds anything is an error
+    resume       False: an ``out`` that holds shards is an error
     meters       one per worker: what is read for it, as "origin"
     progress     called with (payload bytes done, payload bytes in all)
 
@@ -81,23 +82,24 @@ def write_shards(
         raise ArgumentError(f"keys is {keys!r}; allowed are 'error' and 'prefix'")
     if meters is not None and len(meters) != partition.workers:
         raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({partition.workers})")
+    root = os.path.abspath(os.fspath(out))
+    job.check_directory(root)
     index = source if isinstance(source, SampleIndex) else make_index(source)
     rows = _rows(index, partition)
     prefixes = _prefixes(index, keys)
     written_keys = _keys(index, rows, prefixes)
-    root = os.path.abspath(os.fspath(out))
     options = {"source": index.digest, "shard_bytes": shard_bytes, "keys": keys}
     digest = job.digest(partition, **options)
     times = job.times_of(index)
-    with job.claim(root, digest, times, partition.workers, resume) as journal:
+    with ExitStack() as stack:
+        # Before the claim, so that a source that is refused leaves nothing behind. Once all is written, it
+        # need not be there.
+        files = [] if job.is_finished(root) else stack.enter_context(copy.open_sources(index))
+        journal = stack.enter_context(job.claim(root, digest, times, partition.workers, resume))
         if journal is None:
             return ShardSet.open(root, generation=0)
         run = _Run(root, index, partition, rows, written_keys, shard_bytes, progress)
-        with (
-            copy.open_sources(index) as files,
-            copy.ShardPool(root, files, journal, canonical=False, prefixes=prefixes) as pool,
-        ):
-            copy.check_sources(index, files)
+        with copy.ShardPool(root, files, journal, canonical=False, prefixes=prefixes) as pool:
             done = run.all_workers(pool, meters or [None] * partition.workers)
         journal.settle(s.path for _, shards in done for s in shards)
         manifest = Manifest.of(

@@ -150,7 +150,8 @@ def put_link(out: Path) -> None:
 
 
 def put_other_job(out: Path) -> None:
-    (out / "job.json").write_text(json.dumps({"format": "pyimportance-job", "job": "f" * 64}) + "\n")
+    lines = {"format": "pyimportance-job", "job": "f" * 64}, {"path": "worker-000/a", "bytes": 1, "crc32c": 1}
+    (out / "job.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def put_damage(out: Path) -> None:
@@ -169,7 +170,7 @@ def put_job(out: Path) -> None:
         (put_file_below, r"worker-000/photo\.jpg: is no part of this job"),
         (put_worker, "worker-007: is no part of this job"),
         (put_link, "worker-000: is no part of this job"),
-        (put_other_job, r"out: holds the shards of another job \(other data, partition or options\)"),
+        (put_other_job, r"out: holds unfinished shards of another job \(other data, partition or options\)"),
         (put_damage, r"job\.json is damaged, and other files are there \('worker-000'\)"),
     ],
 )

@@ -111,3 +111,22 @@ def test_the_network_takes_every_shape(shape: tuple[int, int, int]) -> None:
     model = small_net(shape, 7).eval()
     with torch.no_grad():
         assert model(torch.zeros(2, *shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("side", range(4, 10))
+def test_the_network_trains_on_a_batch_of_one(side: int) -> None:
+    """BatchNorm needs two values per channel; an epoch's last batch may hold one sample."""
+    for shape in ((1, side, side), (1, side, 20)):
+        model = small_net(shape, 2).train()
+        model(torch.rand(1, *shape)).sum().backward()
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("side", [8, 9, 12, 16, 32, 64])
+def test_the_network_pools_twice_where_there_is_room(side: int) -> None:
+    """Kept results are those of this network."""
+    names = [type(layer).__name__ for layer in small_net((3, side, side), 7)]
+    block = ["Conv2d", "BatchNorm2d", "ReLU"]
+    body = [*block, "MaxPool2d", *block, *block, "MaxPool2d", *block]
+    head = ["AdaptiveMaxPool2d", "Flatten", "Linear"]
+    assert names == ["PixelUnshuffle"] * (side >= 16) + body + head

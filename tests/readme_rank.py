@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import distributed as dist
-from torch.utils.data import DataLoader
 
 SAVED_AFTER = 3
 
@@ -51,7 +50,7 @@ def main(rank: int, size: int, store: str, code: str, *rest: str) -> None:
         if rank == 0 and names["controller"].epoch == SAVED_AFTER and not checkpoint.exists():
             torch.save(state, checkpoint)
 
-    names: dict[str, Any] = {"DataLoader": DataLoader, "decode": decode, "model": model, "epochs": epochs}
+    names: dict[str, Any] = {"decode": decode, "model": model, "epochs": epochs}
     names |= {"keep": keep, "state": torch.load(checkpoint) if checkpoint.exists() else None}
     exec(compile(Path(code).read_text(), code, "exec"), names)
     controller, dataset = names["controller"], names["dataset"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,9 +15,23 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-from pyimportance.errors import PyimportanceError
+from pyimportance.errors import ArgumentError, PyimportanceError
 
 LAST_WORDS = 5.0  # seconds: when a rank fails, the others soon fail for want of it; the cause is wanted
+MEMINFO = "/proc/meminfo"
+RANK_BYTES = 300 * 10**6
+"""A rank's own memory while it trains on the digits, most of it torch's."""
+
+
+def check_memory(workers: int) -> None:
+    """Raises ArgumentError where so many ranks need more memory than Linux says is to be had."""
+    with contextlib.suppress(OSError), open(MEMINFO, encoding="ascii") as file:
+        kilobytes = next((line.split()[1] for line in file if line.startswith("MemAvailable:")), None)
+        if kilobytes is not None and workers * RANK_BYTES > (available := int(kilobytes) * 1024):
+            raise ArgumentError(
+                f"workers={workers}: each takes {RANK_BYTES / 1e6:.0f} MB of memory, and "
+                f"{available / 1e9:.1f} GB are available, enough for {available // RANK_BYTES}"
+            )
 
 
 def run_ranks(folder: Path, size: int) -> Generator[dict[str, Any], None, None]:

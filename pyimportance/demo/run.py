@@ -13,7 +13,7 @@ from typing import Any
 
 from pyimportance.demo.config import DemoConfig
 from pyimportance.demo.digits import digits_files, write_digits
-from pyimportance.demo.launch import run_ranks
+from pyimportance.demo.launch import check_memory, run_ranks
 from pyimportance.demo.plots import bytes_per_policy, check_matplotlib, data_map, save
 from pyimportance.demo.results import report
 from pyimportance.demo.source import ImageSource, open_source
@@ -56,11 +56,12 @@ def run_demo(
         progress: called with what rank 0 says after each epoch and run.
 
     Raises:
-        ArgumentError: more ranks than training samples.
+        ArgumentError: more ranks than training samples, or than there is memory for.
         DataError: data that cannot be trained on.
         OutputError: ``out`` holds something else, cannot be written, or another demo is writing there.
         PyimportanceError: an optional package is missing; a rank failed.
     """
+    check_memory(config.workers)
     if plots:
         check_matplotlib()
     out = out.absolute()

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyimportance import DataError, PyimportanceError
+from pyimportance import ArgumentError, DataError, PyimportanceError
+from pyimportance.demo import launch
 from pyimportance.demo.config import DemoConfig
-from pyimportance.demo.launch import run_ranks
+from pyimportance.demo.launch import check_memory, run_ranks
 from pyimportance.demo.source import find_tars, open_source
 
 
@@ -86,6 +87,17 @@ def test_ranks_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     while ranks_of(work) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert ranks_of(work) == []
+
+
+def test_ranks_that_memory_cannot_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meminfo = tmp_path / "meminfo"
+    monkeypatch.setattr(launch, "MEMINFO", str(meminfo))
+    check_memory(10**9)  # where nothing tells how much there is
+    meminfo.write_text("MemTotal:        9000000 kB\nMemFree:          1 kB\nMemAvailable:    1000000 kB\n")
+    check_memory(3)
+    message = r"workers=4: each takes 300 MB of memory, and 1\.0 GB are available, enough for 3$"
+    with pytest.raises(ArgumentError, match=message):
+        check_memory(4)
 
 
 def ranks_of(folder: Path) -> list[int]:

@@ -26,6 +26,8 @@ VANILLA = ("vanilla", "vanilla-lru", "vanilla-full")
 FIXED = "random-fixed"
 DEFAULT_POLICIES = (*VANILLA, FIXED, "stripes", "blocks", "sticky(k=16)")
 LRU_SHARE = 1.25
+LARGEST = (2 - 2**-23) * 2.0**127
+"""Of float32, in which the network trains; torch refuses more, but only at the first step."""
 
 _CALL = re.compile(r"([a-z0-9_]+)(?:\((.*)\))?")
 
@@ -60,7 +62,8 @@ class DemoConfig:
         for name, minimum in least.items():
             check_integer(name, getattr(self, name), minimum)
         check_groups(self.workers, self.bins)
-        check_positive("lr", self.lr)
+        if check_positive("lr", self.lr) > LARGEST:
+            raise ArgumentError(f"lr={self.lr}: must be at most {LARGEST:.4g}, float32's largest number")
         if self.epochs < self.warmup:
             raise ArgumentError(f"epochs={self.epochs}: must be at least warmup={self.warmup}")
         self.schedule()

@@ -21,6 +21,7 @@ from pyimportance.order.partition import partition
 from pyimportance.order.values import Partition
 from pyimportance.score.tracker import Tracker
 from pyimportance.score.values import Scores
+from pyimportance.shards.manifest import worker_directory
 from pyimportance.shards.writer import write_shards
 from pyimportance.together import together
 from pyimportance.train.controller import Controller
@@ -105,11 +106,13 @@ class VanillaReader:
 
     def figures(self) -> dict[str, float]:
         report = self.dataset.io_report()
+        held = 0 if self._cache is None else self._cache.nbytes
         return {
             "origin_bytes": report.bytes("origin"),
             "disk_bytes": report.bytes("cache"),
             "index_bytes": report.bytes("index"),
-            "owned_bytes": 0 if self._cache is None else self._cache.nbytes,
+            "owned_bytes": held,
+            "stored_bytes": held,
             "repartition_bytes": 0,
         }
 
@@ -193,11 +196,13 @@ class ImportanceReader:
         moved = Meter() if self.controller is None else self.controller.meter
         report = self.dataset.io_report().merge(IOReport.of(self._fetched, moved, rank=self._place.rank))
         owned = self.dataset.shards.index(self._place.rank)
+        tars = (self._root / worker_directory(self._place.rank)).glob("*.tar")
         return {
             "origin_bytes": report.bytes("origin"),
             "disk_bytes": report.bytes("disk"),
             "index_bytes": report.bytes("index"),
             "owned_bytes": int(owned.nbytes.sum()),
+            "stored_bytes": sum(tar.stat().st_size for tar in tars),
             "repartition_bytes": moved.bytes("origin"),
         }
 

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.table import Table
 
-BYTES = ("origin_bytes", "disk_bytes", "owned_bytes", "repartition_bytes", "index_bytes")
+BYTES = ("origin_bytes", "disk_bytes", "owned_bytes", "stored_bytes", "repartition_bytes", "index_bytes")
 CAPTION = (
     "Bytes are means per rank over a run. origin: read from where the data comes from (first fetch, misses, "
     "global reshuffles, moves); with index: the same ratio when indexes and manifests count too; moved: the "
-    "part of origin that repartitions caused; disk: own shards or cache; owned: held last; index: indexes "
-    "and manifests, and what ranks tell each other of them."
+    "part of origin that repartitions caused; disk: own shards or cache; owned: held last; stored: what the "
+    "tars of all generations, or the cache, take on disk in the end; index: indexes and manifests, and what "
+    "ranks tell each other of them."
 )
 Runs = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
 """(policy, seed) -> one dict of figures per rank."""
@@ -37,8 +38,9 @@ def report(config: DemoConfig, runs: Runs, about: Mapping[str, Any]) -> dict[str
     Bytes are means per rank over a whole run (and over the seeds); ``origin_bytes`` is everything that was
     not local: misses of a vanilla run, the first fetch of a worker's own samples, and what repartitions
     moved, which is ``repartition_bytes``. ``disk_bytes`` were read from own shards or a cache;
-    ``owned_bytes`` are the samples that a rank owns, or its cache holds, at the end. Accuracies are
-    correct predictions per test sample.
+    ``owned_bytes`` are the samples that a rank owns, or its cache holds, at the end; ``stored_bytes`` the
+    tars on its disk then, which keep the samples of earlier generations, or again the cache. Accuracies
+    are correct predictions per test sample.
 
     Of runs that are not all there it is the report of those that are, and says so: ``complete`` is False,
     and policies without a run have no row.
@@ -139,7 +141,7 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
             ("of\nLRU's", [f"{row['origin_bytes'] / lru['origin_bytes']:.3f}" for row in rows]),
             ("with\nindex", [f"{(row['origin_bytes'] + row['index_bytes']) / indexed:.3f}" for row in rows]),
         ]
-    for name in ("repartition", "disk", "owned", "index"):
+    for name in ("repartition", "disk", "owned", "stored", "index"):
         heading = "moved" if name == "repartition" else name
         columns.append((f"{heading}\nMB", [_megabytes(row[f"{name}_bytes"]) for row in rows]))
     ns = [row["tracking_ns_per_sample"] for row in rows]

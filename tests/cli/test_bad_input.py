@@ -296,6 +296,8 @@ def test_a_tar_that_was_written_again_since_it_was_indexed(
         (("--batch-size", 0), "--batch-size 0: must be at least 1"),
         (("--warmup-on", "cloud"), "--warmup-on 'cloud': allowed are"),
         (("--lr", 0), "--lr 0.0: must be a finite number > 0"),
+        (("--workers", 10**6), "--workers 1000000: each takes 300 MB of memory, and "),
+        (("--lr", "1e308"), "--lr 1e+308: must be at most 3.403e+38"),
         (("--policy", "luck"), "--policy 'luck' is unknown"),
         (("--policy", "vanilla, sticky(k=0)"), "--policy 'sticky(k=0)': k=0: must be at least 1"),
         (("--policy", "vanilla,vanilla"), "--policy 'vanilla' is named twice"),

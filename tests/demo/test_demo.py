@@ -72,7 +72,7 @@ def test_vanilla_reads_its_share_every_epoch(rows: dict[str, Any], source: Sampl
     total = int(spans(source)[1][:TRAIN].sum())
     row = rows["vanilla"]
     assert row["origin_bytes"] * WORKERS == EPOCHS * total
-    assert (row["disk_bytes"], row["owned_bytes"], row["repartition_bytes"]) == (0, 0, 0)
+    assert (row["disk_bytes"], row["owned_bytes"], row["stored_bytes"], row["repartition_bytes"]) == (0,) * 4
 
 
 def test_caches_hold_what_they_are_allowed(rows: dict[str, Any], source: SampleIndex) -> None:
@@ -91,6 +91,7 @@ def test_caches_hold_what_they_are_allowed(rows: dict[str, Any], source: SampleI
     assert lru["owned_bytes"] <= 1.25 * total / WORKERS
     assert full["origin_bytes"] < lru["origin_bytes"] < rows["vanilla"]["origin_bytes"]
     for row in (full, lru):
+        assert row["stored_bytes"] == row["owned_bytes"]
         assert (row["origin_bytes"] + row["disk_bytes"]) * WORKERS == EPOCHS * total
 
 
@@ -103,6 +104,9 @@ def test_importance_runs_fetch_their_samples_once(rows: dict[str, Any], source: 
         row = rows[name]
         assert row["origin_bytes"] - row["repartition_bytes"] == first
         assert row["owned_bytes"] * WORKERS == nbytes
+        # Nothing is removed: what was fetched, whatever was moved here, and the two zero blocks of each tar.
+        written = (row["origin_bytes"] - first) * WORKERS + nbytes
+        assert written < row["stored_bytes"] * WORKERS < 1.2 * written
         assert row["disk_bytes"] * WORKERS == EPOCHS * nbytes
     assert 0 < rows["sticky(k=16)"]["repartition_bytes"] < rows["stripes"]["repartition_bytes"]
 
@@ -134,7 +138,7 @@ def test_the_table_is_what_the_json_says(outcome: tuple[Path, str], rows: dict[s
         lru = rows["vanilla-lru"]
         indexed = [r["origin_bytes"] + r["index_bytes"] for r in (row, lru)]
         expected.append(f"{indexed[0] / indexed[1]:.3f}")
-        others = ("repartition_bytes", "disk_bytes", "owned_bytes", "index_bytes")
+        others = ("repartition_bytes", "disk_bytes", "owned_bytes", "stored_bytes", "index_bytes")
         expected += [f"{row[k] / 1e6:.2f}" for k in others]
         ns = row["tracking_ns_per_sample"]
         expected += ["-", "-"] if ns is None else [f"{100 * row['tracking_share']:.2f}", f"{ns:,.0f}"]

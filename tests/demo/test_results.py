@@ -20,7 +20,7 @@ CONFIG = DemoConfig(workers=2, seeds=3, policies=("vanilla", "vanilla-lru", "sti
 def rank(accuracy: float, origin: int, tracked: float = 0.0) -> dict[str, float]:
     figures = {"accuracy": accuracy, "accuracy_rank0": accuracy - 0.01, "training_seconds": 10.0}
     figures |= {"origin_bytes": origin, "disk_bytes": 7, "owned_bytes": 3, "index_bytes": 1_230_000}
-    figures |= {"repartition_bytes": origin // 10}
+    figures |= {"repartition_bytes": origin // 10, "stored_bytes": 40_000_000}
     if tracked:
         figures |= {"tracking_seconds": tracked, "observe_seconds": tracked / 2, "observed_samples": 1000}
     return figures
@@ -97,7 +97,7 @@ def test_the_table_is_what_the_json_says() -> None:
         f"{100 * sticky['accuracy']:.2f}",
         f"{100 * sticky['accuracy_rank0']:.2f}",
         "{mean:+.2f} ({low:+.2f} to {high:+.2f})".format(**{k: 100 * v for k, v in difference.items()}),
-        "20.00", "0.250", "0.261", "2.00", "0.00", "0.00", "1.23", "5.00", "500,000",
+        "20.00", "0.250", "0.261", "2.00", "0.00", "0.00", "40.00", "1.23", "5.00", "500,000",
     ]  # fmt: skip
     assert cells["vanilla"][2:5] == ["-", "100.00", "1.250"]
     assert cells["vanilla"][-2:] == ["-", "-"]
@@ -179,6 +179,7 @@ def test_a_report_of_some_of_the_runs_says_so() -> None:
         ({"workers": 0}, "workers=0: must be at least 1"),
         ({"seeds": 0}, "seeds=0"),
         ({"lr": 0.0}, "lr=0.0: must be a finite number > 0"),
+        ({"lr": 1e308}, r"lr=1e\+308: must be at most 3\.403e\+38, float32's largest number"),
         ({"bins": 0}, "bins=0: must be at least 1"),
         ({"warmup_on": "cloud"}, "warmup_on='cloud': allowed are 'local' and 'vanilla'"),
         ({"measure": "luck"}, "measure 'luck' is unknown; possible here are loss_mean, "),

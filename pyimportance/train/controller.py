@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,13 @@ from pyimportance.order.checks import check_groups
 from pyimportance.order.partition import partition
 from pyimportance.order.policies.registry import resolve
 from pyimportance.order.values import Partition
+from pyimportance.score.measures.registry import find
 from pyimportance.shards.generations import commit_generation
 from pyimportance.shards.shard_set import ShardSet
 from pyimportance.together import rank_and_size, together
 from pyimportance.train.moves import Holdings, holdings, write_deltas
 from pyimportance.train.observer import Observer
+from pyimportance.train.recipe import check_same, recipe
 from pyimportance.train.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -130,7 +133,7 @@ class Controller(Observer):
             group=group,
             epoch=epoch,
         )
-        resolve(policy, options)  # now, not after the warm-up
+        _, _, policy_text = resolve(policy, options)  # now, not after the warm-up
         if bins is not None:
             check_groups(dataset.shards.workers, bins)
         self.dataset, self.policy, self.options = dataset, policy, options
@@ -140,6 +143,11 @@ class Controller(Observer):
         self.meter = Meter()
         self._held: Holdings | None = None
         self.scores: Scores | None = None
+        given = find(measure).resolve(self.measure_options, tracker.num_samples)
+        self._recipe = recipe(
+            measure, given, schedule, policy=policy_text, bins=bins, seed=self.seed, decay=decay
+        )
+        self._read = dataset.io_report().bytes("disk")  # before the epoch
         self._check_bound()
 
     def io_report(self) -> IOReport:
@@ -150,8 +158,12 @@ class Controller(Observer):
         return self.dataset.io_report().merge(mine)
 
     def end_epoch(self) -> ShardSet | None:
-        """Commits the epoch; where it is time, repartitions and returns the new generation (collective)."""
+        """Commits the epoch; where it is time, repartitions and returns the new generation (collective).
+
+        Warns where the schedule wants the epoch reshuffled and the data set was read instead.
+        """
         epoch = self.epoch
+        self._check_warmup()
         self.commit()
         return self.repartition() if self.schedule.repartitions_after(epoch) else None
 
@@ -171,24 +183,31 @@ class Controller(Observer):
             raise ArgumentError(
                 f"batches={batches}: of epoch {self.epoch}, but the data set reads {self.dataset.epoch}"
             )
-        return {"version": 1, "dataset": position, "tracker": self.tracker.state_dict()}
+        return {
+            "version": 1,
+            "recipe": self._recipe,
+            "dataset": position,
+            "tracker": self.tracker.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where :meth:`state_dict` was taken, with the epochs from ``epoch`` on (collective).
 
         The data set reads the generation of that time, whatever was committed since. A repartition that comes
         out as it did then finds its generation written; any other gets a number of its own. Raises
-        ArgumentError for a state of other data or options, DataError where its generation is gone; then all
-        ranks raise, and what was loaded before stays loaded.
+        ArgumentError for a state of other data or settings (only the schedule's total may differ), DataError
+        where its generation is gone; then all ranks raise, and what was loaded before stays loaded.
         """
 
         def load() -> object:
             try:
                 version, position, tracker = state["version"], state["dataset"], state["tracker"]
+                saved = state["recipe"]
             except (KeyError, TypeError) as error:
                 raise ArgumentError(f"state: not a state of Controller ({error!r})") from None
             if version != 1:
                 raise ArgumentError(f"state: version {version!r}; this release reads 1")
+            check_same(saved, self._recipe)
             self.dataset.load_state_dict(position)
             self._check_bound()
             self.tracker.load_state_dict(tracker)
@@ -230,6 +249,15 @@ class Controller(Observer):
         self.repartitions += 1
         self.repartition_seconds += time.perf_counter() - start
         return new
+
+    def _check_warmup(self) -> None:
+        before, self._read = self._read, self.dataset.io_report().bytes("disk")
+        if self.schedule.reshuffles(self.epoch) and self._read > before:
+            warnings.warn(
+                f"epoch {self.epoch} is one of a warm-up on global reshuffles (warmup_on='vanilla'), but "
+                "read this rank's own shards: read such epochs from a VanillaDataset, or warm up on 'local'",
+                stacklevel=3,
+            )
 
     def _check_bound(self) -> None:
         bound, have = self.dataset.shards.id_bound, self.tracker.num_samples

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pyimportance.checks import check_integer
+from pyimportance.errors import ArgumentError
 from pyimportance.score.measures import score
 from pyimportance.score.values import Scores
 from pyimportance.train.checks import check_measure, check_recorded
+from pyimportance.train.schedule import Schedule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from pyimportance.score.tracker import Tracker
-    from pyimportance.train.schedule import Schedule
 
 
 class Observer:
@@ -38,6 +39,10 @@ class Observer:
         group: torch.distributed.ProcessGroup | None = None,
         epoch: int = 0,
     ) -> None:
+        if not isinstance(schedule, Schedule):
+            raise ArgumentError(f"schedule={schedule!r}: must be a Schedule")
+        if not isinstance(measure_options, Mapping | None):
+            raise ArgumentError(f"measure_options={measure_options!r}: must be a dict of options")
         self.measure, self.measure_options = measure, dict(measure_options or {})
         check_measure(measure, self.measure_options, tracker, schedule, decay)
         self.tracker, self.schedule, self.decay, self.group = tracker, schedule, decay, group

@@ -320,3 +320,14 @@ def test_a_measure_that_fell_back_to_another_says_so(shards: ShardSet) -> None:
     assert controller.scores is not None
     expected = score(controller.tracker.dynamics(), "loss_variance").metadata
     assert dict(controller.scores.metadata) == dict(expected) != {}
+
+
+def test_a_vanilla_warm_up_that_reads_its_own_shards_warns(shards: ShardSet) -> None:
+    dataset = ImportanceDataset(shards, rank=0, world_size=1)
+    controller = Controller(Tracker(N), dataset, Schedule(3, 2, warmup_on="vanilla"))
+    controller.end_epoch()  # read from elsewhere
+    for _ in dataset:
+        pass
+    with pytest.warns(UserWarning, match="epoch 1 is one of a warm-up on global reshuffles") as caught:
+        controller.end_epoch()
+    assert caught[0].filename == __file__

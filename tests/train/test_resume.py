@@ -151,7 +151,7 @@ def test_on_another_number_of_ranks(root: Path) -> None:
     state = stored(lost.controller.state_dict())
     three = [ImportanceDataset(root, batch_size=BATCH, rank=r, world_size=3) for r in range(3)]
     for dataset in three:
-        controller = Controller(Tracker(N), dataset, Schedule(warmup=2, interval=2))
+        controller = Controller(Tracker(N), dataset, Schedule(warmup=2, interval=2), policy="blocks")
         controller.load_state_dict(state)
         assert controller.tracker.state_dict() == state["tracker"]
         assert (controller.epoch, dataset.epoch) == (3, 3)
@@ -174,6 +174,7 @@ def test_states_that_do_not_fit(root: Path, tmp_path: Path) -> None:
         (None, "not a state of Controller"),
         ({**state, "version": 2}, "version 2; this release reads 1"),
         ({**state, "tracker": {}}, "state"),
+        ({**state, "recipe": 3}, "state: recipe 3: not of a state of Controller"),
         ({**state, "dataset": {}}, "not a state of ImportanceDataset"),
     ):
         with pytest.raises(ArgumentError, match=text):
@@ -188,10 +189,59 @@ def test_states_that_do_not_fit(root: Path, tmp_path: Path) -> None:
             shutil.copy(root / name, tmp_path / "copy" / name)
     with pytest.raises(DataError, match="copy: holds no generation 1; the current one is 2"):
         Run(tmp_path / "copy").controller.load_state_dict(state)
-    few = Controller(Tracker(N), ImportanceDataset(root, rank=0, world_size=1), Schedule(2, 2))
+    few = Controller(
+        Tracker(N), ImportanceDataset(root, rank=0, world_size=1), Schedule(2, 2), policy="blocks"
+    )
     few.tracker = Tracker(N - 1)
     with pytest.raises(ArgumentError, match=f"num_samples={N - 1}, but the shards hold sample {N - 1}"):
         few.load_state_dict(state)
+
+
+SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"measure": "el2n"}, "measure='loss_mean', but this controller has measure='el2n'"),
+    ({"policy": "stripes"}, "policy='blocks', but this controller has policy='stripes'"),
+    ({"policy": "sticky", "k": 4}, r"has policy='sticky\(k=4\)'"),
+    ({"bins": 3}, "bins=None, but this controller has bins=3"),
+    ({"seed": 3}, "seed=0, but this controller has seed=3"),
+    ({"decay": 0.5}, "decay=None, but this controller has decay=0.5"),
+    ({"schedule": Schedule(3, 2)}, "warmup=2, but this controller has warmup=3"),
+    ({"schedule": Schedule(2, 1)}, "interval=2, but this controller has interval=1"),
+    ({"schedule": Schedule(2, 2, ignore=1)}, "ignore=0, but this controller has ignore=1"),
+    ({"schedule": Schedule(2, 2, warmup_on="vanilla")}, "warmup_on='local', but .* warmup_on='vanilla'"),
+]
+
+
+@pytest.mark.parametrize(("settings", "text"), SETTINGS)
+def test_a_controller_of_other_settings(root: Path, settings: dict[str, Any], text: str) -> None:
+    run = Run(root)
+    run.epochs(1)
+    state = stored(run.controller.state_dict())
+    other = Controller(
+        Tracker(N),
+        ImportanceDataset(root, batch_size=BATCH, rank=0, world_size=1),
+        **{"schedule": Schedule(2, 2), "policy": "blocks", **settings},
+    )
+    with pytest.raises(ArgumentError, match=f"state: saved with .*{text}"):
+        other.load_state_dict(state)
+    assert (other.epoch, other.tracker.epochs) == (0, 0)
+
+
+def test_what_a_measure_compares_with_is_a_setting(root: Path) -> None:
+    def controller(irreducible: np.ndarray[Any, Any]) -> Controller:
+        dataset = ImportanceDataset(root, batch_size=BATCH, rank=0, world_size=1)
+        options = {"irreducible": irreducible}
+        return Controller(Tracker(N), dataset, Schedule(2, 2), measure="rho", measure_options=options)
+
+    state = stored(controller(np.arange(N) / N).state_dict())
+    controller((np.arange(N) / N).copy()).load_state_dict(state)
+    with pytest.raises(ArgumentError, match=r"saved with measure='rho\(irreducible=float64\[90\]:"):
+        controller(np.arange(N) / N + 1e-9).load_state_dict(state)
+
+
+def test_training_may_go_on_for_longer_than_planned(root: Path) -> None:
+    dataset = ImportanceDataset(root, batch_size=BATCH, rank=0, world_size=1)
+    state = Controller(Tracker(N), dataset, Schedule(2, 2, total=4)).state_dict()
+    Controller(Tracker(N), dataset, Schedule(2, 2, total=9)).load_state_dict(state)
 
 
 def test_shards_of_other_data(root: Path, tmp_path: Path) -> None:

@@ -153,9 +153,8 @@ def tar_header_sizes(
     part_size: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]: ...
 def tar_check(
-    fd: int,
-    size: int,
-    path: str,
+    source: tuple[int, int, str],
+    ours: bool,
     data: bytes,
     base: int,
     rows: npt.NDArray[np.int64],

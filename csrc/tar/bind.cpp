@@ -166,8 +166,8 @@ py::tuple write_tar(int out,
 }
 
 // The columns are whole, and were checked when the index was made; only what `rows` names is looked at.
-void check(int fd, std::int64_t size, std::string path, const py::bytes& data, std::int64_t base,
-           const Int64s& rows, const Int64s& key_offsets, const Bytes& key_text,
+void check(const std::tuple<int, std::int64_t, std::string>& source, bool ours, const py::bytes& data,
+           std::int64_t base, const Int64s& rows, const Int64s& key_offsets, const Bytes& key_text,
            std::vector<std::string> extensions, const Int64s& offset, const Int64s& part_start,
            const Int32s& part_ext, const Int64s& part_size, const Int64s& part_offset) {
   const auto N = static_cast<std::int64_t>(offset.size());
@@ -199,8 +199,9 @@ void check(int fd, std::int64_t size, std::string path, const py::bytes& data, s
               "part_ext out of range");
   }
   const std::string_view bytes = data;
+  const auto& [fd, size, path] = source;
   py::gil_scoped_release release;
-  tar::check_samples({fd, size, std::move(path), "", true}, s, rows.data(), rows.size(),
+  tar::check_samples({fd, size, path, "", ours}, s, rows.data(), rows.size(),
                      reinterpret_cast<const unsigned char*>(bytes.data()), base,
                      static_cast<std::int64_t>(bytes.size()));
 }
@@ -216,9 +217,9 @@ void register_tar(py::module_& m) {
   m.def("first_repeated_key", &first_repeated, arr("key_offsets"), arr("key_text"));
   m.def("tar_header_sizes", &header_sizes, arr("key_offsets"), arr("key_text"), py::arg("extensions"),
         arr("part_start"), arr("part_ext"), arr("part_size"));
-  m.def("tar_check", &check, py::arg("fd"), py::arg("size"), py::arg("path"), py::arg("data"),
-        py::arg("base"), arr("rows"), arr("key_offsets"), arr("key_text"), py::arg("extensions"),
-        arr("offset"), arr("part_start"), arr("part_ext"), arr("part_size"), arr("part_offset"));
+  m.def("tar_check", &check, py::arg("source"), py::arg("ours"), py::arg("data"), py::arg("base"),
+        arr("rows"), arr("key_offsets"), arr("key_text"), py::arg("extensions"), arr("offset"),
+        arr("part_start"), arr("part_ext"), arr("part_size"), arr("part_offset"));
   m.def("tar_write", &write_tar, py::arg("out"), py::arg("sources"), arr("key_offsets"), arr("key_text"),
         py::arg("extensions"), arr("part_start"), arr("part_ext"), arr("part_size"), arr("file"),
         arr("offset"), arr("part_offset"), py::arg("canonical"), py::arg("window"));

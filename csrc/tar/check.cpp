@@ -83,7 +83,7 @@ void check_samples(const Source& source, const Samples& s, const std::int64_t* r
       const Place place{s.key(row), s.extension(p), begin, s.part_offset[p], s.part_size[p]};
       const bool known = begin >= base && place.payload - base <= length;
       const unsigned char* headers = known ? data + (begin - base) : nullptr;
-      if (!known || place.payload - begin != kBlock || !is_plain_header(headers, place))
+      if (begin >= base && !(known && place.payload - begin == kBlock && is_plain_header(headers, place)))
         check_member(source, place, headers, &count);
       begin = place.payload + place.size + padding(place.size);
     }

@@ -33,7 +33,8 @@ struct Place {
 void check_member(const Source& source, const Place& place, const unsigned char* known, Count* count);
 
 // Throws DataError unless in front of every part of these samples, `rows` [n] of s, is what its index says. s
-// lists parts in file order. `data`: the bytes of the source from `base` on, `length` of them.
+// lists parts in file order. `data`: the bytes of the source from `base` on, `length` of them; headers before
+// it are not looked at.
 void check_samples(const Source& source, const Samples& s, const std::int64_t* rows, std::int64_t n,
                    const unsigned char* data, std::int64_t base, std::int64_t length);
 

@@ -21,6 +21,7 @@ from pyimportance.checks import check_integer, check_rank
 from pyimportance.errors import ArgumentError
 from pyimportance.io.cache import LRUCache
 from pyimportance.io.files import Files
+from pyimportance.io.headers import check_headers, check_size
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import make_room
 
@@ -32,8 +33,9 @@ class VanillaDataset(IterableDataset[dict[str, Any]]):
     """A globally reshuffled, rank-dealt pass over a source per epoch: the baseline of every comparison.
 
     Yields samples like ``ImportanceDataset``: ``__key__ __url__ __index__ __weight__ __pad__`` and a part's
-    bytes under each extension. A sample is one read, from its first payload to the end of its last: what
-    ``write_shards`` reads of one whose parts lie together. Ranks yield equally many; where the samples do not
+    bytes under each extension. A sample is one read, from its first payload to the end of its last (the
+    headers in front, which ``write_shards`` reads as well, are spared: they are compared with the index as
+    far as they lie between the parts). Ranks yield equally many; where the samples do not
     divide evenly, the last ranks' shares begin the shuffled order again, marked ``__pad__``.
 
     It is there to count, and how many processes read does not change what they read. So it is read by the
@@ -53,6 +55,7 @@ class VanillaDataset(IterableDataset[dict[str, Any]]):
 
     Raises:
         ArgumentError: no samples, unknown ids, a rank outside the world size, iteration in a loader process.
+        DataError: a tar was written again since it was indexed.
     """
 
     def __init__(
@@ -123,7 +126,10 @@ class VanillaDataset(IterableDataset[dict[str, Any]]):
     def _read(self, row: int, file: int, offset: int, nbytes: int) -> bytes:
         if self.cache is not None and (data := self.cache.get(row)) is not None:
             return data
-        data = self._files.get(self.index.files[file]).pread(offset, nbytes)
+        source = self._files.get(self.index.files[file])
+        check_size(self.index, file, source)
+        data = source.pread(offset, nbytes)
+        check_headers(self.index, np.array([row]), source, data, offset, ours=False)
         if self.cache is not None:
             self.cache.put(row, data)
         return data

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyimportance import _C
 from pyimportance.errors import DataError
 from pyimportance.io.files import Files
+from pyimportance.io.headers import check_headers
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File
 from pyimportance.load.deal import Share
@@ -101,7 +101,7 @@ def read_samples(
         lying = rows[order[a:b]]
         shard = _opened(index, lying, files, tier)
         data = shard.pread(start, stop - start)
-        _check(index, lying, shard, data, start)
+        check_headers(index, lying, shard, data, start, ours=True)
         ranges.append(data)
     base = begin[starts][number]
     samples, nbytes = _AT_ONCE
@@ -124,25 +124,6 @@ def _opened(index: SampleIndex, rows: Ints, files: Files, tier: str) -> File:
             offset=int(index.offset[rows[0]]),
         )
     return file
-
-
-def _check(index: SampleIndex, rows: Ints, shard: File, data: bytes, start: int) -> None:
-    """Raises DataError unless the headers in ``data``, which is at ``start``, are as the index has them."""
-    _C.tar_check(
-        shard.fileno(),
-        shard.size,
-        shard.path,
-        data,
-        start,
-        rows,
-        *index.key_buffers,
-        index.extensions,
-        index.offset,
-        index.part_start,
-        index.part_ext,
-        index.part_size,
-        index.part_offset,
-    )
 
 
 def _cut(index: SampleIndex, rows: Ints, base: Ints, buffers: list[bytes], pad: list[bool]) -> list[Sample]:

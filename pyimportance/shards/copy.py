@@ -12,8 +12,8 @@ from types import TracebackType
 import numpy as np
 
 from pyimportance import _C
-from pyimportance.errors import DataError
 from pyimportance.io import atomic
+from pyimportance.io.headers import check_size
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File, open_file, open_files
 from pyimportance.shards import keys
@@ -78,9 +78,8 @@ def open_sources(index: SampleIndex) -> Iterator[list[File]]:
     more than this process may have open.
     """
     with open_files(index.files) as files:
-        for file, size in zip(files, index.file_bytes.tolist(), strict=True):
-            if file.size != size:
-                raise DataError(f"has {file.size} bytes; it had {size} when it was indexed", path=file.path)
+        for number, file in enumerate(files):
+            check_size(index, number, file)
         yield files
 
 

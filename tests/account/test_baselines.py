@@ -147,3 +147,27 @@ def test_a_source_that_vanished_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tar").unlink()
     with pytest.raises(DataError, match=r"a\.tar: does not exist"):
         list(dataset)
+
+
+def test_tars_that_were_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+
+    def write(*keys: str) -> None:
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for key in keys:
+                for extension in ("bin", "cls"):
+                    member = tarfile.TarInfo(f"{key}.{extension}")
+                    member.size = 3
+                    tar.addfile(member, io.BytesIO(key[:1].encode() * 3))
+
+    write("a", "b", "c")
+    found = index(path)
+    assert len(list(VanillaDataset(found))) == 3
+    write("b", "a", "c")
+    with pytest.raises(
+        DataError, match=r"member '[ab]\.cls', offset .*; found '[ab]\.cls' .*: index it again"
+    ):
+        list(VanillaDataset(found))
+    path.write_bytes(path.read_bytes()[:-512])
+    with pytest.raises(DataError, match=r"a\.tar: has 9728 bytes; it had 10240 when it was indexed"):
+        list(VanillaDataset(found))

@@ -12,6 +12,7 @@ from pyimportance.demo.config import DEFAULT_POLICIES
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_every_policy_on_real_shards(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], test_data: Path
 ) -> None:

@@ -29,6 +29,9 @@ def argsort(
     compact: Literal[True],
     carried: npt.NDArray[np.uint32 | np.int64] | None = None,
 ) -> npt.NDArray[np.uint32]: ...
+def select_ranks(
+    values: npt.NDArray[np.float32], start: int, stop: int, *, descending: bool, threads: int
+) -> npt.NDArray[np.uint32] | npt.NDArray[np.int64]: ...
 def balance(
     sizes: npt.NDArray[np.int64],
     edges: npt.NDArray[np.int64],

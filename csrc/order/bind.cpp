@@ -4,6 +4,7 @@
 #include "errors.h"
 #include "module.h"
 #include "order/argsort.h"
+#include "order/select.h"
 #include "order/workspace.h"
 
 namespace pyi {
@@ -53,6 +54,24 @@ py::array argsort(const Array<T>& values, bool descending, int threads, bool wid
   return py::array_t<std::uint32_t>(values.size(), static_cast<std::uint32_t*>(result.release()), owner);
 }
 
+py::array select_ranks(const Array<float>& values, std::size_t start, std::size_t stop, bool descending,
+                       int threads) {
+  const auto n = static_cast<std::size_t>(values.size());
+  if (values.ndim() != 1 || start > stop || stop > n || threads < 1)
+    throw ArgumentError("start, stop: must be ranks of values of one axis, threads at least 1");
+  const bool wide = n > UINT32_MAX;
+  const auto count = static_cast<py::ssize_t>(stop - start);
+  py::array positions =
+      wide ? py::array(py::array_t<std::int64_t>(count)) : py::array_t<std::uint32_t>(count);
+  const float* in = values.data();
+  void* const out = positions.mutable_data();
+  {
+    py::gil_scoped_release nogil;
+    order::select_ranks(in, n, descending, threads, start, stop, {out, wide});
+  }
+  return positions;
+}
+
 template <class... T>
 void define_argsort(py::module_& m) {
   (m.def("argsort", &argsort<T>, py::arg("values").noconvert(), py::kw_only(), py::arg("descending"),
@@ -65,6 +84,8 @@ void define_argsort(py::module_& m) {
 
 void register_order(py::module_& m) {
   define_argsort<float, double, std::int32_t, std::int64_t, std::uint32_t, std::uint64_t>(m);
+  m.def("select_ranks", &select_ranks, py::arg("values").noconvert(), py::arg("start"), py::arg("stop"),
+        py::kw_only(), py::arg("descending"), py::arg("threads"));
 }
 
 }  // namespace pyi

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -25,15 +26,32 @@ class NaNScoresWarning(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The position of the sample at each rank, ``order`` [N]: uint32, or int64 from 2**32 samples."""
+    """Scores in order of importance, as much of it as is asked for. ``scored``: how many are no NaN."""
 
     scores: Scores
-    order: Positions
+    scored: int
 
     @property
     def values(self) -> npt.NDArray[np.float32]:
         """float32 [N], by position."""
         return self.scores.values
+
+    @cached_property
+    def order(self) -> Positions:
+        """The position of the sample at each rank, [N]."""
+        return _argsort(self.values, self.scores.descending)
+
+    def between(self, start: int, stop: int) -> Positions:
+        """``order[start:stop]``; of a smaller part, in one pass after the other over the scores, none sorted
+        but those that are asked for.
+        """
+        if 2 * (stop - start) > self.values.size or "order" in self.__dict__:
+            return self.order[start:stop]
+        chosen = _C.select_ranks(
+            self.values, start, stop, descending=self.scores.descending, threads=default_threads()
+        )
+        order: Positions = chosen[_argsort(self.values[chosen], self.scores.descending)]
+        return order
 
     def ids_at(self, positions: Positions) -> npt.NDArray[np.int64]:
         """int64: the sample ids at positions; these themselves, not copied, where ids are implicit."""
@@ -57,9 +75,10 @@ def rank(scores: Scores) -> Ranking:
     if missing:
         text = f"{missing} of {values.size} scores are NaN; these samples are ordered last"
         warnings.warn(text, NaNScoresWarning, stacklevel=3)  # at the caller of the verb that ranks
-    order: Positions
+    return Ranking(scores, values.size - missing)
+
+
+def _argsort(values: npt.NDArray[np.float32], descending: bool) -> Positions:
     if values.size >= 2**32:
-        order = argsort(values, descending=scores.descending)
-    else:
-        order = _C.argsort(values, descending=scores.descending, threads=default_threads(), compact=True)
-    return Ranking(scores, order)
+        return argsort(values, descending=descending)
+    return _C.argsort(values, descending=descending, threads=default_threads(), compact=True)

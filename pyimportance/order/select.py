@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import numbers
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy.typing as npt
 
 from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError
-from pyimportance.order.checks import part_of
+from pyimportance.order.argsort import argsort
+from pyimportance.order.capacity import apportion
+from pyimportance.order.checks import check_classes, part_of
 from pyimportance.order.ranking import Positions, Ranking, rank
 from pyimportance.order.samplers import ccs, moderate
 from pyimportance.score.values import Scores
@@ -26,6 +29,7 @@ def select(
     fraction: float | None = None,
     count: int | None = None,
     method: str = "top",
+    classes: npt.ArrayLike | None = None,
     **options: Any,
 ) -> npt.NDArray[np.int64]:
     """Sample ids int64, the most important first, of exactly as many samples as asked for.
@@ -44,6 +48,10 @@ def select(
                 the low, middle and high bands of perplexity are bottom, moderate and top (Marion 2023);
                 samples whose score is NaN are the last to be taken (and a NaNScoresWarning counts them)
 
+    classes     of each sample, integers [N] in ascending order of sample id: every class is selected from in
+                proportion to its size (by largest remainder; the lower class where remainders are equal)
+
+    Linear in N: top, bottom and moderate sort no more than they return.
     Raises ArgumentError where an argument is not as described, or ``beta`` leaves too few.
     """
     take = _method(method, options)
@@ -59,23 +67,38 @@ def select(
         fraction = check_fraction("fraction", fraction)
     else:
         count = check_integer("count", count, 0)
-    ranking = rank(scores)
-    N = ranking.order.size
-    if fraction is not None:
-        count = part_of(fraction, N)
-    elif count is not None and count > N:
+    ranking, N = rank(scores), scores.num_samples
+    wanted = part_of(fraction, N) if fraction is not None else count or 0
+    if wanted > N:
         raise ArgumentError(f"count={count}: there are {N} samples")
-    return ranking.ids_at(take(ranking, count, **options))
+    if classes is None:
+        return ranking.ids_at(take(ranking, wanted, **options))
+    return ranking.ids_at(_inside(ranking, wanted, classes, partial(take, **options)))
 
 
 def _top(ranking: Ranking, count: int) -> Positions:
-    return ranking.order[:count]
+    return ranking.between(0, count)
 
 
 def _bottom(ranking: Ranking, count: int) -> Positions:
-    order = ranking.order
-    scored = order.size - int(np.count_nonzero(np.isnan(ranking.values)))
-    return np.concatenate([order[max(scored - count, 0) : scored], order[scored : max(scored, count)]])
+    return ranking.between(max(ranking.scored - count, 0), max(ranking.scored, count))
+
+
+def _inside(
+    ranking: Ranking, count: int, classes: npt.ArrayLike, take: Callable[[Ranking, int], Positions]
+) -> Positions:
+    """``take`` inside each class, as many as its share of ``count`` comes to; the most important first."""
+    scores = ranking.scores
+    names, of = np.unique(check_classes(classes, scores.num_samples), return_inverse=True)
+    sizes = np.bincount(of, minlength=names.size).astype(np.int64)
+    members = np.split(argsort(of, descending=False), np.cumsum(sizes)[:-1])
+    parts = []
+    for rows, share in zip(members, apportion(sizes, names.size, count), strict=True):
+        part = Scores(scores.values[rows], descending=scores.descending)
+        scored = rows.size - int(np.count_nonzero(np.isnan(part.values)))
+        parts.append(rows[take(Ranking(part, scored), int(share))])
+    chosen = np.sort(np.concatenate(parts))
+    return chosen[argsort(scores.values[chosen], descending=scores.descending)]
 
 
 # Functions (Ranking, count, *, options) -> int64 [count] positions, the most important first.

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pyimportance import ArgumentError, Scores, select
+from pyimportance import _C, ArgumentError, Scores, argsort, select
 from pyimportance.order.ranking import NaNScoresWarning
 
 
@@ -80,3 +82,107 @@ def test_an_amount_is_a_fraction_or_a_count_by_its_type() -> None:
         select(some, True)
     with pytest.raises(ArgumentError, match="fraction='half'"):
         select(some, "half")  # type: ignore[arg-type]
+
+
+FEW = [0.0, -0.0, 1.0, 2.0, 3.0, 1e-45, np.inf, -np.inf, np.nan]
+VALUES = st.one_of(
+    st.lists(st.sampled_from(FEW), min_size=1, max_size=90),
+    st.lists(st.floats(width=32), min_size=1, max_size=90),
+)
+
+
+@given(VALUES, st.booleans(), st.data())
+def test_ranks_are_those_of_the_sort(values: list[float], descending: bool, data: st.DataObject) -> None:
+    array = np.array(values, np.float32)
+    start = data.draw(st.integers(0, array.size))
+    stop = data.draw(st.integers(start, array.size))
+    chosen = _C.select_ranks(array, start, stop, descending=descending, threads=1)
+    assert chosen.dtype == np.uint32
+    np.testing.assert_array_equal(chosen, np.sort(argsort(array, descending=descending)[start:stop]))
+
+
+@pytest.mark.parametrize("kind", ["ties", "bits", "equal"])
+def test_ranks_by_any_number_of_threads(kind: str) -> None:
+    n = 4 * 2**16 + 5
+    rng = np.random.default_rng(0)
+    values = {
+        "ties": rng.integers(0, 3, n).astype(np.float32),
+        "bits": rng.integers(0, 256, 4 * n, np.uint8).view(np.float32),
+        "equal": np.zeros(n, np.float32),
+    }[kind]
+    order = argsort(values)
+    for start, stop in ((0, 0), (0, 1), (0, n), (n // 3, 2 * n // 3), (n - 1, n), (70_000, 70_001)):
+        for threads in (1, 2, 3, 7):
+            chosen = _C.select_ranks(values, start, stop, descending=True, threads=threads)
+            np.testing.assert_array_equal(chosen, np.sort(order[start:stop]))
+
+
+@given(VALUES.filter(lambda v: not np.isnan(v).all()), st.booleans(), st.data())
+@pytest.mark.filterwarnings("ignore::pyimportance.NaNScoresWarning")
+def test_a_part_is_a_part_of_the_whole_order(
+    values: list[float], descending: bool, data: st.DataObject
+) -> None:
+    """top, moderate and bottom do not sort where they return little; what they return is the same."""
+    some = scores(values, ids=np.arange(len(values)) * 3, descending=descending)
+    order = select(some, count=len(values))
+    scored = int(np.count_nonzero(~np.isnan(some.values)))
+    count = data.draw(st.integers(0, len(values)))
+    low = max(scored - count, 0)
+    assert select(some, count=count).tolist() == order[:count].tolist()
+    bottom = order[low : max(scored, count)].tolist()
+    assert select(some, count=count, method="bottom").tolist() == bottom
+    middle = order[low // 2 : low // 2 + count].tolist()
+    assert select(some, count=count, method="moderate").tolist() == middle
+
+
+@given(VALUES.filter(lambda v: not np.isnan(v).all()), st.data())
+@pytest.mark.filterwarnings("ignore::pyimportance.NaNScoresWarning")
+def test_every_class_in_proportion(values: list[float], data: st.DataObject) -> None:
+    N = len(values)
+    classes = np.array(data.draw(st.lists(st.integers(-2, 3), min_size=N, max_size=N)))
+    count = data.draw(st.integers(0, N))
+    method = data.draw(st.sampled_from(["top", "bottom", "moderate", "ccs"]))
+    options: dict[str, Any] = {"beta": 0.0} if method == "ccs" else {}
+    some = scores(values, ids=np.arange(N) + 100)
+    chosen = select(some, count=count, method=method, classes=classes, **options)
+    assert len(set(chosen.tolist())) == chosen.size == count
+    place = {int(i): rank for rank, i in enumerate(select(some, count=N))}
+    ranks = [place[i] for i in chosen.tolist()]
+    assert ranks == sorted(ranks)
+    for name in np.unique(classes):
+        members = np.flatnonzero(classes == name)
+        mine = chosen[np.isin(chosen, members + 100)]
+        assert abs(mine.size - count * members.size / N) < 1
+        if method == "top":  # the most important ones of the class
+            assert mine.tolist() == sorted(members + 100, key=lambda i: place[int(i)])[: mine.size]
+
+
+def test_class_shares_by_largest_remainder() -> None:
+    some = scores([9, 8, 7, 6, 5, 4, 3, 2, 1])
+    classes = [0, 0, 0, 0, 0, 1, 1, 1, 2]
+    assert select(some, count=3, classes=classes).tolist() == [0, 1, 5]
+    assert select(some, count=3, method="bottom", classes=classes).tolist() == [3, 4, 7]
+
+
+@pytest.mark.parametrize(
+    ("some", "arguments", "text"),
+    [
+        (scores([]), {"count": 0}, "scores: there are none; at least one sample is needed"),
+        (scores([np.nan, np.nan]), {"count": 1}, "scores: all 2 are NaN, so there is no order of importance"),
+        ([1.0, 2.0], {"count": 1}, r"scores: list; must be Scores, say Scores\(values=array\)"),
+        (
+            scores([1, 2]),
+            {"count": 1, "classes": [1]},
+            r"classes: int64 of shape \[1\]; .* each of 2 samples",
+        ),
+        (scores([1, 2]), {"count": 1, "classes": ["a", "b"]}, "classes: <U1 of shape"),
+    ],
+)
+def test_scores_that_cannot_be_selected_from(some: Any, arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        select(some, **arguments)
+
+
+def test_ids_must_be_there_once() -> None:
+    with pytest.raises(ArgumentError, match="ids: 4 at position 2 follows 4; ids must ascend strictly"):
+        scores([1, 2, 3], ids=np.array([2, 4, 4]))

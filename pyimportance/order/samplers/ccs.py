@@ -29,12 +29,12 @@ def take(ranking: Ranking, count: int, *, beta: float, bins: int = 50, seed: int
     ArgumentError where beta leaves fewer than ``count``.
     """
     beta, bins = check_fraction("beta", beta), check_integer("bins", bins, 1)
-    order = ranking.order
-    scored = order.size - int(np.count_nonzero(np.isnan(ranking.values)))
-    pool, unscored = order[part_of(beta, scored) : scored], order[scored:]
+    N, scored = ranking.values.size, ranking.scored
+    pool = ranking.between(part_of(beta, scored), scored)
+    unscored = ranking.between(scored, N)
     if count > pool.size + unscored.size:
         left = pool.size + unscored.size
-        raise ArgumentError(f"count={count}: beta={beta} leaves {left} of {order.size} samples")
+        raise ArgumentError(f"count={count}: beta={beta} leaves {left} of {N} samples")
     bin_of = _bins(ranking.values[pool].astype(np.float64), bins)
     sizes = np.bincount(bin_of, minlength=bins)
     budgets = _budgets(sizes, min(count, pool.size))

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
-from pyimportance.order.ranking import Ranking
-from pyimportance.order.samplers.chance import Ints
+from pyimportance.order.ranking import Positions, Ranking
 from pyimportance.score import inputs
 from pyimportance.score.values import Scores
 
@@ -45,13 +44,11 @@ def median_distance(
     return Scores(distances.astype(np.float32), ids=ids, measure="median_distance")
 
 
-def take(ranking: Ranking, count: int) -> Ints:
+def take(ranking: Ranking, count: int) -> Positions:
     """int64 [count] positions: the central ``count`` by score, the most important first.
 
     As many are left out at one end as at the other (of an odd number one more at the unimportant end).
     Samples without a score are taken after all others, by ascending id.
     """
-    order = ranking.order
-    scored = order.size - int(np.count_nonzero(np.isnan(ranking.values)))
-    start = max(scored - count, 0) // 2
-    return np.concatenate([order[:scored][start : start + count], order[scored:][: max(count - scored, 0)]])
+    start = max(ranking.scored - count, 0) // 2
+    return ranking.between(start, start + count)

@@ -10,7 +10,11 @@
 namespace pyi {
 
 // How many of at most `threads` threads are worth starting for `work` units, when a thread is worth `grain`.
+// PYI_EVERY_THREAD is defined where threads are looked at (tests/native): there any unit is worth one.
 inline int useful_threads(int threads, std::int64_t work, std::int64_t grain) {
+#ifdef PYI_EVERY_THREAD
+  grain = 1;
+#endif
   return static_cast<int>(std::clamp<std::int64_t>(work / grain, 1, std::max(threads, 1)));
 }
 

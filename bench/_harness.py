@@ -18,6 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from _report import Report, publish
 
+from pyimportance import OutputError
+from pyimportance.io.atomic import check_writable
+
 WARM = 1  # rounds that are not measured
 
 
@@ -131,9 +134,12 @@ def run_main(
     """The body of a bench's ``main``: exit status 0, or 1 without a figure where an answer was wrong."""
     options = parser.parse_args(argv)
     try:
-        report = run(options)
+        if options.json not in {None, "-"}:
+            check_writable(options.json)
+        publish(run(options), options.json)
     except WrongAnswerError as wrong:
         print(f"{parser.prog}: an answer is wrong, so there are no figures: {wrong}", file=sys.stderr)
         return 1
-    publish(report, options.json)
+    except OutputError as error:
+        parser.error(str(error))
     return 0

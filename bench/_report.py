@@ -7,11 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _machine import machine
+
+from pyimportance.io.atomic import write_bytes
 
 INTERVAL = "median [95 % bootstrap interval of the median]"
 _RESAMPLES = 2000
@@ -138,7 +139,7 @@ def publish(report: Report, json_path: str | None) -> None:
         return
     show(report)
     if json_path:
-        Path(json_path).write_text(text + "\n")
+        write_bytes(json_path, text.encode() + b"\n")
 
 
 def show(report: Report) -> None:

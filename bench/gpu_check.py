@@ -96,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", metavar="PATH", help="write the report there as well")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out of the table")
     options = parser.parse_args(argv)
+    if options.json and not Path(options.json).parent.is_dir():
+        parser.error(f"--json {options.json}: there is no such folder")
     report: dict[str, Any] = {"seconds": {}}
     try:
         provide(options.wheels)

@@ -26,6 +26,7 @@ FLOORS = [
     "train",
     "demo",
     "cli",
+    "__main__",
 ]
 
 

@@ -16,6 +16,7 @@ from pyimportance.cli.dividing import (
     SeedOption,
     ToleranceOption,
     WorkersOption,
+    check_division,
     divide,
     integers,
 )
@@ -48,8 +49,9 @@ def index(
 
         pyimportance index 'data/train-{000..009}.tar' -o index.arrow --json
     """
+    check_output(output, source)
     result = read_source(source)
-    check_output(output, source, *result.files)
+    check_output(output, *result.files)
     result.save(output)
     show(about_index(result) | {"written": str(output)}, as_json)
 
@@ -91,10 +93,12 @@ def shard(
     """
     import numpy as np
 
+    from pyimportance.order.checks import check_classes
     from pyimportance.order.values import Partition
     from pyimportance.score.values import Scores
-    from pyimportance.shards.writer import write_shards
+    from pyimportance.shards.writer import check_options, write_shards
 
+    check_options(out, shard_bytes, keys)  # before the source is read
     if (partition is None) == (scores is None):
         raise ArgumentError("give either --partition or --scores with --workers")
     if partition is not None:
@@ -108,21 +112,22 @@ def shard(
         assert scores is not None
         if workers is None:
             raise ArgumentError("--workers: say over how many the samples of --scores are to be divided")
-        values, samples = Scores.load(scores), read_source(source)
+        division: dict[str, Any] = {
+            "workers": workers,
+            "policy": policy,
+            "bins": bins,
+            "seed": seed,
+            "k": k,
+            "tolerance": tolerance,
+            "capacity": capacity,
+        }
+        check_division(**division)
+        values = Scores.load(scores)
+        classes_of = None if classes is None else check_classes(integers(classes), values.num_samples)
+        samples = read_source(source)
         check_match(values, samples.ids, samples.keys, scores, source)
-        plan = divide(
-            values,
-            scores,
-            workers=workers,
-            policy=policy,
-            bins=bins,
-            seed=seed,
-            k=k,
-            tolerance=tolerance,
-            sizes=samples.nbytes[np.argsort(samples.ids)],
-            classes=None if classes is None else integers(classes),
-            capacity=capacity,
-        )
+        sizes = samples.nbytes[np.argsort(samples.ids)]
+        plan = divide(values, scores, sizes=sizes, classes=classes_of, **division)
     with progress_bar("writing shards") as progress:
         shards = write_shards(
             samples,

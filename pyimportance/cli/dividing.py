@@ -96,6 +96,15 @@ def partition(
     check_output(output, scores, current, sizes, classes)
     if prune and current is None:
         raise ArgumentError("--prune: samples can only be left out of a --current")
+    check_division(
+        workers=1 if workers is None and current is not None else workers,
+        policy=policy,
+        bins=bins,
+        seed=seed,
+        k=k,
+        tolerance=tolerance,
+        capacity=None if workers is None else capacity,
+    )
     with progress_bar("reading", unit="steps") as progress:
         progress(0, 3)
         values = Scores.load(scores)
@@ -165,6 +174,16 @@ def divide(
     except ArgumentError as error:  # say which file it is
         text = str(error)
         raise ArgumentError(f"{scored}{text[6:]}" if text.startswith("scores: ") else text) from None
+
+
+def check_division(**options: Any) -> None:
+    """Raises what `divide` has against its options whatever the samples are: before any are read."""
+    import numpy as np
+
+    from pyimportance.score.values import Scores
+
+    one = Scores(np.zeros(1, np.float32))
+    divide(one, Path(), sizes=np.ones(1, np.int64), classes=None, **options)
 
 
 def numbers(text: str) -> list[float]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyimportance.errors import ArgumentError
+from pyimportance.io.atomic import check_writable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -19,7 +20,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 
 def check_output(output: Path, *inputs: Path | str | None) -> None:
-    """ArgumentError where a command is about to replace one of the files it reads."""
+    """OutputError where a command could not write its result, ArgumentError where that would replace one of
+    the files it reads.
+    """
+    check_writable(output)
     for name in inputs:
         if name is not None and output.exists() and Path(name).exists() and output.samefile(name):
             raise ArgumentError(f"--output {output}: is also what is read")

@@ -23,10 +23,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     where something cannot be written (no space left, no such directory, not allowed, or ``path`` is a
     device, a pipe or a directory, which a rename would replace).
     """
-    target = os.fspath(path)
-    if os.path.lexists(target) and not os.path.isfile(target):
-        raise OutputError(f"{target}: exists and is no regular file")
-    temporary = f"{target}.{secrets.token_hex(4)}.tmp"
+    target, temporary = _names(path)
     done = False
     try:
         with open(temporary, "xb") as file:
@@ -44,6 +41,24 @@ def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         if not done:
             with suppress(OSError):
                 os.unlink(temporary)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raises OutputError where `writing` could not even begin, so that no long work is done for nothing."""
+    target, temporary = _names(path)
+    try:
+        with open(temporary, "xb"):
+            os.unlink(temporary)
+    except OSError as e:
+        raise OutputError(f"{target}: cannot be written ({e.strerror or e})") from e
+
+
+def _names(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """(the file to write, its temporary name)"""
+    target = os.fspath(path)
+    if os.path.lexists(target) and not os.path.isfile(target):
+        raise OutputError(f"{target}: exists and is no regular file")
+    return target, f"{target}.{secrets.token_hex(4)}.tmp"
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

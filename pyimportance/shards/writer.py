@@ -77,13 +77,9 @@ def write_shards(
     what its index says), OutputError (no space; ``out`` holds something else, or shards of an earlier
     state of the source; another process writes there).
     """
-    shard_bytes = check_integer("shard_bytes", shard_bytes, 1)
-    if keys not in ("error", "prefix"):
-        raise ArgumentError(f"keys is {keys!r}; allowed are 'error' and 'prefix'")
+    root, shard_bytes = check_options(out, shard_bytes, keys)
     if meters is not None and len(meters) != partition.workers:
         raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({partition.workers})")
-    root = os.path.abspath(os.fspath(out))
-    job.check_directory(root)
     index = source if isinstance(source, SampleIndex) else make_index(source)
     rows = _rows(index, partition)
     prefixes = _prefixes(index, keys)
@@ -116,6 +112,18 @@ def write_shards(
         atomic.write_bytes(os.path.join(root, manifest_name(0)), manifest)
         atomic.write_bytes(os.path.join(root, POINTER), encode_pointer(0, manifest))
     return ShardSet.open(root, generation=0)
+
+
+def check_options(out: str | os.PathLike[str], shard_bytes: int, keys: str) -> tuple[str, int]:
+    """(``out`` as an absolute path, ``shard_bytes``). Raises what `write_shards` can before it has read
+    anything: ArgumentError, or OutputError if ``out`` holds something else.
+    """
+    shard_bytes = check_integer("shard_bytes", shard_bytes, 1)
+    if keys not in ("error", "prefix"):
+        raise ArgumentError(f"keys={keys!r}: allowed are 'error' and 'prefix'")
+    root = os.path.abspath(os.fspath(out))
+    job.check_directory(root)
+    return root, shard_bytes
 
 
 @dataclass

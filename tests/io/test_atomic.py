@@ -22,6 +22,15 @@ def test_writes_and_replaces(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
 
 
+def test_a_check_leaves_everything_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    atomic.check_writable(path)
+    assert list(tmp_path.iterdir()) == []
+    path.write_bytes(b"old")
+    atomic.check_writable(path)
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.bin", b"old")]
+
+
 def write_half(path: Path, error: BaseException) -> None:
     with atomic.writing(path) as file:
         file.write(b"half")
@@ -45,6 +54,8 @@ def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
     for name in ("pipe", "folder", "nowhere"):
         with pytest.raises(OutputError, match=rf"{name}: exists and is no regular file"):
             atomic.write_bytes(tmp_path / name, b"x")
+        with pytest.raises(OutputError, match=rf"{name}: exists and is no regular file"):
+            atomic.check_writable(tmp_path / name)
     assert (tmp_path / "pipe").is_fifo()
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -53,6 +64,8 @@ def test_a_missing_directory_is_an_output_error(tmp_path: Path) -> None:
     path = tmp_path / "nowhere" / "a.bin"
     with pytest.raises(OutputError, match=r"a\.bin: cannot be written \(No such file or directory\)"):
         atomic.write_bytes(path, b"x")
+    with pytest.raises(OutputError, match=r"a\.bin: cannot be written \(No such file or directory\)"):
+        atomic.check_writable(path)
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be made"):
         atomic.make_directory(tmp_path / "file" / "below")

@@ -324,7 +324,7 @@ def test_options(source: Path, tmp_path: Path, divide: Divide) -> None:
     parts = divide(pyimportance.index(source), 1)
     with pytest.raises(ArgumentError, match="shard_bytes=0: must be at least 1"):
         write_shards(source, parts, tmp_path / "out", shard_bytes=0)
-    with pytest.raises(ArgumentError, match="keys is 'rename'; allowed are 'error' and 'prefix'"):
+    with pytest.raises(ArgumentError, match="keys='rename': allowed are 'error' and 'prefix'"):
         write_shards(source, parts, tmp_path / "out", keys="rename")  # type: ignore[arg-type]
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file: is a file; give a directory"):

@@ -85,6 +85,18 @@ def make_directory(path: str | os.PathLike[str]) -> None:
         raise OutputError(f"{name}: cannot be made ({e.strerror or e})") from e
 
 
+def check_makable(path: str | os.PathLike[str]) -> None:
+    """Raises OutputError where `make_directory` could not begin, see `check_writable`."""
+    name = os.fspath(path)
+    existing = os.path.abspath(name)
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    if not os.path.isdir(existing):
+        raise OutputError(f"{name}: cannot be made ({existing} is no directory)")
+    if existing != os.path.abspath(name) and not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{name}: cannot be made ({existing} may not be written)")
+
+
 def sync_directory(path: str | os.PathLike[str]) -> None:
     """Makes renames in a directory survive a crash."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

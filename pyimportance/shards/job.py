@@ -80,11 +80,12 @@ def claim(
 
 
 def check_directory(out: str) -> None:
-    """Raises OutputError if ``out`` is there and is no directory of shards, nor an empty one."""
+    """Raises OutputError if ``out`` is neither empty nor a directory of shards, or cannot be made."""
     if os.path.exists(out) and not os.path.isdir(out):
         raise OutputError(f"{out}: is a file; give a directory")
     if os.path.isdir(out) and (entries := sorted(os.listdir(out))) and JOB not in entries:
         raise OutputError(f"{out}: holds something else ({entries[0]!r}); give an empty or new directory")
+    atomic.check_makable(out)
 
 
 def is_finished(out: str) -> bool:

@@ -77,6 +77,8 @@ def test_an_output_folder_that_holds_something_else(cli: Callable, scores: Path,
     shard = ("shard", "no.tar", tmp_path / "out", "--scores", scores, "--workers", 2)
     cli(*shard).refused(tmp_path / "out", "holds something else ('thesis.tex')")
     cli("shard", "no.tar", scores, "--scores", scores, "--workers", 2).refused(scores, "is a file")
+    below = scores / "a" / "b"
+    cli("shard", "no.tar", below, "--scores", scores, "--workers", 2).refused(below, "is no directory")
 
 
 @pytest.mark.usefixtures("not_read")

@@ -69,6 +69,10 @@ def test_a_missing_directory_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be made"):
         atomic.make_directory(tmp_path / "file" / "below")
+    with pytest.raises(OutputError, match=r"below: cannot be made \(.*file is no directory\)"):
+        atomic.check_makable(tmp_path / "file" / "below")
+    atomic.check_makable(tmp_path / "new" / "below")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def bench_case(report: Report, n: int, workers: int, correlation: float, turns: 
             task = Task(order, workers, current=before[order], values=scores[turn + 1].values[order])
             bound = fewest(task, distance)
             check(bound <= changed.sum(), f"{name}: {changed.sum()} moved, less than the bound {bound}")
-            notes[name] = f"KS {distance:.5f}; at least {bound / n:.3%} must move for that"
+            notes[name] = f"KS {distance:.5f}; {changed.mean():.3%}, at least {bound / n:.3%} for that"
 
     contenders = {name: by(options, name) for name, options in POLICIES.items()}
     seconds = compare(contenders, turns, examine)
@@ -135,7 +135,7 @@ def run(options: argparse.Namespace) -> Report:
         "movement",
         item="sample",
         about="MB in: the scores. % moved: of the samples, from one worker to another, by interval. Notes: "
-        "the largest distance of a worker's scores to all, and the lower bound, of the last interval.",
+        "of the last interval, the largest distance of a worker's scores to all, % moved, its lower bound.",
         fraction_of="% moved",
     )
     for workers in WORKERS[:2] if options.quick else WORKERS:

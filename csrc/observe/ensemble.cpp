@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <cstdio>
-#include <limits>
 #include <memory>
 #include <vector>
 
@@ -72,9 +71,7 @@ std::string place_of(const Predictions& from, std::int64_t row) {
   double sum = 0;
   for (std::int64_t k = 0; k < from.classes; ++k) {
     const double x = value_at(from, row, k);
-    const bool fits =
-        from.probabilities ? x >= 0 && x <= 1 + kSumTolerance : x <= std::numeric_limits<double>::max();
-    if (!fits) {
+    if (!is_prediction(x, from.probabilities)) {
       throw ArgumentError((from.probabilities ? "probs: " : "logits: ") + number(x) + " at " +
                           place_of(from, row) + ", class " + std::to_string(k) +
                           (from.probabilities ? "; must be within 0..1" : "; must be finite, or -inf"));

@@ -1,10 +1,11 @@
-"""observe on a CUDA device beside torch eager and torch.compile; run by gpu_check.py, which builds first.
+"""observe and ensembles on a CUDA device beside torch eager and torch.compile; run by gpu_check.py, which
+builds first.
 
 All compute loss, p_y, correct, margin, EL2N and entropy of every row and scatter them by sample id into the
 state of 10 million samples. Logits rotate over several times the L2 cache, ids are new in every call. Timed
 by CUDA events, with the device kept busy until all calls of a round are enqueued, so that it is the device
 that is timed; what a call costs the host stands beside it. After the last round the first rows of each input
-are compared with float64 NumPy, all rows with torch.
+are compared with float64 NumPy, all rows with torch. Of members of an ensemble all keep the same sums.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import torch
 from _harness import WARM, check, check_close, options_parser, rounds, run_main
 from _oracle import statistics
 from _report import Interval, Report
+from bench_ensembles import NumpyEnsemble, TorchEnsemble, kept
 
-from pyimportance import Tracker
+from pyimportance import Ensemble, Tracker
 from pyimportance.score.history import ROW
 
 SHAPES = ((65536, 10, torch.float32), (65536, 1000, torch.float32), (8192, 50257, torch.bfloat16))
@@ -149,6 +151,48 @@ def bench_shape(
     )
 
 
+def check_ensembles(ours: Ensemble, theirs: TorchEnsemble, inputs: Inputs, calls: int) -> None:
+    """All rows of the two, and the first in float64."""
+    got, other = kept(ours), kept(theirs)
+    right = NumpyEnsemble(64, got["p_sum"].shape[1])
+    for number in range(calls):
+        right.add(inputs[number][1][:64].double().cpu().numpy(), inputs.targets[0][:64].cpu().numpy())
+    for name, want in kept(right).items():
+        exact = name in ("votes", "wrong")
+        rtol, atol = (0, 0) if exact else (1e-9, 1e-11)
+        check_close(f"pyimportance, {name}", got[name][:64], want, rtol=rtol, atol=atol)
+        if not exact:  # of equal largest logits torch's device takes any
+            check_close(f"torch eager, {name}", other[name], got[name], rtol=2e-3, atol=1e-3 * calls)
+
+
+def bench_ensemble(report: Report, inputs: Inputs, turns: int, copy: float) -> None:
+    """A member whole, the same targets every time."""
+    rows, classes = inputs.logits[0].shape
+    ours, theirs = Ensemble(rows, classes, device="cuda"), TorchEnsemble(rows, classes, "cuda")
+    targets = inputs.targets[0]
+    seconds, host = compare_on_device(
+        {
+            "pyimportance": lambda number: ours.add(logits=inputs[number][1], targets=targets),
+            "torch eager": lambda number: theirs.add(inputs[number][1], targets),
+        },
+        turns,
+    )
+    check_ensembles(ours, theirs, inputs, (turns + WARM) * CALLS)
+    nbytes, written = rows * (classes * inputs.logits[0].element_size() + 8), rows * (8 * classes + 18)
+    moved = nbytes + 2 * written  # the sums are read as well
+    report.add(
+        f"ensemble [{rows}, {classes}] {str(inputs.logits[0].dtype).removeprefix('torch.')}",
+        seconds,
+        items=rows,
+        input_bytes=nbytes,
+        written={"pyimportance": written, "torch eager": rows * (8 * classes + 16)},
+        notes={
+            name: f"{moved / Interval.of(taken).median / copy:.2f} of copy, host {host[name] * 1e6:.0f} us"
+            for name, taken in seconds.items()
+        },
+    )
+
+
 def run(options: argparse.Namespace) -> Report:
     gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
     cache = int(gpu.L2_cache_size)
@@ -164,6 +208,8 @@ def run(options: argparse.Namespace) -> Report:
     for rows, classes, dtype in SHAPES:
         inputs = Inputs(rows, classes, dtype, cache)
         bench_shape(report, inputs, rounds(options, 9), copy, compiled)
+        if classes <= 1000:
+            bench_ensemble(report, inputs, rounds(options, 5), copy)
         del inputs
         torch.cuda.empty_cache()
     report.about = (

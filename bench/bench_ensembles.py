@@ -29,16 +29,17 @@ Kept = dict[str, npt.NDArray[np.float64]]
 class TorchEnsemble:
     """What one would write around a loop over members."""
 
-    def __init__(self, num_samples: int, num_classes: int) -> None:
-        self.p_sum = torch.full((num_samples, num_classes), 0.0, dtype=torch.float64)
-        self.votes = torch.full((num_samples, num_classes), 0, dtype=torch.int32)
-        self.entropy_sum = torch.full((num_samples,), 0.0, dtype=torch.float64)
-        self.wrong = torch.full((num_samples,), 0, dtype=torch.int32)
-        self.rows = torch.arange(num_samples)
+    def __init__(self, num_samples: int, num_classes: int, device: str = "cpu") -> None:
+        with torch.device(device):
+            self.p_sum = torch.full((num_samples, num_classes), 0.0, dtype=torch.float64)
+            self.votes = torch.full((num_samples, num_classes), 0, dtype=torch.int32)
+            self.entropy_sum = torch.full((num_samples,), 0.0, dtype=torch.float64)
+            self.wrong = torch.full((num_samples,), 0, dtype=torch.int32)
+            self.rows = torch.arange(num_samples)
 
     @torch.no_grad()
     def add(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
-        log_p = logits.log_softmax(1)
+        log_p = logits.log_softmax(1, dtype=torch.float32)
         p = log_p.exp()
         vote = logits.argmax(1)
         self.p_sum += p
@@ -98,7 +99,9 @@ def kept(ensemble: NumpyEnsemble | TorchEnsemble | Ensemble) -> Kept:
         dtypes = {"p_sum": np.float64, "votes": np.uint16, "entropy_sum": np.float64, "wrong": np.int32}
         plain = {name: np.frombuffer(columns[name], dtypes[name]).astype(np.float64) for name in names}
         return {n: x.reshape(ensemble.num_samples, -1) if n in names[:2] else x for n, x in plain.items()}
-    return {name: np.asarray(getattr(ensemble, name), np.float64) for name in names}
+    given = {name: getattr(ensemble, name) for name in names}
+    host = {n: x.cpu().numpy() if isinstance(x, torch.Tensor) else x for n, x in given.items()}
+    return {name: x.astype(np.float64) for name, x in host.items()}
 
 
 def bench_shape(report: Report, members: Members, turns: int, count: int) -> None:

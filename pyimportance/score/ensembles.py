@@ -133,7 +133,8 @@ class Ensemble:
     ) -> None:
         """Add some of a member: its predictions [B, C] for the samples ``ids``, integers [B].
 
-        A sample may come once in a member. `end_member` completes it.
+        A sample may come once in a member. `end_member` completes it. On a device a call can be captured in a
+        CUDA graph; the replays are of the member that calls outside of it have begun (one without rows does).
         """
         self._take(ids, logits, probs, targets, temperature)
         self._open = True

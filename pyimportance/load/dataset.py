@@ -54,7 +54,10 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         mix: "stratified" draws every batch from all bins in proportion; "sequential" reads bin after bin,
             the most important first.
         equalize: where ranks' shares differ, "pad" repeats samples of the short ones (marked), "drop" cuts
-            all to the shortest, "error" raises.
+            all to the shortest, "error" raises. "batch", which needs batched=True, is for partitions with a
+            capacity: each rank's batches are in proportion to its share, of at most batch_size on average,
+            and ``__weight__`` is the rank's batch size by that average, so that ranks' weighted mean losses
+            average to that of all samples. ``own_batch_size`` says what this rank's is.
         elastic: allow ranks that do not fit the workers; samples from others' shards count as "origin".
         window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process
             that reads for training holds twice that at the most.
@@ -84,6 +87,10 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         batch_size = None if batch_size is None else check_integer("batch_size", batch_size, 1)
         if batched and batch_size is None:
             raise ArgumentError("batched=True: give batch_size, the number of samples per batch")
+        if equalize == "batch" and not batched:
+            raise ArgumentError(
+                "equalize='batch': batches differ between ranks; let them be made here, batched=True"
+            )
         self.rank, self.world_size = _placement(rank, world_size)
         self.batch_size, self.batched = batch_size, batched
         self._recipe = Recipe(seed, shuffle, mix, keep, window_bytes)
@@ -109,6 +116,11 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
     def home(self) -> range:
         """The workers whose samples are local to this rank."""
         return self._deal.home(self.rank)
+
+    @property
+    def own_batch_size(self) -> int:
+        """Samples in a batch of this rank; other than ``batch_size`` with equalize="batch" only."""
+        return int(self._deal.batch_sizes[self.rank])
 
     @property
     def epoch(self) -> int:
@@ -160,7 +172,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         """Samples (batches where ``batched``) that the next iteration yields on this and on every rank."""
-        return self._deal.batches if self.batched else self._deal.length
+        return self._deal.batches if self.batched else int(self._deal.lengths[self.rank])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = torch.utils.data.get_worker_info()
@@ -176,7 +188,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
                 self._shared.note(this, self._told.serial)
             else:
                 self._follow(self._shared.follow(this))
-            share = self._deal.share(self.rank).process(info.id, info.num_workers, self._deal.batch_size)
+            share = self._deal.share(self.rank).process(info.id, info.num_workers, self.own_batch_size)
             return self._iterate(self._samples(share, meter), [0])
         except PyimportanceError as error:  # a DataLoader passes on what `next` raises, not what `iter` does
             return _raising(error)
@@ -213,7 +225,9 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
 
     def _iterate(self, samples: Iterator[Sample], yielded: list[int]) -> Iterator[dict[str, Any]]:
         if self.batched:
-            for batch in batches(samples, self._deal.batch_size):
+            weight = np.float32(self._deal.weight(self.rank))
+            for batch in batches(samples, self.own_batch_size):
+                batch["__weight__"] *= weight
                 yielded[0] += len(batch["__index__"])
                 yield batch
         else:
@@ -243,13 +257,13 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
                 raise ArgumentError("state_dict: batches= needs the batch_size argument of ImportanceDataset")
             if batches > self._deal.batches:
                 raise ArgumentError(f"batches={batches}: an iteration has {self._deal.batches}")
-            yielded = batches * self.batch_size
+            yielded = batches * self.own_batch_size
         elif self._shared.noted(self._told.serial):
             raise ArgumentError(
                 "state_dict: loader processes read ahead of the training loop; say how many batches it "
                 "consumed, state_dict(batches=n)"
             )
-        consumed = self._deal.after(yielded).tolist() if yielded else self._deal.consumed.tolist()
+        consumed = self._deal.after(yielded, self.rank).tolist() if yielded else self._deal.consumed.tolist()
         return self._state(self._epoch, consumed)
 
     def _state(self, epoch: int, consumed: list[int]) -> dict[str, Any]:

@@ -10,6 +10,9 @@ gives each rank of the group one batch, and the last round shares what is left e
     else            workers are split between ranks: only with elastic=True. A rank's batch then takes its
                     own workers' samples first and fills up with others', which are not local to it.
 
+With equalize="batch" the ranks of a group that holds more samples take larger batches, so that all have the
+same number of batches although unequal workers hold unequal numbers of samples.
+
 After every round a group has consumed a prefix of its merge, hence of every worker's sequence: that
 prefix, one number per worker, is all that a loader's state has to hold, and any other shape of job can go
 on from it. All lengths follow from the numbers of samples per worker, so ranks agree without talking.
@@ -29,7 +32,7 @@ from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.load.merge import Ints, merge, taken
 
-EQUALIZE = ("pad", "drop", "error")
+EQUALIZE = ("pad", "drop", "error", "batch")
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Deal:
     """The samples of one epoch, from ``consumed`` on, dealt to ``world_size`` ranks.
 
     sizes int64 [W]: samples per worker; consumed int64 [W]: how many of each were yielded before.
-    batch_size: samples per batch, 1 where the caller makes none. Raises ArgumentError where ranks and workers
+    batch_size: samples per batch, 1 where the caller makes none; with equalize="batch" at most so many on
+    average over the ranks. Raises ArgumentError where ranks and workers
     do not fit without ``elastic``, where equalize="error" and ranks would get unequal numbers, and where
     equalize="drop" would leave a rank without any sample of an epoch.
     """
@@ -115,14 +119,46 @@ class Deal:
         return gcd(len(self.sizes), self.world_size)
 
     @cached_property
+    def batch_sizes(self) -> Ints:
+        """Samples per batch of each rank: int64 [R].
+
+        With equalize="batch" those that give the fewest batches, of at most batch_size on average: the
+        smallest number of batches is sought that whole epochs of all groups can be cut into.
+        """
+        if self.equalize != "batch":
+            return np.full(self.world_size, self.batch_size, np.int64)
+        ranks = self.world_size // self.groups
+        samples = self.sizes.reshape(self.groups, -1).sum(axis=1)
+        too_few, enough = 0, max(1, int(samples.max()))  # in one batch a sample, nobody needs more
+        while enough - too_few > 1:
+            batches = (too_few + enough) // 2
+            fits = np.maximum(-(-samples // (batches * ranks)), 1).sum() <= self.groups * self.batch_size
+            too_few, enough = (too_few, batches) if fits else (batches, enough)
+        return np.repeat(np.maximum(-(-samples // (enough * ranks)), 1), ranks)
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """Samples that each rank yields: int64 [R]; the same for all, but for equalize="batch"."""
+        if self.equalize == "batch":
+            batches = int((-(-self._dealt // self.batch_sizes)).max())
+            return np.maximum(self._dealt, (batches - 1) * self.batch_sizes + 1) if batches else self._dealt
+        length = self._dealt.min() if self.equalize == "drop" else self._dealt.max()
+        return np.full(self.world_size, length, np.int64)
+
+    @property
     def length(self) -> int:
-        """Samples that every rank yields."""
-        return int(self._dealt.min() if self.equalize == "drop" else self._dealt.max())
+        """Samples that every rank yields; with equalize="batch", the most that one does."""
+        return int(self.lengths.max())
 
     @property
     def batches(self) -> int:
         """Batches that every rank yields, the last of which may be smaller."""
-        return -(-self.length // self.batch_size)
+        return int(-(-self.lengths[0] // self.batch_sizes[0]))
+
+    def weight(self, rank: int) -> float:
+        """What a sample's loss weighs in its rank's mean, so that the mean over ranks (what DDP makes of
+        their gradients) is that over all samples of a round: the rank's batch size by the average."""
+        return float(self.batch_sizes[rank] / self.batch_sizes.mean())
 
     def home(self, rank: int) -> range:
         """The workers whose samples are local to ``rank``."""
@@ -137,30 +173,33 @@ class Deal:
         """What ``rank`` yields."""
         group, r = divmod(rank, self.world_size // self.groups)
         which, element = self._merged(group)
-        mine = self._positions(which, r)[: self.length]
-        short = self.length - len(mine)
+        length = int(self.lengths[rank])
+        mine = self._positions(which, r, int(self.batch_sizes[rank]))[:length]
+        short = length - len(mine)
         worker, position = which[mine], element[mine]
         if short:
             borrowed, again = self._borrow(group, r, short)
             worker, position = np.concatenate([worker, borrowed]), np.concatenate([position, again])
-        return Share(worker.astype(np.int32), position, np.arange(self.length) >= self.length - short)
+        return Share(worker.astype(np.int32), position, np.arange(length) >= length - short)
 
-    def after(self, yielded: int) -> Ints:
-        """``consumed`` once every rank has yielded ``yielded`` samples: int64 [W].
+    def after(self, yielded: int, rank: int = 0) -> Ints:
+        """``consumed`` once ``rank`` has yielded ``yielded`` samples, the others as many batches: int64 [W].
 
         Raises ArgumentError for a position inside a batch, where ranks that share a worker have not
-        consumed a prefix of its sequence.
+        consumed a prefix of its sequence, or ranks' batches differ in size.
         """
-        if yielded >= self.length:
+        if yielded >= self.lengths[rank]:
             return self.sizes.copy()
-        ranks = self.world_size // self.groups
-        if yielded % self.batch_size and ranks > 1:
+        ranks, batch = self.world_size // self.groups, int(self.batch_sizes[rank])
+        batches, within = divmod(yielded, batch)
+        if within and (ranks > 1 or (self.batch_sizes != batch).any()):
             raise ArgumentError(
-                f"position: {yielded} samples is within a batch of {self.batch_size}, and ranks that share a "
-                "worker can only stop between batches"
+                f"position: {yielded} samples is within a batch of {batch}, and ranks that share a "
+                "worker, or have batches of other sizes, can only stop between batches"
             )
+        totals = (batches * self.batch_sizes + within)[::ranks] * ranks
         ends = [
-            taken(self._sizes_of(g), self._phases, self._part(self.consumed, g), yielded * ranks)
+            taken(self._sizes_of(g), self._phases, self._part(self.consumed, g), int(totals[g]))
             for g in range(self.groups)
         ]
         return np.concatenate(ends)
@@ -170,9 +209,10 @@ class Deal:
         """Samples per rank before they are made equal: int64 [R]."""
         ranks = self.world_size // self.groups
         rest = (self.sizes - self.consumed).reshape(self.groups, -1).sum(axis=1)
-        rounds, last = np.divmod(rest, ranks * self.batch_size)
+        batch = self.batch_sizes[::ranks]
+        rounds, last = np.divmod(rest, ranks * batch)
         even = (last[:, None] + ranks - 1 - np.arange(ranks)) // ranks
-        lengths: Ints = (rounds[:, None] * self.batch_size + even).reshape(-1)
+        lengths: Ints = ((rounds * batch)[:, None] + even).reshape(-1)
         return lengths
 
     def _part(self, per_worker: Ints, group: int) -> Ints:
@@ -192,15 +232,15 @@ class Deal:
         which, element = merge(sizes, self._phases, start * 0 if whole else start, sizes)
         return which + group * len(sizes), element
 
-    def _positions(self, which: NDArray[np.intp], r: int) -> NDArray[np.intp]:
+    def _positions(self, which: NDArray[np.intp], r: int, batch_size: int) -> NDArray[np.intp]:
         """Which elements of the group's merge go to its rank ``r``, ascending within each batch."""
         ranks, workers = self.world_size // self.groups, len(self.sizes) // self.groups
-        slots = _slots(len(which), ranks, r, self.batch_size)
+        slots = _slots(len(which), ranks, r, batch_size)
         if ranks == 1 or workers == 1:
             return slots
-        seats = _seat_at_home(which % workers, workers, ranks, self.batch_size)
+        seats = _seat_at_home(which % workers, workers, ranks, batch_size)
         mine = seats[slots]
-        return mine[np.lexsort((mine, np.arange(len(mine)) // self.batch_size))]
+        return mine[np.lexsort((mine, np.arange(len(mine)) // batch_size))]
 
     def _borrow(self, group: int, r: int, count: int) -> tuple[NDArray[np.intp], Ints]:
         """``count`` samples to repeat: the group's earliest of the epoch, or everybody's if it has none."""

@@ -186,7 +186,11 @@ def test_rank_and_world_size_are_found(shard_set, monkeypatch):
     ("options", "text"),
     [
         ({"mix": "random"}, "mix='random': allowed are stratified, sequential"),
-        ({"equalize": "no"}, "equalize='no': allowed are pad, drop, error"),
+        ({"equalize": "no"}, "equalize='no': allowed are pad, drop, error, batch"),
+        (
+            {"equalize": "batch", "batch_size": 4},
+            "equalize='batch': batches differ between ranks; .* batched=True",
+        ),
         ({"batch_size": 0}, "batch_size=0: must be at least 1"),
         ({"batched": True}, "batched=True: give batch_size"),
         ({"rank": 2, "world_size": 2}, "rank=2: must be below world_size=2"),
@@ -265,6 +269,27 @@ def test_ranks_are_made_equal(shard_set, equalize, length):
         assert sum(s["__pad__"] for s in samples) == (2 if (equalize, rank) == ("pad", 0) else 0)
         if rank == 0:
             assert ids(samples)[31:] == ids(samples)[: length - 31]
+
+
+def test_unequal_workers_in_equally_many_batches(shard_set):
+    shards, _ = shard_set((10, 20, 33))
+    seen, weights = [], []
+    for rank, (own, weight) in enumerate([(4, 12 / 22), (7, 21 / 22), (11, 33 / 22)]):
+        dataset = ImportanceDataset(
+            shards, batch_size=8, batched=True, rank=rank, world_size=3, equalize="batch"
+        )
+        assert (len(dataset), dataset.own_batch_size) == (3, own)
+        batches = list(dataset)
+        assert [len(batch["__index__"]) for batch in batches[:2]] == [own, own]
+        assert all((batch["__weight__"] == np.float32(weight)).all() for batch in batches)
+        assert len(batches) == 3
+        seen += [i for batch in batches for i in batch["__index__"][~batch["__pad__"]].tolist()]
+        dataset.load_state_dict(dataset.state_dict(batches=2))
+        assert len(dataset) == 1
+        assert next(iter(dataset))["__index__"].tolist() == batches[2]["__index__"].tolist()
+        weights.append(weight)
+    assert sorted(seen) == list(range(63))
+    assert np.mean(weights) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("workers", [1, 8])

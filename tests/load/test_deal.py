@@ -54,6 +54,47 @@ def test_random_shapes(seed):
             assert taken_in_turn == [share.position[i : i + B].tolist() for i in range(0, len(share), B)]
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_batches_in_proportion(seed):
+    sizes, world, B, r = random_shape(seed)
+    deal = Deal(sizes, world, B, equalize="batch", elastic=True)
+    dealt, own = shares(deal), deal.batch_sizes
+    once(deal, dealt)
+    assert [len(share) for share in dealt] == deal.lengths.tolist()
+    assert (-(-deal.lengths // own) == deal.batches).all()  # equally many batches
+    assert own.min() >= 1
+    assert own.sum() <= world * B
+    # No fewer batches with the same samples per round: it takes larger ones.
+    ranks = world // deal.groups
+    held = sizes.reshape(deal.groups, -1).sum(axis=1)
+    if deal.batches > 1:
+        shorter = np.maximum(-(-held // ((deal.batches - 1) * ranks)), 1)
+        assert shorter.sum() * ranks > world * B
+    for share in dealt:  # what is repeated is what rounding adds to batches
+        assert share.pad.sum() <= deal.batches
+    assert np.mean([deal.weight(rank) for rank in range(world)]) == pytest.approx(1)
+    # A stop after some batches: every rank tells the same, and any shape goes on from there.
+    stop = int(r.integers(0, deal.batches + 1))
+    told = [deal.after(min(stop * int(own[rank]), int(deal.lengths[rank])), rank) for rank in range(world)]
+    assert len({tuple(t.tolist()) for t in told}) == 1
+    seen = sum(int((~s.pad[: stop * own[rank]]).sum()) for rank, s in enumerate(dealt))
+    assert told[0].sum() == seen
+    rest = Deal(sizes, int(r.integers(1, 9)), B, equalize="batch", elastic=True, consumed=told[0])
+    once(rest, shares(rest), since=told[0])
+
+
+def test_unequal_machines_have_as_many_batches():
+    deal = Deal(np.array([1000, 2000, 3000]), 3, 20, equalize="batch")
+    assert deal.batch_sizes.tolist() == [10, 20, 30]
+    assert (deal.batches, deal.lengths.tolist()) == (100, [1000, 2000, 3000])
+    assert [deal.weight(rank) for rank in range(3)] == [0.5, 1, 1.5]
+    with pytest.raises(ArgumentError, match=r"15 samples is within a batch of 10, .* have batches of other"):
+        deal.after(15, 0)
+    assert deal.after(20, 0).tolist() == deal.after(60, 2).tolist() == [20, 40, 60]
+    even = Deal(np.array([1000, 2000, 3000]), 3, 20)
+    assert (even.batches, even.weight(0)) == (150, 1.0)
+
+
 @pytest.mark.parametrize("seed", range(200))
 def test_any_stop_can_be_resumed_by_any_shape(seed):
     sizes, world, B, r = random_shape(seed)

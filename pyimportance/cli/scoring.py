@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 def score(
     dynamics: Annotated[
-        Path,
+        list[Path],
         typer.Argument(
-            help="What `Dynamics.save` wrote (.npz), or a folder that dataset cartography logged."
+            help="What `Dynamics.save` wrote (.npz), or a folder that dataset cartography logged; several: "
+            "runs over the same samples, scored as one."
         ),
     ],
     *,
@@ -46,6 +47,8 @@ def score(
         pyimportance score dynamics.npz -o scores.parquet
 
         pyimportance score dynamics.npz -o scores.parquet --measure forgetting --index index.arrow
+
+        pyimportance score run-a.npz run-b.npz -o scores.parquet --measure el2n
     """
     import numpy as np
 
@@ -54,23 +57,24 @@ def score(
     from pyimportance.score.values import Scores
     from pyimportance.shards.sample_index import SampleIndex
 
-    check_output(output, dynamics, index)
+    check_output(output, *dynamics, index)
     with progress_bar("reading", unit="steps") as progress:
-        progress(0, 3)
+        progress(0, len(dynamics) + 2)
         known = None if index is None else SampleIndex.load(index)
-        load = Dynamics.from_cartography if dynamics.is_dir() else Dynamics.load
-        recorded = load(dynamics)
-        check_measure(measure, recorded, dynamics)
-        progress(1, 3, "scoring")
-        scores = compute(recorded, measure)
+        runs = []
+        for at, path in enumerate(dynamics, 1):
+            runs.append(Dynamics.from_cartography(path) if path.is_dir() else Dynamics.load(path))
+            check_measure(measure, runs[-1], path)
+            progress(at, len(dynamics) + 2, "scoring" if at == len(dynamics) else "reading")
+        scores = compute(runs if len(runs) > 1 else runs[0], measure)
         if known is not None:
-            check_match(scores, known.ids, known.keys, dynamics, index)
+            check_match(scores, known.ids, known.keys, dynamics[0], index)
             order = np.argsort(known.ids)
             scores = Scores(
                 scores.values, known.ids[order], scores.measure, scores.descending,
                 known.keys.take(order), scores.metadata,
             )  # fmt: skip
-        progress(2, 3, "writing")
+        progress(len(dynamics) + 1, len(dynamics) + 2, "writing")
         scores.save(output)
     show(about_scores(scores) | {"written": str(output)}, as_json)
 

@@ -28,6 +28,7 @@ reference.py    the slow float64 NumPy oracle the tests compare with
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 class _Verb(ModuleType):
     """This folder bears the name of its verb: ``pyimportance.score(dynamics, ...)`` is measures.score."""
 
-    def __call__(self, dynamics: Dynamics, measure: str = "loss_mean", **options: Any) -> Scores:
+    def __call__(
+        self, dynamics: Dynamics | Sequence[Dynamics], measure: str = "loss_mean", **options: Any
+    ) -> Scores:
         from pyimportance.score.measures import score
 
         return score(dynamics, measure, **options)

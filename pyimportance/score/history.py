@@ -46,9 +46,11 @@ class History(Protocol):
     def probabilities(self) -> npt.NDArray[np.floating[Any]] | None:
         """Floating point [E, N, C]: of every class, as they were given; None where they were not."""
 
-    def array(self, name: str, samples: slice = ALL) -> npt.NDArray[np.float64]:
+    def array(
+        self, name: str, samples: slice = ALL, epochs: Sequence[int] | None = None
+    ) -> npt.NDArray[np.float64]:
         """float64 [E, N]: "loss" (nats), "p_true", "correct" (0 or 1), "margin", "el2n", "entropy" (nats)
-        or "grand"; of some samples, whose numbers alone are then read.
+        or "grand"; of some samples, of some epochs, whose numbers alone are then read.
 
         ArgumentError for a name that was not recorded.
         """
@@ -88,9 +90,12 @@ class RowHistory:
     def probabilities(self) -> None:
         return None
 
-    def array(self, name: str, samples: slice = ALL) -> npt.NDArray[np.float64]:
+    def array(
+        self, name: str, samples: slice = ALL, epochs: Sequence[int] | None = None
+    ) -> npt.NDArray[np.float64]:
         _check_name(name, self._quantities)
-        return np.stack([self._one(self.rows(e)[samples], name) for e in range(self.epochs)])
+        chosen = range(self.epochs) if epochs is None else epochs
+        return np.stack([self._one(self.rows(e)[samples], name) for e in chosen])
 
     @staticmethod
     def _one(rows: Rows, name: str) -> npt.NDArray[np.float64]:
@@ -130,11 +135,14 @@ class ArrayHistory:
         there: npt.NDArray[np.bool_] = observed(one, samples)[0]
         return there
 
-    def array(self, name: str, samples: slice = ALL) -> npt.NDArray[np.float64]:
+    def array(
+        self, name: str, samples: slice = ALL, epochs: Sequence[int] | None = None
+    ) -> npt.NDArray[np.float64]:
         _check_name(name, self.quantities)
-        values = self._arrays[name][:, samples].astype(np.float64)
+        chosen: slice | list[int] = ALL if epochs is None else list(epochs)
+        values = self._arrays[name][chosen, samples].astype(np.float64)
         if self._arrays[name].dtype.kind != "f":
-            values[~observed(self._arrays, samples)] = np.nan
+            values[~observed({key: array[chosen] for key, array in self._arrays.items()}, samples)] = np.nan
         return values
 
 
@@ -147,6 +155,21 @@ def observed(arrays: Mapping[str, npt.NDArray[Any]], samples: slice) -> npt.NDAr
             there: npt.NDArray[np.bool_] = ~np.isnan(array[:, samples])
             return there
     return np.ones(next(iter(arrays.values()))[:, samples].shape, dtype=np.bool_)
+
+
+def mean_over(history: History, name: str, epochs: Sequence[int]) -> npt.NDArray[np.float64]:
+    """float64 [N]: the mean of a quantity over the observations in some epochs, read one by one; NaN where
+    there are none. ArgumentError for an epoch that the history has not.
+    """
+    if max(epochs) >= history.epochs:
+        raise ArgumentError(f"epochs: {max(epochs)}; the history has {history.epochs}, counted from 0")
+    total: npt.NDArray[np.float64] | float = 0.0
+    count: npt.NDArray[np.int64] | int = 0
+    for epoch in epochs:
+        values = history.array(name, epochs=[epoch])[0]
+        seen = ~np.isnan(values)
+        total, count = total + np.where(seen, values, 0.0), count + seen
+    return total / np.where(np.asarray(count) > 0, count, np.nan)
 
 
 def _check_name(name: str, known: Sequence[str]) -> None:

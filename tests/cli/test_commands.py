@@ -12,7 +12,7 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 
-from pyimportance import _C, Dynamics, Partition, Scores, ShardSet, Tracker, partition
+from pyimportance import _C, Dynamics, Partition, Scores, ShardSet, Tracker, partition, score
 from pyimportance.cli.bench import bench
 from pyimportance.order.quality import quality
 from pyimportance.shards.sample_index import SampleIndex
@@ -153,6 +153,19 @@ def test_scores_without_an_index_have_no_keys(cli: Callable, dynamics: Path, tmp
     cli("score", dynamics, "-o", tmp_path / "s.parquet")
     assert Scores.load(tmp_path / "s.parquet").keys is None
     assert Dynamics.load(dynamics).num_samples == N
+
+
+def test_several_runs_are_scored_as_one(cli: Callable, dynamics: Path, tmp_path: Path) -> None:
+    other, fewer = tmp_path / "other.npz", tmp_path / "fewer.npz"
+    Dynamics.from_history(loss=np.arange(2.0 * N).reshape(2, N)).save(other)
+    Dynamics.from_history(loss=np.ones((2, N - 1))).save(fewer)
+    scored = cli("score", dynamics, other, "-o", tmp_path / "s.parquet", "--json")
+    assert (scored.status, scored.json["metadata"]) == (0, {"epochs": "3, 2", "runs": "2"})
+    want = score([Dynamics.load(dynamics), Dynamics.load(other)], "loss_mean").values
+    np.testing.assert_array_equal(Scores.load(tmp_path / "s.parquet").values, want)
+    refused = cli("score", dynamics, fewer, "-o", tmp_path / "t.parquet")
+    assert (refused.status, (tmp_path / "t.parquet").exists()) == (2, False)
+    assert f"dynamics[1]: {N - 1} samples; dynamics[0] is of {N}" in refused.err
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -233,7 +233,7 @@ def test_nothing_observed() -> None:
 
 @pytest.mark.parametrize("wrong", [None, [1.0], "dynamics.npz"])
 def test_a_score_of_something_else(wrong: Any) -> None:
-    with pytest.raises(ArgumentError, match=r"dynamics: (NoneType|list|str); must be Dynamics"):
+    with pytest.raises(ArgumentError, match=r"dynamics(: NoneType|\[0\]: float|: str); must be Dynamics"):
         score(wrong)
 
 

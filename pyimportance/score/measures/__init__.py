@@ -6,6 +6,7 @@ epochs.py     over a sample's observations, from running sums: means, variances,
 latest.py     of a sample's latest observation
 given.py      beside losses of the same samples from elsewhere: rho, ifd
 history.py    on how its numbers went, in windows of epochs: from a history
+runs.py       what a measure comes to over several runs
 own.py        users' own: @measure on a function of one sample's history or logits
 compiled.py   such a function compiled, and what is said when it fails
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pyimportance.errors import ArgumentError
 from pyimportance.score import inputs
 from pyimportance.score.dynamics import Dynamics
+from pyimportance.score.measures import runs
 from pyimportance.score.measures.registry import Array, builtin, flag
 from pyimportance.score.values import Scores
 
@@ -35,7 +36,9 @@ def _positive_losses(name: str, value: Any, num_samples: int) -> Array:
     return losses
 
 
-@builtin("rho", high="worth learning", needs=("loss",), irreducible=_losses, latest=flag)
+@builtin(
+    "rho", high="worth learning", needs=("loss",), runs=runs.of_observations, irreducible=_losses, latest=flag
+)
 def rho(d: Dynamics, irreducible: Array, latest: bool = False) -> Array:
     """Mean loss, or the ``latest`` one, less the irreducible loss [N]: that of a model trained on other data
     (NaN where there is none, and then here). Mindermann et al. 2022.
@@ -43,11 +46,13 @@ def rho(d: Dynamics, irreducible: Array, latest: bool = False) -> Array:
     return (d.latest("loss") if latest else d.mean("loss")) - irreducible
 
 
-def _above_one(_: Dynamics, values: npt.NDArray[np.float32]) -> dict[str, str]:
+def _above_one(_: object, values: npt.NDArray[np.float32]) -> dict[str, str]:
     return {"above_one": str(np.count_nonzero(values > 1))}
 
 
-@builtin("ifd", high="hard", needs=("loss",), notes=_above_one, alone=_positive_losses)
+@builtin(
+    "ifd", high="hard", needs=("loss",), notes=_above_one, runs=runs.of_observations, alone=_positive_losses
+)
 def ifd(d: Dynamics, alone: Array) -> Array:
     """Instruction-following difficulty: the mean loss of an answer given its instruction, which is what was
     observed, by ``alone`` [N], the mean loss of the same answer without it (NaN where it is not known, and

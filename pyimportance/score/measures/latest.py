@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from pyimportance.score import labels
 from pyimportance.score.dynamics import Dynamics
+from pyimportance.score.measures import runs
 from pyimportance.score.measures.registry import Array, at_least, builtin, flag
 
 
-@builtin("grad_norm_bound", high="hard", needs=("el2n",), latest=flag)
+@builtin("grad_norm_bound", high="hard", needs=("el2n",), runs=runs.of_observations, latest=flag)
 def grad_norm_bound(d: Dynamics, latest: bool = False) -> Array:
     """Mean bound of the norm of the gradient with respect to the last layer's input, or the ``latest`` one:
     for softmax and cross-entropy it is ||p - onehot(y)||_2. Katharopoulos and Fleuret 2018.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,15 @@ import numpy.typing as npt
 
 from pyimportance.checks import check_flag, check_fraction, check_integer
 from pyimportance.errors import ArgumentError
+from pyimportance.score import inputs
 from pyimportance.score.dynamics import Dynamics
+from pyimportance.score.measures import runs as over_runs
 
 Array = npt.NDArray[np.float64]
 Function = Callable[..., Array]
-Notes = Callable[[Dynamics, npt.NDArray[np.float32]], dict[str, str]]
+Notes = Callable[[Sequence[Dynamics], npt.NDArray[np.float32]], dict[str, str]]
+Rule = Callable[[Sequence[Dynamics], Array, Mapping[str, Any]], Array]
+"""(runs, their scores float64 [R, N], options) -> float64 [N]"""
 Check = Callable[[str, Any, int], Any]
 """(option, value, number of samples) -> the value as the formula takes it; ArgumentError for any other."""
 
@@ -39,6 +43,8 @@ class Measure:
     checks    of its options, one each
     least     observations a sample must have to get a score, or the name of the option that says how many
     prepare   what can fail of itself (compiling), done before it is first used
+    besides   what else must have been recorded where an option is given
+    runs      what the scores of several runs come to; None: it is of one run
     """
 
     name: str
@@ -49,6 +55,8 @@ class Measure:
     checks: Mapping[str, Check] = field(default_factory=dict)
     least: int | str = 1
     prepare: Callable[[], object] | None = None
+    besides: Mapping[str, str] = field(default_factory=dict)
+    runs: Rule | None = over_runs.mean
 
     @property
     def options(self) -> dict[str, Any]:
@@ -81,7 +89,8 @@ class Measure:
     def lacks(self, there: Iterable[str], options: Mapping[str, Any]) -> tuple[str, ...]:
         """What it needs of what is neither ``there`` nor given as an option of that name."""
         given = {name for name, value in options.items() if value is not None}
-        return tuple(need for need in self.needs if need not in there and need not in given)
+        needs = (*self.needs, *(need for option, need in self.besides.items() if option in given))
+        return tuple(need for need in needs if need not in there and need not in given)
 
 
 REGISTRY: dict[str, Measure] = {}
@@ -94,6 +103,8 @@ def builtin(
     needs: tuple[str, ...],
     notes: Notes | None = None,
     least: int | str = 1,
+    besides: Mapping[str, str] | None = None,
+    runs: Rule | None = over_runs.mean,
     **checks: Check,
 ) -> Callable[[Function], Function]:
     """Registers a function (Dynamics, **options) -> float64 [N] under a name, with a check of each option."""
@@ -101,7 +112,8 @@ def builtin(
     def register(function: Function) -> Function:
         assert high in IMPORTANT
         assert name not in REGISTRY
-        REGISTRY[name] = Measure(name, high, needs, function, notes, checks, least)
+        more = {} if besides is None else besides
+        REGISTRY[name] = Measure(name, high, needs, function, notes, checks, least, besides=more, runs=runs)
         assert REGISTRY[name].options.keys() == checks.keys()
         return function
 
@@ -111,6 +123,16 @@ def builtin(
 def at_least(least: int, *, or_none: bool = False) -> Check:
     """The check of an option that is an integer."""
     return lambda name, value, _: None if or_none and value is None else check_integer(name, value, least)
+
+
+def epoch_numbers(name: str, value: Any, _: int) -> tuple[int, ...] | None:
+    """The check of an option that is epochs, in any order, each once; or None."""
+    if value is None:
+        return None
+    numbers: list[int] = inputs.integers(name, value).tolist()
+    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise ArgumentError(f"{name}={value!r}: must be at least one epoch, counted from 0, each once")
+    return tuple(numbers)
 
 
 def flag(name: str, value: Any, _: int) -> bool:

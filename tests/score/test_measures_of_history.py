@@ -72,6 +72,20 @@ def test_by_hand() -> None:
     assert score(Dynamics.from_history(p_true=steady[..., 0], probs=steady), "tdds", window=3).values[0] == 0
 
 
+@pytest.mark.parametrize("window", [2, 3, 10, 37, 200])
+def test_deviations_far_below_what_came_before(window: int, rng: np.random.Generator) -> None:
+    """Sums that take off what leaves a window would have the rounding of the jumps in them ever after."""
+    level = rng.choice([1e-9, 0.1, 0.5, 0.9, 1 - 1e-9], (8, 60)).repeat(50, 0)[: 8 * 50 - 13]
+    p = np.clip(level * (1 + rng.choice([0, 1e-9, 1e-5], 60) * rng.normal(size=level.shape)), 0, 1)
+    p[:, 0] = 0.3
+    got = score(Dynamics.from_history(p_true=p), "dual", window=window).values
+    np.testing.assert_allclose(got, [reference.dual(one, window) for one in p.T], rtol=1e-5, atol=1e-15)
+    probs = np.stack([p, 1 - p], 2)
+    got = score(Dynamics.from_history(p_true=p, probs=probs), "tdds", window=window + 1, decay=1).values
+    want = [reference.tdds(one, window + 1, 1.0) for one in probs.swapaxes(0, 1)]
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-15)
+
+
 @pytest.mark.parametrize("where", ["memory", "directory"])
 def test_dual_of_a_tracker(tmp_path: Path, where: str, rng: np.random.Generator) -> None:
     tracker = Tracker(50, history="memory" if where == "memory" else tmp_path / "h")

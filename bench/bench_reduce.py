@@ -4,7 +4,8 @@ Mean and variance of p_y alone, as NumPy's mean and var; and with `correct` besi
 confidence-interval term, how often forgotten and when first learned, which NumPy needs a pass each for. numba
 is written as one would who knows the machine: one pass, a block of samples' sums in the first-level cache,
 about the sample's first number, on all threads. All inputs are several times the last-level cache; all
-answers of all rounds are checked.
+answers of all rounds are checked. NumPy has one thread in every case: what we are faster by is what the case
+with one thread says.
 
 "sum" is what memory gives: it adds all numbers up and keeps nothing, as STREAM would.
 """
@@ -167,6 +168,7 @@ def bench_case(report: Report, p: Array, correct: Bools | None, turns: int, coun
         items=p.size,
         input_bytes=p.nbytes + (0 if correct is None else correct.nbytes),
         threads={name: 1 if name == "NumPy" else count for name in seconds},
+        notes={} if count == 1 else {"NumPy": f"1 thread beside {count}; compare in the case with one"},
         fractions={
             name: [s / t for s, t in zip(seconds["sum"], taken, strict=True)]
             for name, taken in seconds.items()

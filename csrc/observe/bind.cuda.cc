@@ -87,7 +87,7 @@ class ColumnsOf {
     columns = {i32("count"),      f64("weight"),      f64("weight_sq"),     f64("loss_mean"),
                f64("loss_m2"),    f64("p_mean"),      f64("p_m2"),          f64("q_sum"),
                f64("margin_sum"), f64("el2n_sum"),    f64("entropy_sum"),   f64("grand_sum"),
-               f32("loss_last"),  f32("margin_last"), f32("el2n_last"),     f32("entropy_last"),
+               f64("loss_last"),  f64("margin_last"), f32("el2n_last"),     f32("entropy_last"),
                i32("correct"),    i32("forgotten"),   i32("first_learned"), u8("ends")};
     if (!complete(columns)) throw py::value_error("columns: count, or the companion of a column, is missing");
   }

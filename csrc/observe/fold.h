@@ -22,8 +22,10 @@ struct Columns {
   double *p_mean, *p_m2;        // of p_y
   double* q_sum;                // of 1 - p_y, which for p_y near 1 has digits that p_y has not
   double *margin_sum, *el2n_sum, *entropy_sum, *grand_sum;
-  float *loss_last, *margin_last, *el2n_last, *entropy_last;  // of the latest observation
-  std::int32_t* correct;                                      // how often correct
+  // Of the latest observation. The first two are exponents, subtracted from each other.
+  double *loss_last, *margin_last;
+  float *el2n_last, *entropy_last;
+  std::int32_t* correct;        // how often correct
   std::int32_t* forgotten;      // how often correct, and then not at the next observation
   std::int32_t* first_learned;  // the first epoch in which it was correct; valid where correct > 0
   std::uint8_t* ends;           // bit 0: correct at its first observation; bit 1: at its last
@@ -63,18 +65,21 @@ PYI_HD void fold(const Columns& c, std::int64_t i, const Observation& seen, std:
   }
   if (c.loss_mean != nullptr) {
     welford(seen.loss, weight, &c.loss_mean[i], &c.loss_m2[i]);
-    c.loss_last[i] = static_cast<float>(seen.loss);
+    c.loss_last[i] = seen.loss;
   }
   if (c.p_mean != nullptr) {
     welford(seen.p, weight, &c.p_mean[i], &c.p_m2[i]);
     c.q_sum[i] += seen.q;
+  }
+  if (c.margin_sum != nullptr) {
+    c.margin_sum[i] += seen.margin;
+    c.margin_last[i] = seen.margin;
   }
   const auto add = [i](double* sum, float* last, double x) {
     if (sum == nullptr) return;
     sum[i] += x;
     last[i] = static_cast<float>(x);
   };
-  add(c.margin_sum, c.margin_last, seen.margin);
   add(c.el2n_sum, c.el2n_last, seen.el2n);
   add(c.entropy_sum, c.entropy_last, seen.entropy);
   if (c.grand_sum != nullptr) c.grand_sum[i] += seen.grand;

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "observe/rows.h"
@@ -25,10 +26,10 @@ const ReduceFunctions& functions() {
 }
 
 // Columns that one array goes to. With `m2` the mean and the squared deviations from it are wanted, else the
-// sum; `rest` is the sum of 1 - x. `last` may be missing.
+// sum; `rest` is the sum of 1 - x. The latest is wanted as a double, as a float, or not at all.
 struct Target {
-  double *mean, *m2, *rest, *sum;
-  float* last;
+  double *mean, *m2, *rest, *sum, *last;
+  float* short_last;
 };
 
 // An array of a history, what it may hold, and where it goes.
@@ -52,9 +53,9 @@ void settle(const Target& q, const BlockSums& block, std::int64_t begin, std::in
   }
 }
 
-template <class T>
+template <class T, class Latest>
 void find_latest(const Series& series, std::int64_t epochs, const BlockSums& block, std::int64_t begin,
-                 std::int64_t n, float* last) {
+                 std::int64_t n, Latest* last) {
   for (std::int64_t i = begin; i < begin + n; ++i) {
     last[i] = 0;
     if (block.count[i - begin] == 0) continue;
@@ -65,7 +66,7 @@ void find_latest(const Series& series, std::int64_t epochs, const BlockSums& blo
       std::memcpy(&x, series.data + epoch * series.stride + i * static_cast<std::int64_t>(sizeof x),
                   sizeof x);
     } while (x != x);
-    last[i] = static_cast<float>(x);
+    last[i] = static_cast<Latest>(x);
   }
 }
 
@@ -85,10 +86,15 @@ bool reduce_blocks(const Columns& c, const History& h, const std::vector<Quantit
       const bool empty = block.high < block.low;
       if (!block.agrees || (!empty && !(block.low >= q.low && block.high <= q.high))) return false;
       settle(q.to, block, begin, n);
-      if (q.to.last != nullptr) {
-        const auto latest = q.series.kind == Series::kFloat ? find_latest<float> : find_latest<double>;
-        latest(q.series, h.epochs, block, begin, n, q.to.last);
-      }
+      const auto latest = [&](auto* last) {
+        using Latest = std::remove_pointer_t<decltype(last)>;
+        if (last == nullptr) return;
+        const auto find =
+            q.series.kind == Series::kFloat ? find_latest<float, Latest> : find_latest<double, Latest>;
+        find(q.series, h.epochs, block, begin, n, last);
+      };
+      latest(q.to.last);
+      latest(q.to.short_last);
       for (std::int64_t i = 0; i < n; ++i) c.count[begin + i] = static_cast<std::int32_t>(block.count[i]);
       if (shared) how = Seen::kChecked;
     }
@@ -111,12 +117,12 @@ bool reduce(const Columns& c, const History& h, double most_el2n, int threads) {
     if (series.kind != Series::kMissing) quantities.push_back({series, low, high, to});
   };
   const auto sum = [](double* column, float* last) {
-    return Target{nullptr, nullptr, nullptr, column, last};
+    return Target{nullptr, nullptr, nullptr, column, nullptr, last};
   };
-  add(h.loss, -kLargest, kLargest, {c.loss_mean, c.loss_m2, nullptr, nullptr, c.loss_last});
-  add(h.p_true, 0, 1, {c.p_mean, c.p_m2, c.q_sum, nullptr, nullptr});
+  add(h.loss, -kLargest, kLargest, {c.loss_mean, c.loss_m2, nullptr, nullptr, c.loss_last, nullptr});
+  add(h.p_true, 0, 1, {c.p_mean, c.p_m2, c.q_sum, nullptr, nullptr, nullptr});
   // A margin is infinite where there is but one class.
-  add(h.margin, -kInfinite, kInfinite, sum(c.margin_sum, c.margin_last));
+  add(h.margin, -kInfinite, kInfinite, {nullptr, nullptr, nullptr, c.margin_sum, c.margin_last, nullptr});
   add(h.el2n, 0, most_el2n, sum(c.el2n_sum, c.el2n_last));
   add(h.entropy, 0, kLargest, sum(c.entropy_sum, c.entropy_last));
   add(h.grand, 0, kLargest, sum(c.grand_sum, nullptr));

@@ -39,14 +39,15 @@ struct Moments {
   }
 };
 
+template <class Last>
 struct Total {
   double sum = 0;
-  float last = 0;
+  Last last = 0;
   __device__ void add(double x) {
     sum += x;
-    last = static_cast<float>(x);
+    last = static_cast<Last>(x);
   }
-  __device__ void settle(double* to_sum, float* to_last, std::int64_t i) const {
+  __device__ void settle(double* to_sum, Last* to_last, std::int64_t i) const {
     if (to_sum != nullptr) to_sum[i] = sum;
     if (to_last != nullptr) to_last[i] = last;
   }
@@ -65,8 +66,9 @@ __global__ void __launch_bounds__(kThreads)
   bool bad = false, was_right = false;
   std::int32_t count = 0, correct = 0, forgotten = 0, first_learned = 0;
   Moments loss, p;
-  Total margin, el2n, entropy, grand;
-  float last = 0;
+  Total<double> margin;
+  Total<float> el2n, entropy, grand;
+  double last = 0;
   for (std::int64_t e = 0; e < h.epochs; e += kAtOnce) {
     const Numbers<T> numbers[kArrays] = {{h.loss, e, h.epochs, i},    {h.p_true, e, h.epochs, i},
                                          {h.margin, e, h.epochs, i},  {h.el2n, e, h.epochs, i},
@@ -87,7 +89,7 @@ __global__ void __launch_bounds__(kThreads)
       if (missing) continue;
       const double z = numbers[0].x[r], y = numbers[1].x[r];
       loss.add(z, count == 0);
-      last = static_cast<float>(z);
+      last = z;
       p.add(y, count == 0);
       margin.add(numbers[2].x[r]);
       el2n.add(numbers[3].x[r]);

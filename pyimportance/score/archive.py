@@ -5,7 +5,7 @@ Members: ``header.npy``, the bytes of a JSON object {"format": "pyimportance.dyn
 are known, ``key_bytes.npy`` has them one after the other in UTF-8, and ``key_ends.npy``, int64 [N], their
 ends. Members are stored, not compressed, so that none is larger than the file.
 
-Version 1 had neither keys nor classes, and is read as well.
+Version 1 had neither keys nor classes, and loss_last and margin_last in float32. It is read as well.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy.typing as npt
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.atomic import writing
 from pyimportance.io.storage import read_whole
+from pyimportance.score import state
 from pyimportance.score.dynamics import NOT_COLUMNS, Dynamics
 
 _FORMAT, _VERSION = "pyimportance.dynamics", 2
@@ -85,7 +86,10 @@ def load_dynamics(path: str | PathLike[str]) -> Dynamics:
         if name in arrays:
             raise DataError("is there twice", path=path, member=name)
         arrays[name] = _member(archive, info, len(data), name, path)
-    epochs, classes = _header(arrays.pop("header", None), path)
+    version, epochs, classes = _header(arrays.pop("header", None), path)
+    for name in state.ONCE_NARROW:
+        if version == 1 and name in arrays and arrays[name].dtype == np.float32:
+            arrays[name] = arrays[name].astype(np.float64)
     if "count" not in arrays:
         raise DataError("there is no member 'count'", path=path)
     keys = _keys(arrays.pop(_KEYS[0], None), arrays.pop(_KEYS[1], None), path)
@@ -138,8 +142,8 @@ def _keys(
         raise DataError(f"not UTF-8: {error}", path=path, member=_KEYS[0]) from None
 
 
-def _header(array: npt.NDArray[Any] | None, path: str | PathLike[str]) -> tuple[int, int | None]:
-    """epochs and classes, which Dynamics checks."""
+def _header(array: npt.NDArray[Any] | None, path: str | PathLike[str]) -> tuple[int, int, int | None]:
+    """The version, and epochs and classes, which Dynamics checks."""
 
     def wrong(problem: str) -> DataError:
         return DataError(problem, path=path, member="header")
@@ -158,4 +162,4 @@ def _header(array: npt.NDArray[Any] | None, path: str | PathLike[str]) -> tuple[
         raise wrong(f"dynamics format version {version!r}; this release reads {known}")
     if type(epochs) is not int:
         raise wrong(f"epochs is {epochs!r}; must be an integer")
-    return epochs, header.get("classes")
+    return version, epochs, header.get("classes")

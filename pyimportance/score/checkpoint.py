@@ -18,7 +18,7 @@ from pyimportance.errors import ArgumentError
 from pyimportance.score import state
 from pyimportance.score.history import ROW, UNSEEN, Rows
 
-_VERSION = 1
+_VERSION, _FIRST = 2, 1
 _MOST = 2**31 - 1  # epochs are int32 in the columns
 
 
@@ -64,7 +64,7 @@ def pack(of: Checkpoint) -> dict[str, Any]:
 
 def unpack(saved: Mapping[str, Any], num_samples: int) -> Checkpoint:
     """ArgumentError, naming the entry, where it is not a state of a tracker of ``num_samples``."""
-    check_version(saved, _VERSION)
+    check_version(saved, _FIRST, _VERSION)
     if missing := sorted(set(_FIELDS) - saved.keys()):
         raise ArgumentError(f"state: {', '.join(missing)} missing")
     if saved["num_samples"] != num_samples:
@@ -87,17 +87,19 @@ def unpack(saved: Mapping[str, Any], num_samples: int) -> Checkpoint:
         classes=_classes(saved, kind),
         open=saved["open"],
         rows=_open_rows(saved, num_samples),
-        columns=_columns(saved["columns"], num_samples, kind, end - counts["start"]),
+        columns=_columns(saved, num_samples, kind, end - counts["start"]),
         history=_history(saved["history"], num_samples, range(counts["first_epoch"], end)),
     )
 
 
-def check_version(saved: Any, known: int) -> Mapping[str, Any]:
-    """``saved`` itself; ArgumentError where it is no state of that version."""
+def check_version(saved: Any, *known: int) -> Mapping[str, Any]:
+    """``saved`` itself; ArgumentError where it is no state of these versions."""
     if not isinstance(saved, Mapping):
         raise ArgumentError(f"state: {type(saved).__name__}; must be what state_dict returned")
-    if type(saved.get("version")) is not int or saved["version"] != known:
-        raise ArgumentError(f"state of version {saved.get('version')!r}; this release reads {known}")
+    if type(saved.get("version")) is not int or saved["version"] not in known:
+        raise ArgumentError(
+            f"state of version {saved.get('version')!r}; this release reads {' and '.join(map(str, known))}"
+        )
     return saved
 
 
@@ -140,12 +142,15 @@ def _open_rows(saved: Mapping[str, Any], num_samples: int) -> Rows:
     return rows
 
 
-def _columns(value: Any, num_samples: int, kind: str, epochs: int) -> state.Columns:
+def _columns(saved: Mapping[str, Any], num_samples: int, kind: str, epochs: int) -> state.Columns:
     columns: state.Columns = {}
-    for name, data in mapping_of("columns", value).items():
+    for name, data in mapping_of("columns", saved["columns"]).items():
         if name not in state.DTYPES:
             raise ArgumentError(f"state: column {name!r} is unknown")
-        columns[name] = array_of(f"column {name}", data, state.DTYPES[name], num_samples)
+        dtype = state.DTYPES[name]
+        narrow = saved["version"] == _FIRST and name in state.ONCE_NARROW
+        given = array_of(f"column {name}", data, np.dtype(np.float32) if narrow else dtype, num_samples)
+        columns[name] = given.astype(dtype, copy=False)
     state.check(columns, kind, epochs)
     return columns
 

@@ -29,10 +29,10 @@ class Dynamics:
     count                int32: observations of the sample, at most one an epoch
     weight, weight_sq    sums of the observations' weights and of their squares; None where all weigh 1
     loss_mean, loss_m2   mean loss in nats; (weighted) sum of squared deviations from it
-    loss_last            float32: the latest loss
+    loss_last            the latest loss
     p_mean, p_m2         the same of p_y, the probability given to the target
     q_sum                sum of 1 - p_y, which has digits near p_y = 1 that p_y has not
-    margin_sum           sum of z_y - max of the other logits; margin_last, float32: the latest one
+    margin_sum           sum of z_y - max of the other logits; margin_last: the latest one
     el2n_sum             sum of ||p - onehot(y)||_2; el2n_last, float32: the latest one
     entropy_sum          sum of -sum p log p, in nats; entropy_last, float32: the latest one
     correct              int32: how often the target had the largest logit
@@ -53,12 +53,12 @@ class Dynamics:
     weight_sq: npt.NDArray[np.float64] | None = None
     loss_mean: npt.NDArray[np.float64] | None = None
     loss_m2: npt.NDArray[np.float64] | None = None
-    loss_last: npt.NDArray[np.float32] | None = None
+    loss_last: npt.NDArray[np.float64] | None = None
     p_mean: npt.NDArray[np.float64] | None = None
     p_m2: npt.NDArray[np.float64] | None = None
     q_sum: npt.NDArray[np.float64] | None = None
     margin_sum: npt.NDArray[np.float64] | None = None
-    margin_last: npt.NDArray[np.float32] | None = None
+    margin_last: npt.NDArray[np.float64] | None = None
     el2n_sum: npt.NDArray[np.float64] | None = None
     el2n_last: npt.NDArray[np.float32] | None = None
     entropy_sum: npt.NDArray[np.float64] | None = None
@@ -146,9 +146,9 @@ class Dynamics:
         return m2 / np.where(self.count > ddof, divisor, np.nan)
 
     def latest(self, quantity: str) -> npt.NDArray[np.float64]:
-        """float64 [N]: the latest observation's "loss", "margin", "el2n", "entropy", as recorded in float32,
-        and, to an absolute error of that of loss and margin, "p_true" and "prob_margin" (p_true less the
-        largest probability of another class); NaN where there is none.
+        """float64 [N]: the latest observation's "loss" and "margin", "el2n" and "entropy" as
+        recorded in float32, and, made of the first two, "p_true" and "prob_margin" (p_true less the largest
+        probability of another class), as exact as the two are; NaN where there is none.
         """
         _one_of("quantity", quantity, dict.fromkeys(_LATEST, ""))
         if quantity == "p_true":

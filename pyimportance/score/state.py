@@ -1,8 +1,8 @@
 """The running state of a tracker: columns [N], updated by the native fold (csrc/observe/fold.h).
 
-For every sample: 24 bytes where only losses are observed, 97 where logits are, 105 with features, 16 more
-once something decays; and 32 for the epoch in progress. Pages of memory that no sample has touched cost
-nothing.
+For every sample: 28 bytes where only losses are observed, 105 where logits are, 113 with features, 16 more
+once something decays; and 32 for the epoch in progress, on a device 36. Pages of memory that no sample has
+touched cost nothing.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ _I4, _F4, _F8 = np.dtype(np.int32), np.dtype(np.float32), np.dtype(np.float64)
 
 # What each recorded quantity becomes; m2 is a sum of squared deviations from the mean, last the latest one.
 QUANTITIES: dict[str, dict[str, np.dtype[Any]]] = {
-    "loss": {"loss_mean": _F8, "loss_m2": _F8, "loss_last": _F4},
+    "loss": {"loss_mean": _F8, "loss_m2": _F8, "loss_last": _F8},
     "p_true": {"p_mean": _F8, "p_m2": _F8, "q_sum": _F8},  # q = 1 - p
-    "margin": {"margin_sum": _F8, "margin_last": _F4},
+    "margin": {"margin_sum": _F8, "margin_last": _F8},
     "el2n": {"el2n_sum": _F8, "el2n_last": _F4},
     "entropy": {"entropy_sum": _F8, "entropy_last": _F4},
     "correct": {"correct": _I4, "forgotten": _I4, "first_learned": _I4, "ends": np.dtype(np.uint8)},
     "grand": {"grand_sum": _F8},
 }
+ONCE_NARROW = ("loss_last", "margin_last")  # float32 in version 1 of files and of states
 WEIGHTS: dict[str, np.dtype[Any]] = {"weight": _F8, "weight_sq": _F8}
 DTYPES: dict[str, np.dtype[Any]] = {"count": _I4, **WEIGHTS}
 for _columns in QUANTITIES.values():

@@ -60,8 +60,8 @@ class Tracker:
 
     One thread at a time: calls from several threads need a lock of the caller's.
 
-    Memory: 32 bytes a sample for the epoch in progress, 97 for the statistics (losses only: 24, with
-    features: 105).
+    Memory: 32 bytes a sample for the epoch in progress (on a device 36, with who claims a sample), 105 for
+    the statistics (losses only: 28, with features: 113), and 16 more once `dynamics(decay=...)` was called.
     """
 
     def __init__(

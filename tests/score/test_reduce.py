@@ -107,8 +107,9 @@ def check(dynamics: Dynamics, given: dict[str, Array]) -> None:
     latest = seen.shape[0] - 1 - seen[::-1].argmax(0)
     for name in ("loss", "margin", "el2n", "entropy"):
         if name in given:
-            want = np.where(some, given[name][latest, np.arange(some.size)], 0).astype(np.float32)
-            np.testing.assert_array_equal(getattr(dynamics, f"{name}_last"), want)
+            want = np.where(some, given[name][latest, np.arange(some.size)], 0)
+            column = getattr(dynamics, f"{name}_last")
+            np.testing.assert_array_equal(column, want.astype(column.dtype))
     if "correct" in given:
         for n, column in enumerate(given["correct"].T):
             right = column[seen[:, n]] == 1

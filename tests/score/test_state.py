@@ -69,6 +69,21 @@ def test_a_state_of_the_first_epoch() -> None:
     assert bits(tracker.dynamics()) == bits(other.dynamics())
 
 
+def test_states_of_version_1_are_read() -> None:
+    """The latest loss and margin were float32."""
+    tracker, other = run(Tracker(5), range(2), range(5)), Tracker(5)
+    saved = tracker.state_dict()
+    for name in ("loss_last", "margin_last"):
+        saved["columns"][name] = np.frombuffer(saved["columns"][name]).astype(np.float32).tobytes()
+    with pytest.raises(ArgumentError, match=r"column (loss|margin)_last: 20 bytes; must be 5 of 8 by"):
+        other.load_state_dict(saved)
+    other.load_state_dict({**saved, "version": 1})
+    want, got = tracker.dynamics(), other.dynamics()
+    for name in ("loss", "margin"):
+        np.testing.assert_array_equal(got.latest(name), want.latest(name).astype(np.float32))
+    np.testing.assert_array_equal(got.loss_mean, want.loss_mean)
+
+
 def test_states_that_do_not_fit() -> None:
     saved = run(Tracker(5), range(2), range(5)).state_dict()
     with pytest.raises(ArgumentError, match="state of 5 samples for a tracker of 6"):
@@ -94,7 +109,7 @@ def test_the_state_of_a_tracker_that_saw_nothing_is_read_by_torch() -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"version": 9}, "state of version 9; this release reads 1"),
+        ({"version": 9}, "state of version 9; this release reads 1 and 2"),
         ({"version": True}, "state of version True"),
         ({"epochs": "x"}, "state: epochs='x'; must be an integer from 0"),
         ({"epochs": -5}, "state: epochs=-5; must be"),

@@ -164,8 +164,8 @@ class Epoch {
     const std::int64_t n = id->shape[0];
     id.expect(1, dlpack::kInt, 64, n);
     from.expect_structs<Row>(n);
-    check(commit_rows(id.data<const std::int64_t>(), from.data<const Row>(), n, rows_.data<Row>(),
-                      handle(stream)));
+    check(commit_rows(id.data<const std::int64_t>(), from.data<const Row>(), n, rows_.data<Row>(), samples_,
+                      problems(), handle(stream)));
   }
 
   void fold(const py::dict& tensors, std::int32_t epoch, std::intptr_t stream) {

@@ -15,8 +15,9 @@ cudaError_t store_rows(const Batch&, const Gist*, Claim* claims, Problems*, Row*
 // The rows of gists, each in its place.
 cudaError_t settle_rows(const Gist*, std::int64_t n, Row* out, cudaStream_t);
 
-// Rows observed elsewhere; no two of one id, and all ids in range.
-cudaError_t commit_rows(const std::int64_t* ids, const Row* rows, std::int64_t n, Row* epoch, cudaStream_t);
+// Rows observed elsewhere, no two of one id. One whose id or code cannot be is left out, and a problem.
+cudaError_t commit_rows(const std::int64_t* ids, const Row* rows, std::int64_t n, Row* epoch,
+                        std::int64_t samples, Problems*, cudaStream_t);
 
 // Folds the epoch's rows [samples] into the columns, all of them on the device, and makes the rows unseen.
 cudaError_t fold_rows(const Columns&, Row* rows, std::int64_t samples, std::int32_t epoch, cudaStream_t);

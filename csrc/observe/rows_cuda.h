@@ -20,12 +20,13 @@ enum Kind : std::int64_t {
   kBadTarget = 2,
   kBadNumber = 3,
   kNoTokens = 4,
-  kRepeated = 5
+  kRepeated = 5,
+  kBadCode = 6
 };
 constexpr int kKinds = 8;
 struct Problems {
   unsigned long long pending;              // this batch's first: position * kKinds + kind; ~0: there is none
-  std::int64_t kind, position, id, value;  // of the first of all; value: the target, if that is what is wrong
+  std::int64_t kind, position, id, value;  // of the first of all; value: the target or code, if wrong
   unsigned long long count;                // entries that were left out for one of these
   unsigned long long skipped;              // entries left out as not finite, where that was asked for
 };

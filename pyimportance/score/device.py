@@ -147,7 +147,7 @@ class DeviceEngine:
         self._problems[_SKIPPED] = value
 
     def check(self) -> None:
-        _, kind, position, sample, target, count = self._problems[:_SKIPPED].tolist()
+        _, kind, position, sample, value, count = self._problems[:_SKIPPED].tolist()
         if kind == 0:
             return
         self._forget_problems()
@@ -155,10 +155,11 @@ class DeviceEngine:
         skipping = 'nonfinite="skip" leaves such samples out and counts them'
         problem = {
             1: f"ids: {sample} {where}; must be at least 0 and below {self._claims.numel()}",
-            2: f"targets: {target} {where}, sample {sample}; must be at least 0 and below C",
+            2: f"targets: {value} {where}, sample {sample}; must be at least 0 and below C",
             3: "logits: NaN or +inf (what float32 cannot hold is infinite), or a loss or gradient that is "
             f"infinite, or a loss that is NaN, of sample {sample} {where}; {skipping}",
             4: f"targets of sample {sample} {where}: no token that counts; {skipping}",
+            6: f"rows: code: {value} {where}, sample {sample}; must be 1 to 3",
         }[kind]
         raise ArgumentError(f"{problem} (left out, the first of {count}; the others are recorded)")
 

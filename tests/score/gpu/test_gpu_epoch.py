@@ -157,6 +157,33 @@ def test_the_fold_gives_the_bits_of_the_cpu(machine: Any, kind: str, rng: np.ran
         assert tensors[name].cpu().numpy().tobytes() == column.tobytes(), name
 
 
+@pytest.mark.parametrize(
+    ("at", "id_", "code", "problem"),
+    [
+        (3, N, 1, [1, 3, N, 0, 1]),
+        (0, -1, 1, [1, 0, -1, 0, 1]),
+        (49, 2**40, 1, [1, 49, 2**40, 0, 1]),
+        (5, 5, 4, [6, 5, 5, 4, 1]),
+        (5, 5, 0, [6, 5, 5, 0, 1]),
+        (5, 5, -9, [6, 5, 5, -9, 1]),
+    ],
+)
+def test_rows_that_cannot_be_are_left_out(
+    machine: Any, at: int, id_: int, code: int, problem: list[int]
+) -> None:
+    rows, ids = np.zeros(N, ROW), np.arange(N)
+    rows["code"], rows["loss"] = 3, ids + 1
+    ids[at], rows["code"][at] = id_, code
+    epoch = Epoch(machine)
+    packed = torch.from_numpy(rows.view(np.uint8).reshape(-1, 32))
+    epoch.native.commit_rows(machine.tensor(ids), machine.tensor(packed), machine.stream())
+    assert epoch.problems.tolist()[1:6] == problem
+    want = np.arange(N) + 1.0
+    want[at] = 0
+    np.testing.assert_array_equal(epoch.result()["loss"], want)
+    np.testing.assert_array_equal(epoch.result()["code"] == 3, want > 0)
+
+
 def test_columns_that_do_not_fit(machine: Any) -> None:
     epoch = Epoch(machine)
     with pytest.raises(ValueError, match="count: 3 of them; must be 50"):

@@ -78,9 +78,10 @@ def observe_losses(
     skip_nonfinite: bool,
     scratch: npt.NDArray[np.void],
     epoch: npt.NDArray[np.void],
+    threads: int,
 ) -> int: ...
 def commit_rows(
-    ids: npt.NDArray[np.int64], rows: npt.NDArray[np.void], epoch: npt.NDArray[np.void]
+    ids: npt.NDArray[np.int64], rows: npt.NDArray[np.void], epoch: npt.NDArray[np.void], threads: int
 ) -> None: ...
 def fold(
     columns: dict[str, npt.NDArray[Any]], rows: npt.NDArray[np.void], epoch: int, threads: int

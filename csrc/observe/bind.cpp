@@ -96,23 +96,24 @@ std::int64_t bind_observe_tokens(const Array<std::int64_t>& ids, const py::array
 
 std::int64_t bind_observe_losses(const Array<std::int64_t>& ids, const Array<double>& losses,
                                  const Optional<bool>& mask, bool skip_nonfinite, Array<Row>& scratch,
-                                 Array<Row>& epoch) {
+                                 Array<Row>& epoch, int threads) {
   check_length("loss", losses.size(), ids.size());
   const Batch batch = make_batch(ids, mask, skip_nonfinite, scratch, ids.size());
   Row *to = scratch.mutable_data(), *all = epoch.mutable_data();
   const std::int64_t samples = epoch.size();
   const double* loss = losses.data();
   py::gil_scoped_release nogil;
-  return observe_losses(batch, loss, to, all, samples);
+  return observe_losses(batch, loss, to, all, samples, threads);
 }
 
-void bind_commit_rows(const Array<std::int64_t>& ids, const Array<Row>& rows, Array<Row>& epoch) {
+void bind_commit_rows(const Array<std::int64_t>& ids, const Array<Row>& rows, Array<Row>& epoch,
+                      int threads) {
   check_length("rows", rows.size(), ids.size());
   Row* all = epoch.mutable_data();
   const std::int64_t n = ids.size(), samples = epoch.size(), *id = ids.data();
   const Row* from = rows.data();
   py::gil_scoped_release nogil;
-  commit_rows(id, from, n, all, samples);
+  commit_rows(id, from, n, all, samples, threads);
 }
 
 // The columns of a dict name -> array [samples] that are there.
@@ -210,9 +211,9 @@ void register_observe(py::module_& m) {
         py::arg("threads"), "The same with the mean loss of the live ones of logits [B, T, C].");
   m.def("observe_losses", &bind_observe_losses, py::arg("ids").noconvert(), py::arg("losses").noconvert(),
         py::arg("mask").noconvert(), py::arg("skip_nonfinite"), py::arg("scratch").noconvert(),
-        py::arg("epoch").noconvert(), "The same with losses [B] alone.");
+        py::arg("epoch").noconvert(), py::arg("threads"), "The same with losses [B] alone.");
   m.def("commit_rows", &bind_commit_rows, py::arg("ids").noconvert(), py::arg("rows").noconvert(),
-        py::arg("epoch").noconvert(), "Scatter rows that another rank observed.");
+        py::arg("epoch").noconvert(), py::arg("threads"), "Scatter rows that another rank observed.");
   m.def("fold", &bind_fold, py::arg("columns"), py::arg("rows").noconvert(), py::arg("epoch"),
         py::arg("threads"), "Fold an epoch's rows [N] into the columns, in place.");
   m.def("reduce", &bind_reduce, py::arg("columns"), py::arg("history"), py::arg("epochs"), py::arg("samples"),

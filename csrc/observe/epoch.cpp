@@ -1,8 +1,10 @@
 #include "observe/epoch.h"
 
+#include <algorithm>
 #include <string>
 
 #include "errors.h"
+#include "parallel.h"
 
 namespace pyi {
 namespace {
@@ -25,18 +27,50 @@ void check(const char* name, const std::int64_t* values, const bool* mask, std::
   }
 }
 
-void scatter(const std::int64_t* ids, const Row* rows, std::int64_t n, Row* epoch) {
-  constexpr std::int64_t kAhead = 16;  // the lines are all over memory: have several on their way
-  for (std::int64_t i = 0; i < n; ++i) {
-    if (i + kAhead < n && rows[i + kAhead].code != kUnseen) __builtin_prefetch(&epoch[ids[i + kAhead]], 1);
+// Stores `count` rows, the j-th of them being row at(j). Their lines are all over memory: several are on
+// their way.
+template <class At>
+void store_some(const std::int64_t* ids, const Row* rows, Row* epoch, std::int64_t count, const At& at) {
+  constexpr std::int64_t kAhead = 16;
+  for (std::int64_t j = 0; j < count; ++j) {
+    if (j + kAhead < count) {
+      const std::int64_t next = at(j + kAhead);
+      if (rows[next].code != kUnseen) __builtin_prefetch(&epoch[ids[next]], 1);
+    }
+    const std::int64_t i = at(j);
     if (rows[i].code == kUnseen) continue;
     Row& row = epoch[ids[i]];
     if (row.code == kUnseen) row = rows[i];
   }
 }
 
+// Each thread goes through all ids in their order and stores those of its part of the samples: the first of
+// an id stands, however many threads there are. It picks them without branches, which nothing could predict.
+void scatter(const std::int64_t* ids, const Row* rows, std::int64_t n, Row* epoch, std::int64_t samples,
+             int threads) {
+  constexpr std::int64_t kGrain = 1 << 13;  // rows, a tenth of a millisecond
+  constexpr std::int64_t kBlock = 2048;
+  threads = useful_threads(threads, n, kGrain);
+  if (threads == 1) {
+    store_some(ids, rows, epoch, n, [](std::int64_t j) { return j; });
+    return;
+  }
+  parallel_for(samples, threads, [=](std::int64_t begin, std::int64_t end) {
+    std::int64_t mine[kBlock];
+    for (std::int64_t from = 0; from < n; from += kBlock) {
+      std::int64_t count = 0;
+      for (std::int64_t i = from; i < std::min(n, from + kBlock); ++i) {
+        mine[count] = i;
+        count += static_cast<int>(ids[i] >= begin) & static_cast<int>(ids[i] < end);
+      }
+      store_some(ids, rows, epoch, count, [&](std::int64_t j) { return mine[j]; });
+    }
+  });
+}
+
 // Takes the rows that are not finite out, or throws; then stores the others.
-std::int64_t store(const Batch& batch, const char* what, Row* rows, Row* epoch) {
+std::int64_t store(const Batch& batch, const char* what, Row* rows, Row* epoch, std::int64_t samples,
+                   int threads) {
   std::int64_t skipped = 0;
   for (std::int64_t i = 0; i < batch.rows; ++i) {
     if (rows[i].code != kNonFinite) continue;
@@ -48,7 +82,7 @@ std::int64_t store(const Batch& batch, const char* what, Row* rows, Row* epoch) 
     rows[i] = Row{};
     ++skipped;
   }
-  scatter(batch.ids, rows, batch.rows, epoch);
+  scatter(batch.ids, rows, batch.rows, epoch, samples, threads);
   return skipped;
 }
 
@@ -86,7 +120,7 @@ std::int64_t observe_logits(const Batch& batch, const Matrix& logits, const Matr
   const char* what = features == nullptr
                          ? kBadLogits
                          : "logits or features: NaN or infinite, or a loss or gradient that is,";
-  return store(batch, what, scratch, epoch);
+  return store(batch, what, scratch, epoch, samples, threads);
 }
 
 std::int64_t observe_tokens(const Batch& batch, const Tokens& tokens, Row* scratch, Row* epoch,
@@ -114,11 +148,11 @@ std::int64_t observe_tokens(const Batch& batch, const Tokens& tokens, Row* scrat
       scratch[i].code = kNonFinite;
     }
   }
-  return store(batch, kBadLogits, scratch, epoch);
+  return store(batch, kBadLogits, scratch, epoch, samples, threads);
 }
 
 std::int64_t observe_losses(const Batch& batch, const double* losses, Row* scratch, Row* epoch,
-                            std::int64_t samples) {
+                            std::int64_t samples, int threads) {
   check("ids", batch.ids, batch.mask, batch.rows, samples);
   constexpr float nan = __builtin_nanf("");
   for (std::int64_t i = 0; i < batch.rows; ++i) {
@@ -126,17 +160,18 @@ std::int64_t observe_losses(const Batch& batch, const double* losses, Row* scrat
     const bool finite = losses[i] - losses[i] == 0;
     scratch[i] = !live ? Row{} : Row{losses[i], nan, nan, nan, finite ? kLossOnly : kNonFinite, nan};
   }
-  return store(batch, "loss: NaN or infinite", scratch, epoch);
+  return store(batch, "loss: NaN or infinite", scratch, epoch, samples, threads);
 }
 
-void commit_rows(const std::int64_t* ids, const Row* rows, std::int64_t n, Row* epoch, std::int64_t samples) {
+void commit_rows(const std::int64_t* ids, const Row* rows, std::int64_t n, Row* epoch, std::int64_t samples,
+                 int threads) {
   for (std::int64_t i = 0; i < n; ++i) {
     if (outside(ids[i], samples)) throw ArgumentError(at("ids", i, ids[i], samples));
     if (rows[i].code < kWrong || rows[i].code > kLossOnly) {
       throw ArgumentError(at("rows: code", i, rows[i].code, kLossOnly + 1));
     }
   }
-  scatter(ids, rows, n, epoch);
+  scatter(ids, rows, n, epoch, samples, threads);
 }
 
 }  // namespace pyi

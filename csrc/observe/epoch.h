@@ -35,9 +35,10 @@ struct Tokens {
 std::int64_t observe_tokens(const Batch&, const Tokens&, Row* scratch, Row* epoch, std::int64_t samples,
                             int threads);
 std::int64_t observe_losses(const Batch&, const double* losses, Row* scratch, Row* epoch,
-                            std::int64_t samples);
+                            std::int64_t samples, int threads);
 
 // Rows that were observed elsewhere. Throws ArgumentError for an id or code that cannot be, changing nothing.
-void commit_rows(const std::int64_t* ids, const Row* rows, std::int64_t n, Row* epoch, std::int64_t samples);
+void commit_rows(const std::int64_t* ids, const Row* rows, std::int64_t n, Row* epoch, std::int64_t samples,
+                 int threads);
 
 }  // namespace pyi

@@ -17,6 +17,7 @@ from pyimportance import _C
 from pyimportance.errors import ArgumentError
 from pyimportance.score import state
 from pyimportance.score.history import ROW, UNSEEN, Rows
+from pyimportance.threads import default_threads
 
 _VERSION, _FIRST = 2, 1
 _MOST = 2**31 - 1  # epochs are int32 in the columns
@@ -138,7 +139,7 @@ def _open_rows(saved: Mapping[str, Any], num_samples: int) -> Rows:
     given = {name: b"" if saved[name] is None else saved[name] for name in ("open_ids", "open_rows")}
     ids = array_of("open_ids", given["open_ids"], np.dtype(np.int64))
     rows = np.zeros(num_samples, ROW)
-    _C.commit_rows(ids, array_of("open_rows", given["open_rows"], ROW, ids.size), rows)
+    _C.commit_rows(ids, array_of("open_rows", given["open_rows"], ROW, ids.size), rows, default_threads())
     return rows
 
 

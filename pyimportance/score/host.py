@@ -38,7 +38,7 @@ class HostEngine:
         losses = inputs.floats("loss", loss, (sample.size,))
         wide = np.ascontiguousarray(losses, dtype=np.float64)
         scratch = self._scratch_for(sample.size)
-        self.skipped += _C.observe_losses(sample, wide, live, skip, scratch, self._rows)
+        self.skipped += _C.observe_losses(sample, wide, live, skip, scratch, self._rows, default_threads())
 
     def _scratch_for(self, rows: int) -> Rows:
         if self._scratch.size < rows:
@@ -77,4 +77,5 @@ class HostEngine:
     def replace(self, parts: list[Packed]) -> None:
         self._rows[np.flatnonzero(self._rows["code"] != UNSEEN)] = np.zeros((), dtype=ROW)
         for ids, rows in parts:
-            _C.commit_rows(ids.cpu().numpy(), rows.cpu().numpy().view(ROW).reshape(-1), self._rows)
+            packed = rows.cpu().numpy().view(ROW).reshape(-1)
+            _C.commit_rows(ids.cpu().numpy(), packed, self._rows, default_threads())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyimportance import ArgumentError, Tracker, score
+from pyimportance import _C, ArgumentError, Tracker, score
 from tests.score.runs import batch, bits
 
 
@@ -26,6 +26,34 @@ def test_the_first_observation_of_an_epoch_stands() -> None:
         tracker.end_epoch()
     assert bits(once.dynamics()) == bits(twice.dynamics())
     assert once.dynamics().count.tolist() == [1, 1, 0, 2]
+
+
+@pytest.mark.parametrize("samples", [3, 5000, 200000])
+@pytest.mark.parametrize("how", ["logits", "losses", "rows"])
+def test_the_first_stands_on_all_threads(how: str, samples: int, rng: np.random.Generator) -> None:
+    """Ids that a batch holds many times, some entries masked with ids and targets that cannot be."""
+    n = 40000  # rows are scattered by as many as four threads
+    ids, loss = rng.integers(0, samples, n), rng.exponential(size=n)
+    z, y = rng.normal(size=(n, 3)).astype(np.float32), rng.integers(0, 3, n)
+    mask = rng.random(n) < (1.0 if how == "rows" else 0.8)
+    ids[~mask], y[~mask] = rng.choice([-1, samples, 2**63 - 1, -(2**63)], (~mask).sum()), 7
+    rows = np.zeros(n, _C.row_dtype)
+    rows["loss"], rows["code"] = loss, 3
+    results = []
+    for threads in (1, 2, 3, 4):
+        epoch, scratch = np.zeros(samples, _C.row_dtype), np.zeros(n, _C.row_dtype)
+        if how == "logits":
+            _C.observe_logits(ids, z, None, y, mask, False, scratch, epoch, threads)
+        elif how == "losses":
+            _C.observe_losses(ids, loss, mask, False, scratch, epoch, threads)
+        else:
+            _C.commit_rows(ids, rows, epoch, threads)
+        results.append(epoch)
+    seen, first = np.unique(ids[mask], return_index=True)
+    assert np.flatnonzero(results[0]["code"]).tolist() == seen.tolist()
+    if how != "logits":
+        np.testing.assert_array_equal(results[0]["loss"][seen], loss[mask][first])
+    assert len({epoch.tobytes() for epoch in results}) == 1
 
 
 def test_masked_entries_are_not_looked_at() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any
 
 from typer.models import OptionInfo
 
@@ -30,11 +31,11 @@ def in_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _options(command: Callable[..., None]) -> list[str]:
     """The parameters of a command that are options."""
-    hints = get_type_hints(command, include_extras=True)
+    parameters = inspect.signature(command, eval_str=True).parameters.values()
     return [
-        name
-        for name, hint in hints.items()
-        if any(isinstance(said, OptionInfo) for said in getattr(hint, "__metadata__", ()))
+        p.name
+        for p in parameters
+        if any(isinstance(said, OptionInfo) for said in getattr(p.annotation, "__metadata__", ()))
     ]
 
 

@@ -143,7 +143,8 @@ class Controller(Observer):
         self.meter = Meter()
         self._held: Holdings | None = None
         self.scores: Scores | None = None
-        given = find(measure).resolve(self.measure_options, tracker.num_samples)
+        resolved = find(measure).resolve(self.measure_options, tracker.num_samples)
+        given = {name: resolved[name] for name in self.measure_options}
         self._recipe = recipe(
             measure, given, schedule, policy=policy_text, bins=bins, seed=self.seed, decay=decay
         )

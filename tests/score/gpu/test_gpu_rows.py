@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from pyimportance.score.reference import row_statistics
+from tests.score.gpu.conftest import Machine
 
 # Both kernels, and whatever number of lanes or warps shares a row; round 32, and round each limit.
 CLASSES = (1, 2, 4, 5, 8, 9, 31, 32, 33, 64, 127, 129, 255, 256, 257, 300, 1000, 1003, 4096, 4097, 5003)
@@ -67,6 +70,22 @@ def test_rows_that_start_anywhere(
         part = machine.tensor(wide)[:, start : start + classes]
         check(machine.rows(part, y), z, y, f"from {start}")
         check(machine.rows(part[::2], y[::2].copy()), z[::2], y[::2], f"every other row from {start}")
+
+
+@pytest.mark.parametrize("off", [-1.0, 1.0, 2.0], ids=["too small", "too large", "both"])
+def test_bounds_hold_with_the_worst_powers_of_two_of_a_device(
+    on_host: ModuleType, off: float, kind: str, make_logits: Logits, rng: np.random.Generator
+) -> None:
+    machine = Machine(on_host, torch.device("cpu"), lambda: -1)
+    powers_off = ctypes.c_float.in_dll(ctypes.CDLL(on_host.__file__), "on_host_powers_off")
+    powers_off.value = off
+    try:
+        for classes in (2, 10, 33, 300, 1000, 5003):
+            z = make_logits(kind, 40 if classes < 300 else 9, classes, rng)
+            y = targets_of(z, rng)
+            check(machine.rows(z, y), z, y, f"{kind}, {classes} classes")
+    finally:
+        powers_off.value = 0.0
 
 
 def test_sorted_logits_keep_their_digits(machine: Any) -> None:

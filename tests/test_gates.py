@@ -19,8 +19,12 @@ GATES = {
 }
 
 
+# NumPy has left Python 3.10: its last version there has other types than the one the code is checked with.
+OLD_TYPES = pytest.mark.skipif(sys.version_info < (3, 11), reason="mypy needs the types of NumPy 2.4")
+
+
 @pytest.mark.timeout(1200)  # mypy reads torch where it has no cache, and other tests' machines are busy
-@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("gate", [pytest.param(g, marks=OLD_TYPES if g == "mypy" else ()) for g in GATES])
 def test_gate(gate: str) -> None:
     result = subprocess.run(GATES[gate], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

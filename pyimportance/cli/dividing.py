@@ -96,15 +96,18 @@ def partition(
     check_output(output, scores, current, sizes, classes)
     if prune and current is None:
         raise ArgumentError("--prune: samples can only be left out of a --current")
-    check_division(
-        workers=1 if workers is None and current is not None else workers,
-        policy=policy,
-        bins=bins,
-        seed=seed,
-        k=k,
-        tolerance=tolerance,
-        capacity=None if workers is None else capacity,
-    )
+    division: dict[str, Any] = {
+        "workers": workers,
+        "policy": policy,
+        "bins": bins,
+        "seed": seed,
+        "k": k,
+        "tolerance": tolerance,
+        "capacity": capacity,
+    }
+    # How many workers there are, and so a capacity of each, may be for --current to say.
+    unknown = {"workers": None if current is None else 1, "capacity": None} if workers is None else {}
+    check_division(**division | unknown)
     with progress_bar("reading", unit="steps") as progress:
         progress(0, 3)
         values = Scores.load(scores)
@@ -112,20 +115,7 @@ def partition(
         held_sizes = held_sizes if sizes is None else sizes_of(sizes, values.sample_ids(), scores)
         classes_of = None if classes is None else integers(classes)
         progress(1, 3, "dividing")
-        result = divide(
-            values,
-            scores,
-            workers=workers,
-            policy=policy,
-            bins=bins,
-            seed=seed,
-            k=k,
-            tolerance=tolerance,
-            current=holder,
-            sizes=held_sizes,
-            classes=classes_of,
-            capacity=capacity,
-        )
+        result = divide(values, scores, current=holder, sizes=held_sizes, classes=classes_of, **division)
         progress(2, 3, "writing")
         result.save(output)
     show(about_partition(result, held_sizes, classes_of) | {"written": str(output)}, as_json)

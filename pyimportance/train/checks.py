@@ -23,8 +23,10 @@ _RECORDED_BY = {
 
 def check_measure(
     measure: str, options: Mapping[str, Any], tracker: Tracker, schedule: Schedule, decay: float | None
-) -> None:
-    """ArgumentError unless what ``tracker`` records will give scores by the time ``schedule`` asks for them.
+) -> dict[str, Any]:
+    """All options of the measure, as its formula takes them.
+
+    ArgumentError unless what ``tracker`` records will give scores by the time ``schedule`` asks for them.
 
     decay  0: scores know the last interval alone
     """
@@ -43,6 +45,7 @@ def check_measure(
             f"measure {measure!r}{of} needs {least} observations of a sample, but is asked for after {seen} "
             f"({why})"
         )
+    return given
 
 
 def check_recorded(measure: str, options: Mapping[str, Any], tracker: Tracker) -> None:

@@ -18,7 +18,6 @@ from pyimportance.order.checks import check_groups
 from pyimportance.order.partition import partition
 from pyimportance.order.policies.registry import resolve
 from pyimportance.order.values import Partition
-from pyimportance.score.measures.registry import find
 from pyimportance.shards.generations import commit_generation
 from pyimportance.shards.shard_set import ShardSet
 from pyimportance.together import rank_and_size, together
@@ -143,8 +142,7 @@ class Controller(Observer):
         self.meter = Meter()
         self._held: Holdings | None = None
         self.scores: Scores | None = None
-        resolved = find(measure).resolve(self.measure_options, tracker.num_samples)
-        given = {name: resolved[name] for name in self.measure_options}
+        given = {name: self._resolved[name] for name in self.measure_options}
         self._recipe = recipe(
             measure, given, schedule, policy=policy_text, bins=bins, seed=self.seed, decay=decay
         )

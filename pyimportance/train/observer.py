@@ -44,7 +44,7 @@ class Observer:
         if not isinstance(measure_options, Mapping | None):
             raise ArgumentError(f"measure_options={measure_options!r}: must be a dict of options")
         self.measure, self.measure_options = measure, dict(measure_options or {})
-        check_measure(measure, self.measure_options, tracker, schedule, decay)
+        self._resolved = check_measure(measure, self.measure_options, tracker, schedule, decay)
         self.tracker, self.schedule, self.decay, self.group = tracker, schedule, decay, group
         self.epoch = check_integer("epoch", epoch, 0)
         self.samples = 0

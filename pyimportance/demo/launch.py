@@ -37,8 +37,8 @@ def check_memory(workers: int) -> None:
 def run_ranks(folder: Path, size: int) -> Generator[dict[str, Any], None, None]:
     """Runs ``pyimportance.demo.rank`` in ``size`` processes; yields the objects rank 0 prints.
 
-    Raises PyimportanceError with the message of the rank that failed. No process is left behind, however the
-    iteration ends.
+    Raises PyimportanceError with the message of the rank that failed, once all that rank 0 printed was
+    yielded. No process is left behind, however the iteration ends.
     """
     # All ranks are on this machine, whatever its host name resolves to.
     environment = {"GLOO_SOCKET_IFNAME": "lo", **os.environ, "OMP_NUM_THREADS": "1"}
@@ -67,25 +67,24 @@ def run_ranks(folder: Path, size: int) -> Generator[dict[str, Any], None, None]:
         listener = threading.Thread(target=_listen, args=(processes[0], lines), daemon=True)
         listener.start()
         listeners.append(listener)
-        while (
-            any(process.poll() is None for process in processes) or listener.is_alive() or not lines.empty()
-        ):
-            if any(process.returncode for process in processes):
-                raise PyimportanceError(_cause(processes, folder))
-            try:
-                line = lines.get(timeout=0.2)
-            except Empty:
-                continue
-            if line.startswith("{"):
-                yield json.loads(line)
-        if any(process.returncode for process in processes):
-            raise PyimportanceError(_cause(processes, folder))
+        cause = None
+        while listener.is_alive() or not lines.empty() or any(p.poll() is None for p in processes):
+            if cause is None and any(process.poll() for process in processes):
+                cause = _cause(processes, folder)
+                _stop(processes, listeners)  # what rank 0 said before that is in ``lines`` then
+            with contextlib.suppress(Empty):
+                yield json.loads(lines.get(timeout=0.2))
+        if cause is None and any(process.returncode for process in processes):
+            cause = _cause(processes, folder)
+        if cause is not None:
+            raise PyimportanceError(cause)
 
 
 def _listen(process: subprocess.Popen[str], lines: Queue[str]) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        lines.put(line)
+        if line.startswith("{") and line.endswith("}\n"):  # a rank that is killed may leave half of one
+            lines.put(line)
 
 
 def _stop(processes: list[subprocess.Popen[str]], listeners: list[threading.Thread]) -> None:

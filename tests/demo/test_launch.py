@@ -69,6 +69,20 @@ def test_a_broken_image_stops_every_rank(tmp_path: Path) -> None:
     assert children() <= before
 
 
+def test_what_was_said_before_a_failure_is_heard_after_it(tmp_path: Path) -> None:
+    work = prepared(tmp_path, epochs=3)
+    diverging = DemoConfig(workers=2, epochs=3, policies=("vanilla", "stripes"), batch_size=4, lr=1e8)
+    (work / "config.json").write_text(json.dumps(diverging.to_dict()))
+    ranks = run_ranks(work, 2)
+    events = [next(ranks)["event"]]
+    deadline = time.monotonic() + 200
+    while ranks_of(work) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    with pytest.raises(PyimportanceError, match=r"rank \d of the demo failed: "):
+        events.extend(said["event"] for said in ranks)
+    assert events == ["epoch", "epoch", "epoch", "run", "epoch"]
+
+
 def test_ranks_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     work = prepared(tmp_path, epochs=10_000)
     code = (

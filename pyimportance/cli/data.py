@@ -75,6 +75,12 @@ def shard(
     classes: ClassesOption = None,
     capacity: CapacityOption = None,
     shard_bytes: Annotated[int, typer.Option(help="Size at which a shard is full.")] = 256 * 2**20,
+    shard_samples: Annotated[
+        int | None, typer.Option(help="Samples at which a shard is full, if it is not before.")
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="Of the samples in a shard: by 'score', or 'shuffled' (by the seed).")
+    ] = "score",
     keys: Annotated[
         str, typer.Option(help="Keys that two samples share: 'error', or 'prefix' the source shard's name.")
     ] = "error",
@@ -96,9 +102,11 @@ def shard(
     from pyimportance.order.checks import check_classes
     from pyimportance.order.values import Partition
     from pyimportance.score.values import Scores
-    from pyimportance.shards.writer import check_options, write_shards
+    from pyimportance.shards.layout import Layout, Order
+    from pyimportance.shards.writer import check_out, write_shards
 
-    check_options(out, shard_bytes, keys)  # before the source is read
+    layout = Layout(shard_bytes, shard_samples, cast(Order, order))  # refuses anything else
+    check_out(out, keys)  # before the source is read
     if (partition is None) == (scores is None):
         raise ArgumentError("give either --partition or --scores with --workers")
     if partition is not None:
@@ -133,7 +141,9 @@ def shard(
             samples,
             plan,
             out,
-            shard_bytes=shard_bytes,
+            shard_bytes=layout.shard_bytes,
+            shard_samples=layout.shard_samples,
+            order=layout.order,
             keys=cast(Literal["error", "prefix"], keys),  # write_shards refuses anything else
             progress=progress,
         )

@@ -6,6 +6,7 @@ keys.py          keys as raw buffers
 combine.py       SampleIndex -> SampleIndex: concatenated, or a part of one
 index.py         index: tar files -> SampleIndex
 index_file.py    a SampleIndex as an Arrow file
+layout.py        Layout: where a group is cut into shards, and the order in one
 plan.py          SampleIndex + Partition -> which sample goes where in which shard
 copy.py          writes planned shards
 journal.py       a job's own notes: which of its files are finished

@@ -14,6 +14,7 @@ from pyimportance.shards.sample_index import SampleIndex
 
 if TYPE_CHECKING:
     from pyimportance.order.values import Partition
+    from pyimportance.shards.plan import Selection
 
 
 def concatenate(indexes: Sequence[SampleIndex]) -> SampleIndex:
@@ -113,7 +114,9 @@ def with_scores(index: SampleIndex, partition: Partition, worker: int) -> Sample
     )
 
 
-def parts_of(index: SampleIndex, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def parts_of(
+    index: SampleIndex | Selection, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(part_start int64 [n + 1] of these rows, int64 [P] which parts of the index those are)"""
     counts = np.diff(index.part_start)[rows]
     start = np.zeros(len(rows) + 1, np.int64)

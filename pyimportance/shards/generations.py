@@ -180,7 +180,7 @@ def commit_generation(
                 job=digest,
                 source_files=shards.manifest.source_files,
                 source_digest=shards.manifest.source_digest,
-                shard_bytes=shards.manifest.shard_bytes,
+                layout=shards.manifest.layout,
                 indexes=tuple(r.index for r in records),
                 shards=tuple(s for r in records for s in r.shards),
             )
@@ -252,7 +252,9 @@ def _write_incoming(
             group = slice(start - first, end - first)
             rows = comes.rows_of(own[group][moves[group]])
             samples = select(comes, rows, take_keys(comes, rows))
-            for plan in plan_group(samples, worker, bin_, generation, shards.manifest.shard_bytes):
+            for plan in plan_group(
+                samples, worker, bin_, generation, shards.manifest.layout, seed=partition.seed
+            ):
                 writing.append(pool.submit(plan, meter))
                 indexes.append(plan.index())
         infos = [shard.result() for shard in writing]

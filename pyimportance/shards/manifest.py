@@ -8,11 +8,12 @@ import math
 import os
 import re
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pyimportance.errors import DataError
 from pyimportance.io import storage
 from pyimportance.io.meter import Meter
+from pyimportance.shards.layout import ORDERS, Layout, Order
 
 if TYPE_CHECKING:
     from pyimportance.order.values import Partition
@@ -76,7 +77,7 @@ class Manifest:
     bins: int
     samples: int
     id_bound: int
-    shard_bytes: int
+    layout: Layout
     indexes: tuple[IndexInfo, ...]
     shards: tuple[ShardInfo, ...]
 
@@ -89,7 +90,7 @@ class Manifest:
         job: str,
         source_files: tuple[str, ...],
         source_digest: str,
-        shard_bytes: int,
+        layout: Layout,
         indexes: tuple[IndexInfo, ...],
         shards: tuple[ShardInfo, ...],
     ) -> Manifest:
@@ -108,7 +109,7 @@ class Manifest:
             bins=partition.bins,
             samples=partition.num_samples,
             id_bound=int(partition.order.max(initial=-1)) + 1,
-            shard_bytes=shard_bytes,
+            layout=layout,
             indexes=indexes,
             shards=shards,
         )
@@ -116,6 +117,8 @@ class Manifest:
     def encode(self) -> bytes:
         """The bytes of the file. Equal manifests give equal bytes."""
         fields = asdict(self)
+        fields |= self.layout.options()
+        del fields["layout"]
         for info in (*fields["indexes"], *fields["shards"]):
             info["bytes"] = info.pop("nbytes")
         return _to_json({"format": FORMAT, "version": VERSION, **fields})
@@ -198,7 +201,7 @@ def _decode(f: _Fields, generation: int) -> Manifest:
         bins=bins,
         samples=f.integer("samples"),
         id_bound=f.integer("id_bound", high=1 << 63),
-        shard_bytes=f.integer("shard_bytes", low=1),
+        layout=_decode_layout(f),
         indexes=indexes,
         shards=shards,
     )
@@ -218,6 +221,15 @@ def _decode(f: _Fields, generation: int) -> Manifest:
     if len(set(paths)) != len(paths):
         f.fail("shards", "name a file twice")
     return manifest
+
+
+def _decode_layout(f: _Fields) -> Layout:
+    samples, order = None, "score"
+    if "shard_samples" in f.fields:
+        samples = f.integer("shard_samples", low=1)
+    if "order" in f.fields and (order := f.text("order")) not in ORDERS:
+        f.fail("order", f"must be one of {', '.join(ORDERS)}")
+    return Layout(f.integer("shard_bytes", low=1), samples, cast(Order, order))
 
 
 def _decode_index(f: _Fields) -> IndexInfo:

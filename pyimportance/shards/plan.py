@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +14,12 @@ from numpy.typing import NDArray
 from pyimportance import _C
 from pyimportance.shards import keys as key_buffers
 from pyimportance.shards.combine import parts_of
+from pyimportance.shards.layout import END_BYTES, Layout, shuffled
 from pyimportance.shards.manifest import shard_name
 from pyimportance.shards.sample_index import BLOCK, SampleIndex
 
 if TYPE_CHECKING:
     from pyimportance.order.values import Partition
-
-END_BLOCKS = 2 * BLOCK  # zeros that end a tar
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,20 @@ class Selection:
     part_ext: NDArray[np.int32]
     part_offset: NDArray[np.int64]
     part_size: NDArray[np.int64]
+
+    def take(self, rows: NDArray[np.int64]) -> Selection:
+        start, parts = parts_of(self, rows)
+        return Selection(
+            ids=self.ids[rows],
+            keys=self.keys.take(pa.array(rows)),
+            file=self.file[rows],
+            offset=self.offset[rows],
+            extensions=self.extensions,
+            part_start=start,
+            part_ext=self.part_ext[parts],
+            part_offset=self.part_offset[parts],
+            part_size=self.part_size[parts],
+        )
 
     def slice(self, start: int, end: int) -> Selection:
         first, last = int(self.part_start[start]), int(self.part_start[end])
@@ -122,34 +136,42 @@ def take_keys(index: SampleIndex, rows: NDArray[np.int64]) -> Any:
 
 
 def plan_group(
-    samples: Selection, worker: int, bin_: int, generation: int, shard_bytes: int
+    samples: Selection, worker: int, bin_: int, generation: int, layout: Layout, *, seed: int = 0
 ) -> Iterator[ShardPlan]:
-    """Cuts a group into shards of at most ``shard_bytes`` each (more only where one sample is larger).
+    """Cuts a group into shards as ``layout`` says; ``seed`` is of a random order in them.
 
     Raises ArgumentError for a key that a reader would not find again in the member's name.
     """
-    offsets, text = key_buffers.to_buffers(samples.keys)
-    headers = _C.tar_header_sizes(
-        offsets, text, samples.extensions, samples.part_start, samples.part_ext, samples.part_size
-    )
-    extent = headers + samples.part_size + -samples.part_size % BLOCK
+    headers, extent = _extents(samples)
+    cuts = layout.cuts(np.add.reduceat(extent, samples.part_start[:-1]) if len(samples.ids) else extent)
+    if layout.order == "shuffled":
+        samples = samples.take(shuffled(cuts, [seed, generation, worker, bin_]))
+        headers, extent = _extents(samples)
     part_end = np.cumsum(extent)
     sample_end = part_end[samples.part_start[1:] - 1]
-    start = number = 0
-    while start < len(samples.ids):
+    for number, (start, end) in enumerate(pairwise(cuts)):
         base = int(sample_end[start - 1]) if start else 0
-        end = int(np.searchsorted(sample_end, base + shard_bytes - END_BLOCKS, side="right"))
-        end = max(end, start + 1)
         first, last = int(samples.part_start[start]), int(samples.part_start[end])
         sample_bytes = np.diff(sample_end[start:end], prepend=base)
         yield ShardPlan(
             name=shard_name(worker, generation, bin_, number),
             worker=worker,
             bin=bin_,
-            nbytes=int(sample_end[end - 1]) - base + END_BLOCKS,
+            nbytes=int(sample_end[end - 1]) - base + END_BYTES,
             samples=samples.slice(start, end),
             offset=sample_end[start:end] - sample_bytes - base,
             sample_bytes=sample_bytes,
             part_offset=(part_end - extent + headers)[first:last] - base,
         )
-        start, number = end, number + 1
+
+
+def _extents(samples: Selection) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """int64 [P]: bytes of each part's headers, and of all that it takes in a tar of ours."""
+    headers = _C.tar_header_sizes(
+        *key_buffers.to_buffers(samples.keys),
+        samples.extensions,
+        samples.part_start,
+        samples.part_ext,
+        samples.part_size,
+    )
+    return headers, headers + samples.part_size + -samples.part_size % BLOCK

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pyimportance import _C
-from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.io import atomic
 from pyimportance.io.meter import Meter
@@ -24,6 +23,7 @@ from pyimportance.shards import keys as key_buffers
 from pyimportance.shards.combine import concatenate, with_scores
 from pyimportance.shards.index import Progress
 from pyimportance.shards.index import index as make_index
+from pyimportance.shards.layout import Layout, Order
 from pyimportance.shards.manifest import (
     POINTER,
     IndexInfo,
@@ -50,6 +50,8 @@ def write_shards(
     out: str | os.PathLike[str],
     *,
     shard_bytes: int = 256 << 20,
+    shard_samples: int | None = None,
+    order: Order = "score",
     keys: Literal["error", "prefix"] = "error",
     resume: bool = True,
     meters: Sequence[Meter] | None = None,
@@ -57,15 +59,18 @@ def write_shards(
 ) -> ShardSet:
     """Writes every worker's samples, bin by bin, most important first, as plain WebDataset tars.
 
-    source       what `index` takes, or its result
-    partition    its samples may be fewer than the source's (the rest is pruned)
-    out          a directory, new or empty or with this job's unfinished work; if finished, returned as it is
-    shard_bytes  a shard's size at most; only a larger sample makes a larger shard
-    keys         "error": a key that two samples share is an error naming both. "prefix": the stem of its tar
-                 goes before every key, as a directory
-    resume       False: an ``out`` that holds shards is an error
-    meters       one per worker: what is read for it, as "origin"
-    progress     called with (payload bytes done, payload bytes in all)
+    source         what `index` takes, or its result
+    partition      its samples may be fewer than the source's (the rest is pruned)
+    out            a directory, new or empty or with this job's unfinished work; if finished, it is returned
+    shard_bytes    a shard's size at most; only a larger sample makes a larger shard
+    shard_samples  samples in a shard at most
+    order          "score": in a shard the most important first. "shuffled": the same samples in the same
+                   shards, but there in an order drawn from the partition's seed
+    keys           "error": a key that two samples share is an error naming both. "prefix": the stem of its
+                   tar goes before every key, as a directory
+    resume         False: an ``out`` that holds shards is an error
+    meters         one per worker: what is read for it, as "origin"
+    progress       called with (payload bytes done, payload bytes in all)
 
     The same source, partition and options give the same bytes, also after interruptions: files appear whole
     or not at all, the manifest last. (Only job.json differs: it notes when each tar of the source was last
@@ -73,19 +78,20 @@ def write_shards(
     64 MiB.
     An index may be older than its tars: before a payload is copied, the headers in front of it must name the
     member and size that the index has there. Other bytes under the same headers are copied as they are now.
+    Later generations are cut and ordered as this one is.
     Raises ArgumentError (ids that the source lacks, shared keys, options), DataError (a source that is not
     what its index says), OutputError (no space; ``out`` holds something else, or shards of an earlier
     state of the source; another process writes there).
     """
-    root, shard_bytes = check_options(out, shard_bytes, keys)
+    layout = Layout(shard_bytes, shard_samples, order)
+    root = check_out(out, keys)
     if meters is not None and len(meters) != partition.workers:
         raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({partition.workers})")
     index = source if isinstance(source, SampleIndex) else make_index(source)
     rows = _rows(index, partition)
     prefixes = _prefixes(index, keys)
     written_keys = _keys(index, rows, prefixes)
-    options = {"source": index.digest, "shard_bytes": shard_bytes, "keys": keys}
-    digest = job.digest(partition, **options)
+    digest = job.digest(partition, source=index.digest, keys=keys, **layout.options())
     times = job.times_of(index)
     with ExitStack() as stack:
         # Before the claim, so that a source that is refused leaves nothing behind. Once all is written, it
@@ -94,7 +100,7 @@ def write_shards(
         journal = stack.enter_context(job.claim(root, digest, times, partition.workers, resume))
         if journal is None:
             return ShardSet.open(root, generation=0)
-        run = _Run(root, index, partition, rows, written_keys, shard_bytes, progress)
+        run = _Run(root, index, partition, rows, written_keys, layout, progress)
         with copy.ShardPool(root, files, journal, canonical=False, prefixes=prefixes) as pool:
             done = run.all_workers(pool, meters or [None] * partition.workers)
         journal.settle(s.path for _, shards in done for s in shards)
@@ -105,7 +111,7 @@ def write_shards(
             job=digest,
             source_files=index.relative_files,
             source_digest=index.digest,
-            shard_bytes=shard_bytes,
+            layout=layout,
             indexes=tuple(info for info, _ in done),
             shards=tuple(s for _, shards in done for s in shards),
         ).encode()
@@ -114,16 +120,15 @@ def write_shards(
     return ShardSet.open(root, generation=0)
 
 
-def check_options(out: str | os.PathLike[str], shard_bytes: int, keys: str) -> tuple[str, int]:
-    """(``out`` as an absolute path, ``shard_bytes``). Raises what `write_shards` can before it has read
-    anything: ArgumentError, or OutputError if ``out`` holds something else.
+def check_out(out: str | os.PathLike[str], keys: str) -> str:
+    """``out`` as an absolute path. Raises what `write_shards` can before it has read anything: ArgumentError,
+    or OutputError if ``out`` holds something else.
     """
-    shard_bytes = check_integer("shard_bytes", shard_bytes, 1)
     if keys not in ("error", "prefix"):
         raise ArgumentError(f"keys={keys!r}: allowed are 'error' and 'prefix'")
     root = os.path.abspath(os.fspath(out))
     job.check_directory(root)
-    return root, shard_bytes
+    return root
 
 
 @dataclass
@@ -135,7 +140,7 @@ class _Run:
     partition: Partition
     rows: NDArray[np.int64]
     keys: Any
-    shard_bytes: int
+    layout: Layout
     progress: Progress | None
     done: int = 0
     total: int = field(init=False)
@@ -164,7 +169,7 @@ class _Run:
         job.own_directory(self.root, worker)
         for bin_, start, end in filled(self.partition, worker):
             samples = select(self.index, self.rows[start:end], self.keys.slice(start, end - start))
-            for plan in plan_group(samples, worker, bin_, 0, self.shard_bytes):
+            for plan in plan_group(samples, worker, bin_, 0, self.layout, seed=self.partition.seed):
                 yield plan, pool.submit(plan, meter)
 
     def finish(self, worker: int, begun: _Begun) -> tuple[IndexInfo, tuple[ShardInfo, ...]]:

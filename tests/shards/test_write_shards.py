@@ -155,10 +155,10 @@ def test_empty_groups_cost_nothing(
 ) -> None:
     calls = 0
 
-    def counted(*arguments: Any) -> Any:
+    def counted(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
-        return plan.plan_group(*arguments)
+        return plan.plan_group(*arguments, **options)
 
     for module in (writer, generations):
         monkeypatch.setattr(module, "plan_group", counted)

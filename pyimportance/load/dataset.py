@@ -55,9 +55,10 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             the most important first.
         equalize: where ranks' shares differ, "pad" repeats samples of the short ones (marked), "drop" cuts
             all to the shortest, "error" raises. "batch", which needs batched=True, is for partitions with a
-            capacity: each rank's batches are in proportion to its share, of at most batch_size on average,
-            and ``__weight__`` is the rank's batch size by that average, so that ranks' weighted mean losses
-            average to that of all samples. ``own_batch_size`` says what this rank's is.
+            capacity: each rank's batches are in proportion to its share, of at most batch_size on average.
+            ``__weight__`` is the length of the batch by the ranks' average (0 for a pad), so that the ranks'
+            ``(losses * batch["__weight__"]).mean()`` average to the mean over all samples of their batches,
+            short last ones included. ``own_batch_size`` says how large this rank's are.
         elastic: allow ranks that do not fit the workers; samples from others' shards count as "origin".
         window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process
             that reads for training holds twice that at the most.
@@ -94,7 +95,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         self.rank, self.world_size = _placement(rank, world_size)
         self.batch_size, self.batched = batch_size, batched
         self._recipe = Recipe(seed, shuffle, mix, keep, window_bytes)
-        self._equalize, self._elastic = equalize, elastic
+        self.equalize, self._elastic = equalize, elastic
         self._shared = Shared()
         self._yielded = [0]
         self._holdings: dict[int, Holding] = {}
@@ -166,7 +167,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         sizes = np.array(self._sizes(shards), np.int64)
         start = np.zeros_like(sizes) if consumed is None else np.array(consumed, np.int64)
         batch = 1 if self.batch_size is None else self.batch_size
-        return Deal(sizes, self.world_size, batch, self._equalize, self._elastic, start)
+        return Deal(sizes, self.world_size, batch, self.equalize, self._elastic, start)
 
     # -- reading it ---------------------------------------------------------------------------------------
 
@@ -179,7 +180,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         meter = self._shared.meter()
         if info is None:
             self._yielded = [0]
-            return self._iterate(self._samples(self._deal.share(self.rank), meter), self._yielded)
+            return self._iterate(self._samples(self._deal.share(self.rank), meter), 0, 1, self._yielded)
         self._passes += 1
         # The seeds of a DataLoader's processes are a random number of its own and their number in it.
         this = Pass(info.seed - info.id, info.id, self._passes)
@@ -189,7 +190,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             else:
                 self._follow(self._shared.follow(this))
             share = self._deal.share(self.rank).process(info.id, info.num_workers, self.own_batch_size)
-            return self._iterate(self._samples(share, meter), [0])
+            return self._iterate(self._samples(share, meter), info.id, info.num_workers, [0])
         except PyimportanceError as error:  # a DataLoader passes on what `next` raises, not what `iter` does
             return _raising(error)
 
@@ -223,11 +224,15 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             streams[w] = self._holdings[w].stream(plan, part, files, tier, room)
         return _interleaved(share, streams, files)
 
-    def _iterate(self, samples: Iterator[Sample], yielded: list[int]) -> Iterator[dict[str, Any]]:
+    def _iterate(
+        self, samples: Iterator[Sample], process: int, processes: int, yielded: list[int]
+    ) -> Iterator[dict[str, Any]]:
         if self.batched:
-            weight = np.float32(self._deal.weight(self.rank))
-            for batch in batches(samples, self.own_batch_size):
-                batch["__weight__"] *= weight
+            deal = self._deal
+            for n, batch in enumerate(batches(samples, self.own_batch_size)):
+                if self.equalize == "batch":
+                    weight = np.float32(deal.weight(self.rank, process + n * processes))
+                    batch["__weight__"] *= np.where(batch["__pad__"], np.float32(0), weight)
                 yielded[0] += len(batch["__index__"])
                 yield batch
         else:

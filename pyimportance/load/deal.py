@@ -155,10 +155,16 @@ class Deal:
         """Batches that every rank yields, the last of which may be smaller."""
         return int(-(-self.lengths[0] // self.batch_sizes[0]))
 
-    def weight(self, rank: int) -> float:
-        """What a sample's loss weighs in its rank's mean, so that the mean over ranks (what DDP makes of
-        their gradients) is that over all samples of a round: the rank's batch size by the average."""
-        return float(self.batch_sizes[rank] / self.batch_sizes.mean())
+    def weight(self, rank: int, batch: int) -> float:
+        """What the loss of a sample (of a pad: nothing) weighs in the mean over ``rank``'s batch number
+        ``batch``, so that the mean over ranks, which is what DDP makes of their gradients, is that over the
+        round's samples: with equalize="batch" the length of the batch by the ranks' average of samples."""
+        if self.equalize != "batch":
+            return 1.0
+        start = batch * self.batch_sizes
+        samples = np.clip(self._dealt - start, 0, self.batch_sizes)  # the pads come last
+        length = min(self.batch_sizes[rank], self.lengths[rank] - start[rank])
+        return float(length / samples.mean())
 
     def home(self, rank: int) -> range:
         """The workers whose samples are local to ``rank``."""

@@ -1,15 +1,22 @@
-"""What a controller is told about scoring, checked before training: it must not fail after the warm-up."""
+"""What a controller is told, checked before training: it must not fail after the warm-up."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import gcd
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pyimportance.checks import check_fraction
 from pyimportance.errors import ArgumentError
+from pyimportance.order.capacity import apportion
 from pyimportance.score.measures.registry import find
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from pyimportance.load.dataset import ImportanceDataset
     from pyimportance.score.tracker import Tracker
     from pyimportance.train.schedule import Schedule
 
@@ -56,3 +63,23 @@ def check_recorded(measure: str, options: Mapping[str, Any], tracker: Tracker) -
             f"logits of classes, [B, C], but this tracker is given what records {', '.join(there)} alone"
         )
         raise ArgumentError(f"measure {measure!r} needs {_RECORDED_BY.get(missing[0], classes)}")
+
+
+def check_capacity_of(dataset: ImportanceDataset, capacity: ArrayLike | None) -> NDArray[Any] | None:
+    """``capacity`` as an array [workers], None where there is none.
+
+    ArgumentError where it is not as `partition` wants it, or would have ranks of ``dataset`` repeat samples
+    or leave some out.
+    """
+    if capacity is None:
+        return None
+    workers, ranks = dataset.shards.workers, dataset.world_size
+    apportion(capacity, workers, dataset.shards.num_samples)
+    array = np.asarray(capacity)
+    of_ranks = array.reshape(gcd(workers, ranks), -1).sum(axis=1)
+    if np.ptp(of_ranks) > 0 and dataset.equalize != "batch":
+        raise ArgumentError(
+            f"capacity: ranks get shares of {of_ranks.min():g} to {of_ranks.max():g}, but the data set has "
+            f"equalize={dataset.equalize!r}; equalize='batch' gives them batches in proportion"
+        )
+    return array

@@ -14,13 +14,14 @@ import numpy as np
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError, PyimportanceError
 from pyimportance.io.meter import Meter
-from pyimportance.order.checks import check_groups
+from pyimportance.order.checks import check_classes, check_groups
 from pyimportance.order.partition import partition
 from pyimportance.order.policies.registry import resolve
 from pyimportance.order.values import Partition
 from pyimportance.shards.generations import commit_generation
 from pyimportance.shards.shard_set import ShardSet
 from pyimportance.together import rank_and_size, together
+from pyimportance.train.checks import check_capacity_of
 from pyimportance.train.moves import Holdings, holdings, write_deltas
 from pyimportance.train.observer import Observer
 from pyimportance.train.recipe import check_same, recipe
@@ -28,7 +29,7 @@ from pyimportance.train.schedule import Schedule
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from pyimportance.account.report import IOReport
     from pyimportance.load.dataset import ImportanceDataset
@@ -82,6 +83,11 @@ class Controller(Observer):
         policy, options: see :func:`pyimportance.partition`. Samples stay where they are as far as the policy
             allows.
         bins: per worker; None keeps the number the shards have.
+        capacity: of each worker, numbers >= 0, where machines are unequal: samples are divided in proportion
+            to it. Where ranks differ by it the data set needs ``equalize="batch"``, which makes their batches
+            as unequal and their number the same.
+        classes: of each sample, integers [tracker.num_samples] by sample id: the policy runs inside each
+            class.
         seed: of the partition.
         decay: None scores by all epochs observed so far; a factor below 1 fades them at each repartition that
             succeeds, 0 scores by the last interval alone, as published.
@@ -103,8 +109,9 @@ class Controller(Observer):
     Raises:
         ArgumentError: a policy, measure or option that does not exist or has a value that is not allowed, a
             measure that needs what the tracker does not record or more observations than the schedule makes
-            before it asks for scores, a decay outside 0..1, too few bins, a negative seed or epoch, a tracker
-            for fewer samples than the shards' ids ask for.
+            before it asks for scores, a decay outside 0..1, too few bins, a capacity or classes that do not
+            fit the shards or the tracker, a capacity that the data set's ranks cannot follow, a negative seed
+            or epoch, a tracker for fewer samples than the shards' ids ask for.
     """
 
     def __init__(
@@ -117,6 +124,8 @@ class Controller(Observer):
         measure_options: Mapping[str, Any] | None = None,
         policy: str = "sticky",
         bins: int | None = None,
+        capacity: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
         seed: int = 0,
         decay: float | None = None,
         group: torch.distributed.ProcessGroup | None = None,
@@ -137,6 +146,8 @@ class Controller(Observer):
             check_groups(dataset.shards.workers, bins)
         self.dataset, self.policy, self.options = dataset, policy, options
         self.bins, self.seed = bins, check_integer("seed", seed, 0)
+        self.capacity = check_capacity_of(dataset, capacity)
+        self.classes = None if classes is None else check_classes(classes, tracker.num_samples)
         self.repartition_seconds = 0.0
         self.repartitions = 0
         self.meter = Meter()
@@ -144,7 +155,15 @@ class Controller(Observer):
         self.scores: Scores | None = None
         given = {name: self._resolved[name] for name in self.measure_options}
         self._recipe = recipe(
-            measure, given, schedule, policy=policy_text, bins=bins, seed=self.seed, decay=decay
+            measure,
+            given,
+            schedule,
+            policy=policy_text,
+            bins=bins,
+            capacity=self.capacity,
+            classes=self.classes,
+            seed=self.seed,
+            decay=decay,
         )
         self._read = dataset.io_report().bytes("disk")  # before the epoch
         self._check_bound()
@@ -311,5 +330,7 @@ class Controller(Observer):
             seed=self.seed,
             current=held.workers,
             sizes=held.sizes,
+            classes=None if self.classes is None else self.classes[held.ids],
+            capacity=self.capacity,
             **self.options,
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyimportance.errors import ArgumentError
 from pyimportance.train.schedule import Schedule
@@ -15,13 +16,16 @@ Recipe = dict[str, str | int | float | None]
 
 
 def recipe(
-    measure: str, options: Mapping[str, Any], schedule: Schedule, **others: str | float | None
+    measure: str,
+    options: Mapping[str, Any],
+    schedule: Schedule,
+    **others: str | float | NDArray[Any] | None,
 ) -> Recipe:
     """``schedule`` without its total: training may go on for longer than was planned."""
     text = ", ".join(f"{name}={_text(value)}" for name, value in options.items())
     return {
         "measure": f"{measure}({text})" if text else measure,
-        **others,
+        **{name: _text(value) if isinstance(value, np.ndarray) else value for name, value in others.items()},
         "warmup": schedule.warmup,
         "interval": schedule.interval,
         "ignore": schedule.ignore,

@@ -273,7 +273,7 @@ def test_ranks_are_made_equal(shard_set, equalize, length):
 
 def test_unequal_workers_in_equally_many_batches(shard_set):
     shards, _ = shard_set((10, 20, 33))
-    seen, weights = [], []
+    seen, rounds = [], [[], [], []]
     for rank, (own, weight) in enumerate([(4, 12 / 22), (7, 21 / 22), (11, 33 / 22)]):
         dataset = ImportanceDataset(
             shards, batch_size=8, batched=True, rank=rank, world_size=3, equalize="batch"
@@ -281,15 +281,21 @@ def test_unequal_workers_in_equally_many_batches(shard_set):
         assert (len(dataset), dataset.own_batch_size) == (3, own)
         batches = list(dataset)
         assert [len(batch["__index__"]) for batch in batches[:2]] == [own, own]
-        assert all((batch["__weight__"] == np.float32(weight)).all() for batch in batches)
+        assert all((batch["__weight__"] == np.float32(weight)).all() for batch in batches[:2])
         assert len(batches) == 3
         seen += [i for batch in batches for i in batch["__index__"][~batch["__pad__"]].tolist()]
+        for batch, losses in zip(batches, rounds, strict=True):  # a sample's loss is its id, say
+            assert (batch["__weight__"][batch["__pad__"]] == 0).all()
+            losses.append(float((batch["__index__"] * batch["__weight__"]).mean()))
         dataset.load_state_dict(dataset.state_dict(batches=2))
         assert len(dataset) == 1
-        assert next(iter(dataset))["__index__"].tolist() == batches[2]["__index__"].tolist()
-        weights.append(weight)
+        again = next(iter(dataset))
+        assert again["__index__"].tolist() == batches[2]["__index__"].tolist()
+        assert again["__weight__"].tolist() == batches[2]["__weight__"].tolist()
     assert sorted(seen) == list(range(63))
-    assert np.mean(weights) == pytest.approx(1)
+    # The ranks' means average to that of a round's samples: two rounds of 22 and one of 19.
+    epoch = sum(np.mean(losses) * samples for losses, samples in zip(rounds, (22, 22, 19), strict=True))
+    assert epoch / 63 == pytest.approx(31)
 
 
 @pytest.mark.parametrize("workers", [1, 8])

@@ -72,7 +72,7 @@ def test_batches_in_proportion(seed):
         assert shorter.sum() * ranks > world * B
     for share in dealt:  # what is repeated is what rounding adds to batches
         assert share.pad.sum() <= deal.batches
-    assert np.mean([deal.weight(rank) for rank in range(world)]) == pytest.approx(1)
+    check_weights(deal, dealt, r)
     # A stop after some batches: every rank tells the same, and any shape goes on from there.
     stop = int(r.integers(0, deal.batches + 1))
     told = [deal.after(min(stop * int(own[rank]), int(deal.lengths[rank])), rank) for rank in range(world)]
@@ -80,19 +80,35 @@ def test_batches_in_proportion(seed):
     seen = sum(int((~s.pad[: stop * own[rank]]).sum()) for rank, s in enumerate(dealt))
     assert told[0].sum() == seen
     rest = Deal(sizes, int(r.integers(1, 9)), B, equalize="batch", elastic=True, consumed=told[0])
-    once(rest, shares(rest), since=told[0])
+    left = shares(rest)
+    once(rest, left, since=told[0])
+    check_weights(rest, left, r)
+
+
+def check_weights(deal, dealt, r):
+    """In every round the mean over ranks of their weighted means is that over all samples of the round."""
+    losses = r.random(int(deal.sizes.max(initial=0)) * len(deal.sizes) + 1)
+    for batch in range(deal.batches):
+        means, seen = [], []
+        for rank, share in enumerate(dealt):
+            size = deal.batch_sizes[rank]
+            part = share._take(np.arange(batch * size, min((batch + 1) * size, len(share))))
+            loss = losses[part.worker * deal.sizes.max() + part.position] * ~part.pad
+            means.append((loss * deal.weight(rank, batch)).mean())
+            seen += loss[~part.pad].tolist()
+        assert np.mean(means) == pytest.approx(np.mean(seen))
 
 
 def test_unequal_machines_have_as_many_batches():
     deal = Deal(np.array([1000, 2000, 3000]), 3, 20, equalize="batch")
     assert deal.batch_sizes.tolist() == [10, 20, 30]
     assert (deal.batches, deal.lengths.tolist()) == (100, [1000, 2000, 3000])
-    assert [deal.weight(rank) for rank in range(3)] == [0.5, 1, 1.5]
+    assert [deal.weight(rank, batch) for batch in (0, 99) for rank in range(3)] == [0.5, 1, 1.5] * 2
     with pytest.raises(ArgumentError, match=r"15 samples is within a batch of 10, .* have batches of other"):
         deal.after(15, 0)
     assert deal.after(20, 0).tolist() == deal.after(60, 2).tolist() == [20, 40, 60]
     even = Deal(np.array([1000, 2000, 3000]), 3, 20)
-    assert (even.batches, even.weight(0)) == (150, 1.0)
+    assert (even.batches, even.weight(0, 0)) == (150, 1.0)
 
 
 @pytest.mark.parametrize("seed", range(200))

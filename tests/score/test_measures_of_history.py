@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pyimportance import ArgumentError, Dynamics, Tracker, measures, score
 from pyimportance.score import reference
 from pyimportance.score.measures import history as module
+from tests.score import running
 
 Array = npt.NDArray[np.float64]
 
@@ -33,6 +35,7 @@ def distributions(epochs: int, samples: int, classes: int, missing: float, seed:
     window=st.integers(3, 12),
     decay=st.sampled_from([0.0, 0.1, 0.9, 1.0]),
     at_a_time=st.sampled_from([1, 7, 1 << 20]),
+    dtype=st.sampled_from([np.float64, np.float32, np.float16]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_windows_are_those_of_the_definitions(  # noqa: PLR0917
@@ -43,18 +46,24 @@ def test_windows_are_those_of_the_definitions(  # noqa: PLR0917
     window: int,
     decay: float,
     at_a_time: int,
+    dtype: Any,
     seed: int,
 ) -> None:
-    p = distributions(epochs, samples, classes, missing, seed)
+    p = distributions(epochs, samples, classes, missing, seed).astype(dtype)
     dynamics = Dynamics.from_history(p_true=p[:, :, 0], probs=p)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_NUMBERS", at_a_time)
-        dual = score(dynamics, "dual", window=window)
-        tdds = score(dynamics, "tdds", window=window, decay=decay)
-    seen = [p[~np.isnan(p[:, n, 0]), n] for n in range(samples)]
+    results = []
+    for threads in (1, 2, 5):
+        with pytest.MonkeyPatch.context() as patch, running.threads(threads):
+            patch.setattr(module, "_NUMBERS", at_a_time)
+            dual = score(dynamics, "dual", window=window)
+            tdds = score(dynamics, "tdds", window=window, decay=decay)
+        results.append(dual.values.tobytes() + tdds.values.tobytes())
+    assert len(set(results)) == 1
+    seen = [p[~np.isnan(p[:, n, 0]), n].astype(np.float64) for n in range(samples)]
     want = [reference.dual(one[:, 0], window) for one in seen]
     np.testing.assert_allclose(dual.values, want, rtol=1e-5, atol=1e-9)
-    want = [reference.tdds(one, window, decay) for one in seen]
+    least = float(np.nextafter(dtype(0), dtype(1)))
+    want = [reference.tdds(one, window, decay, least) for one in seen]
     np.testing.assert_allclose(tdds.values, want, rtol=1e-5, atol=1e-9)
     assert dual.descending
     assert tdds.descending
@@ -68,8 +77,23 @@ def test_by_hand() -> None:
     got = score(dynamics, "dual", window=2).values[0]
     np.testing.assert_allclose(got, (10 * std * 0.7 + 10 * std * 0.5) / 2, rtol=1e-6)
     assert np.isnan(score(dynamics, "dual").values[0])
+
+
+def test_moves_by_hand() -> None:
     steady = np.full((5, 1, 2), 0.5)
     assert score(Dynamics.from_history(p_true=steady[..., 0], probs=steady), "tdds", window=3).values[0] == 0
+    for small, dtype, counts_as in (
+        (0, np.float64, 2.0**-1074),
+        (0, np.float32, 2.0**-149),
+        (0, np.float16, 2.0**-24),
+        (1e-12, np.float64, 1e-12),  # and not 1e-8
+    ):
+        p = np.array([[1, small], [0.5, 0.5], [small, 1]], dtype)[:, None]
+        first = 0.5 * np.log(2) + 0.5 * (np.log(0.5) - np.log(counts_as))
+        second = np.log(2) + (small * np.log(0.5 / small) if small else 0)
+        want = 0.9 * (first - second) / np.sqrt(2)
+        got = score(Dynamics.from_history(p_true=p[..., 0], probs=p), "tdds", window=3).values
+        np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
 @pytest.mark.parametrize("window", [2, 3, 10, 37, 200])

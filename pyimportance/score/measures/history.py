@@ -23,7 +23,6 @@ from pyimportance.score.measures.registry import Array, at_least, builtin, fract
 from pyimportance.threads import default_threads
 
 _NUMBERS = 1 << 20  # doubles of a history that are looked at together: 8 MiB, a thread
-_LEAST = 1e-8  # what the published code adds to a probability before it takes the logarithm
 
 
 @builtin("dual", high="hard", needs=("p_true", "history"), least="window", window=at_least(2))
@@ -60,8 +59,9 @@ def tdds(d: Dynamics, window: int = 10, decay: float = 0.9) -> Array:
     KD_e = sum_c |p_{e+1,c} (log p_{e+1,c} - log p_{e,c})| between successive observations; in each window of
     J = ``window`` observations the norm R_k = sqrt(sum (KD - mean KD)^2) over its J - 1 of them; and their
     moving average sum_k decay (1 - decay)^(E - J - k) R_k over the windows k = 0..E-J. As in the published
-    code 1e-8 is added to p inside the logarithms, the mean's absolute values are inside the sum over classes,
-    and the average starts from 0.
+    code the absolute values are inside the sum over classes, and the average starts from 0; its 1e-8, added
+    to every p inside the logarithms, is left out. 0 log 0 is 0, and a p of 0 that grows is taken to have been
+    the smallest number above 0 that its dtype has, so that no move is infinite.
     """
     history = _history(d)
     probabilities = history.probabilities
@@ -152,7 +152,7 @@ def _moves(
     probabilities: npt.NDArray[np.floating], history: History, part: slice
 ) -> tuple[Array, npt.NDArray[np.int64]]:
     """KD [E - 1, n] between each sample's successive observations, in its first rows; how many those are."""
-    size = part.stop - part.start
+    size, least = part.stop - part.start, _smallest(probabilities.dtype)
     moved = np.zeros((max(history.epochs - 1, 0), size))
     count = np.zeros(size, dtype=np.int64)
     before = np.zeros((size, probabilities.shape[2]))  # log p at the latest observation
@@ -160,12 +160,18 @@ def _moves(
         p = probabilities[epoch, part].astype(np.float64)
         _check(p, history.seen_in(epoch, part), epoch, part.start)
         seen = ~np.isnan(p[:, 0])
-        log = np.log(p + _LEAST)
+        log = np.log(np.maximum(p, least))
         again = np.flatnonzero(seen & (count > 0))
         moved[count[again] - 1, again] = np.abs(p * (log - before)).sum(1)[again]
         before = log if seen.all() else np.where(seen[:, None], log, before)
         count += seen
     return moved, count
+
+
+def _smallest(dtype: np.dtype[np.floating]) -> float:
+    """The smallest number above 0 of a dtype, or of doubles."""
+    kind = np.finfo(dtype)
+    return math.ldexp(1.0, max(int(kind.minexp) - int(kind.nmant), -1074))
 
 
 def _check(p: Array, seen: npt.NDArray[np.bool_], epoch: int, first: int) -> None:

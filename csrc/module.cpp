@@ -4,6 +4,7 @@
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of pyimportance: observe and reduce, order, tar.";
   pyi::register_errors(m);
+  pyi::register_threads(m);
   pyi::register_order(m);
   pyi::register_policies(m);
   pyi::register_tar(m);

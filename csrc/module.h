@@ -13,6 +13,7 @@ template <class T>
 using Array = py::array_t<T, py::array::c_style>;
 
 void register_errors(py::module_& m);
+void register_threads(py::module_& m);
 void register_order(py::module_& m);
 void register_policies(py::module_& m);
 void register_tar(py::module_& m);

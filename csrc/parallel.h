@@ -2,19 +2,25 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <thread>
 #include <vector>
 
 namespace pyi {
 
+// Whether any unit of work is worth a thread, for tests that look at threads. PYIMPORTANCE_EVERY_THREAD=1
+// says so from the start.
+inline std::atomic<bool> every_thread = [] {
+  const char* text = std::getenv("PYIMPORTANCE_EVERY_THREAD");
+  return text != nullptr && *text == '1';
+}();
+
 // How many of at most `threads` threads are worth starting for `work` units, when a thread is worth `grain`.
-// PYI_EVERY_THREAD is defined where threads are looked at (tests/native): there any unit is worth one.
 inline int useful_threads(int threads, std::int64_t work, std::int64_t grain) {
-#ifdef PYI_EVERY_THREAD
-  grain = 1;
-#endif
+  if (every_thread.load(std::memory_order_relaxed)) grain = 1;
   return static_cast<int>(std::clamp<std::int64_t>(work / grain, 1, std::max(threads, 1)));
 }
 

@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 _Sortable = TypeVar("_Sortable", np.float32, np.float64, np.int32, np.int64, np.uint32, np.uint64)
 
+def use_every_thread(on: bool) -> bool: ...
+
 # order
 @overload
 def argsort(

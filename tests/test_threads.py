@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pyimportance import Tracker, argsort
+from pyimportance import _C, Tracker, argsort
 from pyimportance.order import argsort as sorting
 from pyimportance.score import batch, host
 from pyimportance.threads import default_threads
+from tests.score import running
 
 
 @pytest.mark.parametrize(("text", "expected"), [("3", 3), ("40", 40), ("0", 2), ("many", 2), ("", 2)])
@@ -50,3 +53,24 @@ def test_sorting_and_tracking_go_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     tracker.observe([0], np.zeros((1, 2), np.float32), [0])
     tracker.end_epoch()
     assert used == [3, 3, 3]
+
+
+def test_tests_can_have_threads_for_little_work() -> None:
+    seen: set[int] = set()
+    together = threading.Barrier(3)
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+    def function(numbers: int, count: int, score: int) -> int:
+        seen.add(threading.get_native_id())
+        if every:
+            together.wait(60)
+        return 0
+
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None
+    for every, threads in ((False, 1), (True, 3)):
+        seen.clear()
+        with running.threads(3):
+            _C.use_every_thread(every)
+            _C.score_histories(address, [np.zeros((1, 3))], default_threads())
+        assert len(seen) == threads

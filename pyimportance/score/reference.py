@@ -6,6 +6,7 @@ the parts that do not: 1 - p_y as the sum of the others, a loss through log1p of
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,14 +55,18 @@ def _row(z: Array, y: int, h: Array) -> dict[str, float]:
 
 
 def measure(name: str, history: dict[str, Array], **options: Any) -> Array:
-    """float64 [N]: a measure, from arrays [E, N] named as in `row_statistics`; NaN: not observed."""
+    """float64 [N]: a measure, from arrays [E, N] named as in `row_statistics`; NaN: not observed.
+
+    ``options`` are those of `score`.
+    """
     values = np.full(history["loss"].shape[1], np.nan)
     seen_often = any((~np.isnan(column)).sum() > 1 for column in history["loss"].T)
     for n in range(values.size):
         seen = ~np.isnan(history["loss"][:, n])
         sample = {key: column[seen, n] for key, column in history.items()}
+        given = {k: value[n] if k in ("irreducible", "alone") else value for k, value in options.items()}
         if seen.any():
-            values[n] = _sample(name, sample, np.flatnonzero(seen), seen_often, options)
+            values[n] = _sample(name, sample, np.flatnonzero(seen), seen_often, given)
     return values
 
 
@@ -84,7 +89,7 @@ def _sample(
         "correctness": correct.sum,
         "threshold_closeness": lambda: m * q,
         "prediction_variance": lambda: np.sqrt(v + v**2 / (e - 1)) if e > 1 else np.nan,
-        "el2n": h["el2n"].mean,
+        "el2n": lambda: _mean(h["el2n"][np.isin(epochs, options.get("epochs", epochs))]),
         "aum": h["margin"].mean,
         "entropy": h["entropy"].mean,
         "grad_norm_bound": lambda: h["el2n"][-1] if options.get("latest") else h["el2n"].mean(),
@@ -93,8 +98,15 @@ def _sample(
         "normalized_margin": lambda: (h["p_true"][-1] - h["p_other"][-1] + 1) / 2,
         "confidence_weighted_entropy": lambda: _weighted_entropy(h, options["classes"]),
         "perplexity": lambda: np.exp(h["loss"].mean()),
+        "rho": lambda: (h["loss"][-1] if options["latest"] else h["loss"].mean()) - options["irreducible"],
+        "ifd": lambda: h["loss"].mean() / options["alone"],
+        "dual": lambda: dual(h["p_true"], options.get("window", 10)),
     }
     return float(formulas[name]())
+
+
+def _mean(x: Array) -> float:
+    return float(x.mean()) if x.size else np.nan
 
 
 def dual(p: Array, window: int) -> float:
@@ -103,15 +115,19 @@ def dual(p: Array, window: int) -> float:
     return float(np.mean([10 * w.std(ddof=1) * (1 - w.mean()) for w in windows])) if windows else np.nan
 
 
-def tdds(p: Array, window: int, decay: float) -> float:
-    """Of one sample's distributions [E, C]."""
-    e, log = len(p), np.log(p + 1e-8)
-    kd = np.abs(p[1:] * (log[1:] - log[:-1])).sum(1)
+def tdds(p: Array, window: int, decay: float, least: float = 5e-324) -> float:
+    """Of one sample's distributions [E, C], in which 0 stands for what is below ``least``."""
+    e = len(p)
+    kd = np.array([sum(map(_moved, before, after, [least] * p.shape[1])) for before, after in pairwise(p)])
     total = 0.0
     for k in range(e - window + 1):
         here = kd[k : k + window - 1]
         total += decay * (1 - decay) ** (e - window - k) * float(np.linalg.norm(here - here.mean()))
     return total if e >= window else np.nan
+
+
+def _moved(before: float, after: float, least: float) -> float:
+    return 0.0 if after == 0 else float(np.abs(after * (np.log(after) - np.log(before or least))))
 
 
 def _weighted_entropy(h: dict[str, Array], classes: int) -> float:

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.sanitizers, pytest.mark.timeout(3 * 3600)]
 
 ROOT = Path(__file__).parents[2]
 FLAGS = ["-std=c++17", "-O1", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
-FLAGS += ["-fPIC", "-pthread", "-fvisibility=hidden", "-D_GLIBCXX_ASSERTIONS", "-DPYI_EVERY_THREAD"]
+FLAGS += ["-fPIC", "-pthread", "-fvisibility=hidden", "-D_GLIBCXX_ASSERTIONS"]
 UNFIT = "no_memory or faster_than"  # tests of how much a process may map, and of speed
 
 
@@ -119,6 +119,7 @@ class Tree:
             "PYTHONPATH": str(self.folder),
             "PYTHONMALLOC": "malloc",  # so that every object has bounds of its own
             "OMP_NUM_THREADS": "3",
+            "PYIMPORTANCE_EVERY_THREAD": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
         fixed = ["setarch", "--addr-no-randomize"]  # which older runtimes of TSan ask for

@@ -25,3 +25,10 @@ def stored_as(dtype: str, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], n
     tensor = torch.from_numpy(values.astype(np.float32)).to(getattr(torch, dtype))
     native = tensor.view(torch.int16).numpy().view(BFLOAT16) if dtype == "bfloat16" else tensor.numpy()
     return native, tensor.double().numpy()
+
+
+def legal(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What float16 cannot hold is infinite: +inf is refused, and class 0 must be finite."""
+    z = np.where(z == np.inf, np.finfo(np.float16).max, z)
+    z[:, 0] = np.where(np.isfinite(z[:, 0]), z[:, 0], np.finfo(np.float16).min)
+    return z

@@ -16,6 +16,7 @@ from pyimportance import _C, ArgumentError, Ensemble
 from pyimportance.score.ensembles import ENSEMBLE_MEASURES
 from pyimportance.score.reference import ensemble_measures, softmax
 from pyimportance.score.sums import DTYPES
+from tests.score import running
 
 Logits = Callable[[str, int, int, np.random.Generator], npt.NDArray[np.float32]]
 KINDS = ("normal", "equal", "close", "margins", "huge", "ties", "confident", "masked", "offset")
@@ -42,6 +43,7 @@ def agree(ensemble: Ensemble, p: Any, targets: Any, case: str = "") -> None:
     isa=st.sampled_from(_C.instruction_sets()),
     dtype=st.sampled_from([np.float32, np.float64, np.float16, "bfloat16"]),
     form=st.sampled_from(["logits", "probs"]),
+    threads=st.sampled_from([2, 3, 5]),
 )
 def test_against_the_oracle(  # noqa: PLR0917 (hypothesis passes them by name)
     make_logits: Logits,
@@ -52,6 +54,7 @@ def test_against_the_oracle(  # noqa: PLR0917 (hypothesis passes them by name)
     isa: str,
     dtype: Any,
     form: str,
+    threads: int,
 ) -> None:
     rng = np.random.default_rng(seed)
     narrow = dtype in (np.float16, "bfloat16")
@@ -67,12 +70,12 @@ def test_against_the_oracle(  # noqa: PLR0917 (hypothesis passes them by name)
         exact = [m.astype(np.float64) for m in given_]
     p = [m / m.sum(1, keepdims=True) if form == "probs" else softmax(m) for m in exact]
     targets = np.where(rng.random(samples) < 0.5, p[0].argmax(1), rng.integers(0, classes, samples))
-    before = _C.instruction_set()
-    _C.use_instruction_set(isa)
-    try:
-        agree(Ensemble.from_members(**{form: given_}, targets=targets), np.stack(p), targets)
-    finally:
-        _C.use_instruction_set(before)
+    with running.instruction_set(isa):
+        ensemble = Ensemble.from_members(**{form: given_}, targets=targets)
+        agree(ensemble, np.stack(p), targets)
+        with running.threads(threads):
+            again = Ensemble.from_members(**{form: given_}, targets=targets)
+            assert everything(again) == everything(ensemble)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from pyimportance import _C, ArgumentError, Dynamics, measures, score
 from pyimportance.score import archive, arrays
 from pyimportance.score.reference import measure
+from tests.score import running
+from tests.score.runs import bits
 
 Array = npt.NDArray[Any]
 NAMES = ("loss", "p_true", "correct", "margin", "el2n", "entropy", "grand")
@@ -65,18 +67,25 @@ def history(
     chosen=st.sets(st.sampled_from(NAMES), min_size=1),
     seed=st.integers(0, 2**32 - 1),
     isa=st.sampled_from(_C.instruction_sets()),
+    threads=st.sampled_from([2, 3, 5]),
 )
 def test_columns_are_those_of_the_definitions(  # noqa: PLR0917
-    epochs: int, samples: int, missing: float, kind: str, dtype: Any, chosen: set[str], seed: int, isa: str
+    epochs: int,
+    samples: int,
+    missing: float,
+    kind: str,
+    dtype: Any,
+    chosen: set[str],
+    seed: int,
+    isa: str,
+    threads: int,
 ) -> None:
     whole = history(np.random.default_rng(seed), epochs, samples, missing, kind)
     given = {name: whole[name].astype(dtype) for name in NAMES if name in chosen}
-    before = _C.instruction_set()
-    _C.use_instruction_set(isa)
-    try:
+    with running.instruction_set(isa):
         dynamics = Dynamics.from_history(**given)
-    finally:
-        _C.use_instruction_set(before)
+        with running.threads(threads):
+            assert bits(Dynamics.from_history(**given)) == bits(dynamics)
     check(dynamics, given)
 
 

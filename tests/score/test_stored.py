@@ -12,7 +12,7 @@ import torch
 from pyimportance import _C, Tracker
 from pyimportance.score.inputs import BFLOAT16, matrix
 from pyimportance.score.reference import row_statistics
-from tests.score.rows_of import rows_of, stored_as
+from tests.score.rows_of import legal, rows_of, stored_as
 
 Logits = Callable[[str, int, int, np.random.Generator], npt.NDArray[np.float32]]
 DTYPES = ("float32", "float16", "bfloat16")
@@ -22,13 +22,6 @@ CLASSES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 319, 320, 321, 1000, 2049)
 @pytest.fixture(params=DTYPES)
 def dtype(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-def legal(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """What float16 cannot hold is infinite: +inf is refused, and class 0 must be finite."""
-    z = np.where(z == np.inf, np.finfo(np.float16).max, z)
-    z[:, 0] = np.where(np.isfinite(z[:, 0]), z[:, 0], np.finfo(np.float16).min)
-    return z
 
 
 def test_against_the_oracle(
@@ -84,6 +77,7 @@ def test_rows_of_any_stride(isa: str, dtype: str, classes: int, rng: np.random.G
 
 @pytest.mark.parametrize("classes", [10, 1000])
 def test_threads_change_nothing(isa: str, dtype: str, classes: int, rng: np.random.Generator) -> None:
+    """As many as large batches are worth."""
     rows = (4 << 18) // classes + 3
     z, _ = stored_as(dtype, rng.normal(size=(rows, classes)))
     h, _ = stored_as(dtype, rng.normal(size=(rows, 7)))

@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from pyimportance.score.uncertainty import pass_disagreement as pass_disagreement
     from pyimportance.score.uncertainty import pass_variance as pass_variance
     from pyimportance.score.values import Scores as Scores
+    from pyimportance.shards.compact import compact as compact
     from pyimportance.shards.generations import repartition as repartition
     from pyimportance.shards.index import index as index
+    from pyimportance.shards.prune import prune as prune
     from pyimportance.shards.sample_index import SampleIndex as SampleIndex
     from pyimportance.shards.shard_set import ShardSet as ShardSet
     from pyimportance.shards.writer import write_shards as write_shards
@@ -80,6 +82,7 @@ _HOME = {
     "VanillaDataset": "account.baselines",
     "argsort": "order.argsort",
     "calibration": "score.calibration",
+    "compact": "shards.compact",
     "depth_uncertainty": "score.uncertainty",
     "duq_uncertainty": "score.uncertainty",
     "evidential_uncertainty": "score.uncertainty",
@@ -94,6 +97,7 @@ _HOME = {
     "pass_variance": "score.uncertainty",
     "place": "order.place",
     "pool_batchnorm": "train.batchnorm",
+    "prune": "shards.prune",
     "repartition": "shards.generations",
     "samplers": "order",
     "score": "score.measures",

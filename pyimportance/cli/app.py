@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pyimportance import PyimportanceError, __version__
-from pyimportance.cli import bench, data, demo, dividing, inspect, scoring
+from pyimportance.cli import bench, data, demo, dividing, inspect, scoring, upkeep
 from pyimportance.cli.options import in_options
 from pyimportance.score.engine import cuda
 
@@ -39,6 +39,8 @@ for command in (
     dividing.partition,
     data.shard,
     data.repartition,
+    upkeep.compact,
+    upkeep.prune,
     data.verify,
     inspect.inspect,
 ):

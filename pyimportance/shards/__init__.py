@@ -16,5 +16,8 @@ writer.py        write_shards: the first generation
 manifest.py      Manifest, ShardInfo: what a generation consists of
 shard_set.py     ShardSet: a generation, opened
 generations.py   repartition: the next generation, moving only what changed workers
+delta.py         what both this and compact write of a generation for a worker, and the commit
+compact.py       compact: the next generation, its tars written anew without what moved away
+prune.py         prune: generations that are no longer wanted, removed
 verify.py        every byte of a generation against its manifest
 """

@@ -20,7 +20,7 @@ from pyimportance.io.lock import HeldError, locked
 from pyimportance.io.storage import read_whole
 from pyimportance.shards.job import JOB, WORKER, own_directory
 from pyimportance.shards.journal import Journal, encode, parse
-from pyimportance.shards.manifest import POINTER, manifest_name, read_manifest
+from pyimportance.shards.manifest import POINTER, read_manifest
 
 _CLAIM = re.compile(r"claim-(\d{6,})\.json")
 _MANIFEST = re.compile(r"manifest-(\d{6,})\.json")
@@ -80,6 +80,24 @@ def claim_delta(root: str, worker: int, generation: int, job: str) -> Iterator[J
         yield journal
 
 
+def committed(root: str) -> list[int]:
+    """The numbers of the generations that are complete, ascending."""
+    return _numbers(root, _MANIFEST)
+
+
+def unfinished(root: str) -> list[int]:
+    """The numbers that jobs took, and have not committed."""
+    return sorted(set(_numbers(root, _CLAIM)) - set(committed(root)))
+
+
+def pruned(root: str) -> list[int]:
+    """The numbers that were committed once: whoever took a later one found them taken. Nobody may have them
+    again, for files of theirs may be in use by later generations.
+    """
+    there = set(_numbers(root, _MANIFEST)) | set(_numbers(root, _CLAIM))
+    return sorted(set(range(max(committed(root), default=0))) - there)
+
+
 def claim_name(generation: int) -> str:
     return f"claim-{generation:06d}.json"
 
@@ -91,21 +109,24 @@ def delta_job_name(generation: int) -> str:
 
 def _own(root: str, parent: int, job: str) -> tuple[int | None, bool]:
     """This job's number after ``parent``, if it has one, and whether it is committed."""
-    names = os.listdir(root)
-    for generation in sorted(int(m[1]) for n in names if (m := _MANIFEST.fullmatch(n))):
+    for generation in committed(root):
         if generation > parent and read_manifest(root, generation)[0].job == job:
             return generation, True
-    for generation in sorted(int(m[1]) for n in names if (m := _CLAIM.fullmatch(n))):
-        uncommitted = not os.path.lexists(os.path.join(root, manifest_name(generation)))
-        if generation > parent and uncommitted and claimant(root, generation) == job:
+    for generation in unfinished(root):
+        if generation > parent and claimant(root, generation) == job:
             return generation, False
     return None, False
 
 
+def _numbers(root: str, pattern: re.Pattern[str]) -> list[int]:
+    return sorted(int(m[1]) for n in os.listdir(root) if (m := pattern.fullmatch(n)))
+
+
 def _take_free(root: str, parent: int, job: str) -> int:
-    """The first number after ``parent`` that is neither committed nor being worked on; now the job's."""
+    """The first number after ``parent`` that nobody committed nor is working on; now the job's."""
+    taken = {*committed(root), *pruned(root)}
     for generation in itertools.count(parent + 1):
-        if os.path.lexists(os.path.join(root, manifest_name(generation))):
+        if generation in taken:
             continue
         with suppress(HeldError), locked(os.path.join(root, claim_name(generation))) as file:
             _remove_leftovers(root, generation)

@@ -42,9 +42,10 @@ class ShardPool:
         *,
         canonical: bool,
         prefixes: Sequence[str] | None = None,
+        tier: str = "origin",
     ) -> None:
         self.root, self.sources, self.journal, self.canonical = root, sources, journal, canonical
-        self.prefixes = prefixes
+        self.prefixes, self.tier = prefixes, tier
         self._pool = ThreadPoolExecutor(_THREADS)
 
     def submit(self, plan: ShardPlan, meter: Meter | None) -> Future[ShardInfo]:
@@ -56,7 +57,13 @@ class ShardPool:
         if kept is not None:
             return kept
         info = write_shard(
-            self.root, plan, self.sources, canonical=self.canonical, prefixes=self.prefixes, meter=meter
+            self.root,
+            plan,
+            self.sources,
+            canonical=self.canonical,
+            prefixes=self.prefixes,
+            meter=meter,
+            tier=self.tier,
         )
         self.journal.add(info.path, info.nbytes, info.crc32c)
         return info
@@ -91,8 +98,9 @@ def write_shard(
     canonical: bool,
     meter: Meter | None,
     prefixes: Sequence[str] | None = None,
+    tier: str = "origin",
 ) -> ShardInfo:
-    """Writes one shard atomically; what is read is charged to ``meter`` as "origin".
+    """Writes one shard atomically; what is read is charged to ``meter`` under ``tier``.
 
     canonical  the sources are shards of ours, and their headers are copied
     prefixes   per source, what the plan's keys have before those in its tar; None: nothing
@@ -123,7 +131,7 @@ def write_shard(
         )
     assert nbytes == plan.nbytes, f"{plan.name}: wrote {nbytes} bytes, planned {plan.nbytes}"
     if meter is not None:
-        meter.add("origin", read, requests)
+        meter.add(tier, read, requests)
     return _info(plan, crc32c)
 
 

@@ -120,6 +120,8 @@ def _enter(journal: Journal, out: str, job: str, times: Mapping[str, int]) -> bo
 
 
 def _check_finished(out: str, job: str) -> None:
+    if not os.path.lexists(os.path.join(out, manifest_name(0))):
+        raise OutputError(f"{out}: holds later generations of these shards, and the first one was pruned")
     manifest, _ = read_manifest(out, 0)
     if manifest.job != job:
         raise DataError(f"field 'job' differs from {JOB}", path=os.path.join(out, manifest_name(0)))

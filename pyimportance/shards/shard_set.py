@@ -106,6 +106,14 @@ class ShardSet:
     def shards(self) -> tuple[ShardInfo, ...]:
         return self.manifest.shards
 
+    @property
+    def is_compact(self) -> bool:
+        """Whether its tars hold its live samples and no others, so that they can be read without an index.
+
+        A repartition leaves what moved away in the old tars; `compact` writes them anew.
+        """
+        return all(s.live == s.samples for s in self.shards)
+
     def __repr__(self) -> str:
         return (
             f"ShardSet({self.root!r}, generation {self.generation}: {self.num_samples} samples, "

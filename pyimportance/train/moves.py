@@ -16,7 +16,8 @@ import numpy as np
 
 from pyimportance.io.meter import Meter
 from pyimportance.shards.combine import concatenate, keep
-from pyimportance.shards.generations import DeltaRecord, write_delta
+from pyimportance.shards.delta import DeltaRecord
+from pyimportance.shards.generations import write_delta
 from pyimportance.shards.offers import leaving, pack, unpack
 from pyimportance.shards.shard_set import ShardSet
 from pyimportance.together import exchange, rank_and_size, together

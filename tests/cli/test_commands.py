@@ -18,7 +18,8 @@ from pyimportance.order.quality import quality
 from pyimportance.shards.sample_index import SampleIndex
 
 N = 24
-COMMANDS = ("demo", "index", "score", "partition", "shard", "repartition", "verify", "inspect", "bench")
+COMMANDS = ("demo", "index", "score", "partition", "shard", "repartition", "compact", "prune", "verify")
+COMMANDS += ("inspect", "bench")
 
 
 @pytest.fixture

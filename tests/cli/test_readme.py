@@ -71,7 +71,8 @@ def test_the_commands(cli: Callable, folder: Path, monkeypatch: pytest.MonkeyPat
         ran.append(arguments[0])
     assert len(ran) == len(commands()) > 0
     assert set(ran) == {
-        *("index", "score", "partition", "shard", "verify", "inspect", "repartition", "demo", "bench")
+        *("index", "score", "partition", "shard", "verify", "inspect", "repartition", "compact"),
+        *LONG,
     }
     assert told == [(5, Path("DIR")), str(ROOT / "bench" / "bench_observe.py")]
     first, second = (ShardSet.open("shards", generation=g) for g in (0, 1))

@@ -27,7 +27,8 @@ from pyimportance import (
 )
 from pyimportance.io.meter import TIERS
 from pyimportance.shards.combine import concatenate, keep
-from pyimportance.shards.generations import DeltaRecord, write_delta
+from pyimportance.shards.delta import DeltaRecord
+from pyimportance.shards.generations import write_delta
 from pyimportance.shards.offers import leaving, pack
 from pyimportance.train import controller as module
 

@@ -19,7 +19,9 @@ Every batch: ``sample(ids, numbers) -> Draw``, with a small state that can be sa
                                                                                 Katharopoulos 2018
     SelectiveBackprop       P = CDF(loss) ** beta                      biased   Jiang 2019
 
-Once: ``select(scores, fraction, method=...)``, biased as all fixed pruning is.
+Once: ``select(scores, fraction, method=...)``, biased as all fixed pruning is. It takes the rules above as
+well where they go by scores alone ("isd", "infobatch"), for a number of samples that is given, and with
+``weights=True`` gives a Draw.
 
     "ccs"                   equally many of all degrees, but the hardest        Zheng 2023
     "moderate"              the central ones, by median_distance                Xia 2023
@@ -36,6 +38,7 @@ importance.py   ImportanceSampling
 selective.py    SelectiveBackprop
 ccs.py          the selection "ccs"
 moderate.py     the selection "moderate", and median_distance
+drawing.py      the selections that are the rules above
 chance.py       random numbers that are the same everywhere
 batches.py      checks of what is given for a batch, and of saved states
 """

@@ -66,7 +66,7 @@ class ActiveSampling:
         count, chance = part_of(self.fraction, N), Chance(self.rule, seed, epoch)
         if epoch < self.burn_in:
             return Draw.plain(ids[chance.permutation(N)[:count]], biased=False)
-        mass = _smoothed(scores, self.rule)
+        mass = smoothed(scores, self.rule)
         drawn = chance.replacing(mass, count) if N else np.empty(0, np.int64)
         if self.rule != "ISD":
             return Draw.plain(ids[drawn], biased=True)
@@ -99,7 +99,7 @@ class ActiveWeighting:
         shuffled = Chance(self.rule, seed, epoch).permutation(ids.size)
         if epoch < self.burn_in:
             return Draw.plain(ids[shuffled], biased=False)
-        mass = _smoothed(scores, self.rule)[shuffled]
+        mass = smoothed(scores, self.rule)[shuffled]
         return Draw(ids[shuffled], batch_weights(mass), biased=True)
 
 
@@ -124,7 +124,7 @@ def _check_rule(rule: str, allowed: tuple[str, ...]) -> None:
         raise ArgumentError(f"rule={rule!r}: must be one of {', '.join(allowed)}")
 
 
-def _smoothed(scores: Scores, rule: str) -> Floats:
+def smoothed(scores: Scores, rule: str) -> Floats:
     """s + eps, float64 [N]; ones where all of it would be zero."""
     kind = rule[2:] if rule.startswith("IS") else rule[1:]
     measure = _MEASURES[kind]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.order.samplers.batches import batch, check_state
-from pyimportance.order.samplers.chance import Chance, Floats, total
+from pyimportance.order.samplers.chance import Chance, Floats, Ints, total
 from pyimportance.order.samplers.draw import Draw
 
 _FIELDS = {"tau": float, "step": int}
@@ -75,13 +75,7 @@ class ImportanceSampling:
         Where active, b draws by importance. Else b of them, uniformly and without replacement, of weight 1
         (all, where n <= b). Either way their tau enters the running mean.
         """
-        numbers, floats = batch("scores", ids, scores)
-        if numbers.size == 0:
-            raise ArgumentError("ids: there are none; at least one sample is needed")
-        if (floats < 0).any():
-            at = int(floats.argmin())
-            raise ArgumentError(f"scores: {floats[at]} for sample {numbers[at]}; must be >= 0")
-        g = _shares(floats)
+        numbers, g = shares(ids, scores)
         chance = Chance("importance", self._seed, self._step)
         if self.active:
             drawn = chance.replacing(g, self.batch_size)
@@ -105,10 +99,15 @@ class ImportanceSampling:
         self._tau, self._step = saved["tau"], saved["step"]
 
 
-def _shares(scores: Floats) -> Floats:
-    """g = G / sum G; uniform where all are zero."""
-    if not scores.any():
-        return np.full(scores.size, 1 / scores.size)
-    scaled = scores / scores.max()  # so that the sum cannot overflow
-    g: Floats = scaled / total(scaled)
-    return g
+def shares(ids: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Ints, Floats]:
+    """ids int64 [n] and g = G / sum G, float64 [n], uniform where all are zero. Errors as of `sample`."""
+    numbers, floats = batch("scores", ids, scores)
+    if numbers.size == 0:
+        raise ArgumentError("ids: there are none; at least one sample is needed")
+    if (floats < 0).any():
+        at = int(floats.argmin())
+        raise ArgumentError(f"scores: {floats[at]} for sample {numbers[at]}; must be >= 0")
+    if not floats.any():
+        return numbers, np.full(floats.size, 1 / floats.size)
+    scaled = floats / floats.max()  # so that the sum cannot overflow
+    return numbers, scaled / total(scaled)

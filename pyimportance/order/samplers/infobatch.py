@@ -55,19 +55,24 @@ class InfoBatch:
         ids = scores.sample_ids()[shuffled]
         if epoch >= self.epochs - math.floor(self.anneal * self.epochs + 1e-9):  # 0.29 * 100 is 28.99...
             return Draw.plain(ids, biased=False)
-        low = _below_mean(scores)
-        candidates = np.flatnonzero(low)
-        share = (1 - self.r) * candidates.size
+        low = below_mean(scores)
+        share = (1 - self.r) * np.count_nonzero(low)
         keep = math.floor(share)
         keep += int(chance.uniforms(1)[0] < share - keep)
-        out = np.zeros(low.size, np.bool_)
-        out[candidates[chance.permutation(candidates.size)[keep:]]] = True
-        stays = ~out[shuffled]
+        stays = staying(low, keep, chance)[shuffled]
         weights = np.where(low[shuffled[stays]], 1 / (1 - self.r), 1.0)
         return Draw(ids[stays], weights, biased=False)
 
 
-def _below_mean(scores: Scores) -> npt.NDArray[np.bool_]:
+def staying(low: npt.NDArray[np.bool_], keep: int, chance: Chance) -> npt.NDArray[np.bool_]:
+    """bool [N]: those that are not ``low``, and ``keep`` of those that are, drawn."""
+    candidates = np.flatnonzero(low)
+    stays = np.ones(low.size, np.bool_)
+    stays[candidates[chance.permutation(candidates.size)[keep:]]] = False
+    return stays
+
+
+def below_mean(scores: Scores) -> npt.NDArray[np.bool_]:
     """bool [N]: less important than the mean of the finite scores."""
     values = scores.values.astype(np.float64)
     finite = values[np.isfinite(values)]

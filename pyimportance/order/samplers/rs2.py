@@ -14,7 +14,7 @@ import numpy as np
 
 from pyimportance.checks import check_flag, check_fraction, check_integer
 from pyimportance.order.checks import check_scores, part_of
-from pyimportance.order.samplers.chance import Chance
+from pyimportance.order.samplers.chance import Chance, Ints
 from pyimportance.order.samplers.draw import Draw
 from pyimportance.score.values import Scores
 
@@ -38,9 +38,14 @@ class RS2:
 
     def sample(self, scores: Scores, epoch: int, seed: int = 0) -> Draw:
         """The epoch's subset: a function of the ids, ``fraction``, ``seed`` and ``epoch`` alone."""
-        epoch, N = check_integer("epoch", epoch, 0), check_scores(scores).num_samples
-        count = part_of(self.fraction, N)
-        rounds = 1 if self.replacement or count == 0 else -(-N // count)
-        shuffled = Chance("RS2", seed, epoch // rounds).permutation(N)
-        places = (epoch % rounds * count + np.arange(count, dtype=np.int64)) % max(N, 1)
-        return Draw.plain(scores.sample_ids()[shuffled[places]], biased=False)
+        N = check_scores(scores).num_samples
+        rows = subset(N, part_of(self.fraction, N), epoch, seed, self.replacement)
+        return Draw.plain(scores.sample_ids()[rows], biased=False)
+
+
+def subset(num_samples: int, count: int, epoch: int, seed: int, replacement: bool) -> Ints:
+    """int64 [count]: which of ``num_samples`` an epoch takes."""
+    epoch = check_integer("epoch", epoch, 0)
+    rounds = 1 if replacement or count == 0 else -(-num_samples // count)
+    shuffled = Chance("RS2", seed, epoch // rounds).permutation(num_samples)
+    return shuffled[(epoch % rounds * count + np.arange(count, dtype=np.int64)) % max(num_samples, 1)]

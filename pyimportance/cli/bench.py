@@ -17,8 +17,8 @@ def bench(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="observe, tracking, reduce, ensembles, score, order, movement, shards or load; without, "
-            "their names."
+            help="observe, tracking, reduce, ensembles, score, order, scale, movement, shards or load; "
+            "without, their names."
         ),
     ] = None,
 ) -> None:

@@ -22,6 +22,7 @@ CONTENDERS = {
     "score": {"Tracker.end_epoch", "torch copy_ of as many bytes", "score", "NumPy"},
     "reduce": {"reduce", "Dynamics.from_history", "NumPy", "numba", "sum"},
     "order": {"pyimportance", "numpy stable", "torch.sort stable", "stripes", "sticky"},
+    "scale": {"1e+05 samples", "1e+06 samples"},
     "movement": {"stripes", "blocks", "sticky(k=16)", "sticky(tolerance=0.01)"},
     "shards": {
         "index + write_shards", "index, score, shard", "webdataset read + TarWriter",

@@ -243,6 +243,42 @@ def sticky_is_random(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(module, "partition", wrong)
 
 
+@mutant("scale", "argsort: rank 99998 is out of order")
+def the_last_two_change_places(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    def wrong(values: Any) -> Any:
+        order = pyimportance.argsort(values)
+        order[-3:-1] = order[-3:-1][::-1]
+        return order
+
+    patch.setattr(module, "argsort", from_call(3, pyimportance.argsort, wrong))
+
+
+@mutant("scale", "argsort: rank 1 is out of order")
+def a_sample_is_there_twice(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    def wrong(values: Any) -> Any:
+        order = pyimportance.argsort(values)
+        order[1] = order[0]
+        return order
+
+    patch.setattr(module, "argsort", wrong)
+
+
+@mutant("scale", "partition: rank ")
+def the_worker_that_begins_is_another(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    def wrong(scores: Any, workers: int) -> Any:
+        order = np.argsort(-scores.values, kind="stable")
+        order = np.concatenate([order[w::workers] for w in (1, 0, 2, 3)])
+        start = np.arange(workers + 1) * order.size // workers
+        return pyimportance.Partition(workers, 1, order, start, scores.values[order])
+
+    patch.setattr(module, "partition", wrong)
+
+
+@mutant("scale", "partition: scores from 0 on are others")
+def scores_belong_to_others(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(module, "partition", lambda *args: traded(pyimportance.partition(*args)))
+
+
 @mutant("movement", "sticky(tolerance=0.001): a worker's distance is")
 def a_tolerance_is_taken_for_ten(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     right = module.partition

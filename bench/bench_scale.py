@@ -1,0 +1,150 @@
+"""argsort and partition of a billion memory-mapped scores, beside a tenth of them: how time and memory grow.
+
+"x first" is the time over that of the tenth, in the same round: 10 would be linear. The notes have the peak
+of the process's resident memory during the measured rounds' calls, all that it holds counted: the
+interpreter, the mapped scores as far as they were read, the answer. Every answer is checked in chunks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from _harness import check, compare, options_parser, rounds, run_main
+from _machine import peak_memory, reset_peak_memory
+from _report import Report
+
+from pyimportance import Partition, Scores, argsort, partition
+from pyimportance.threads import default_threads
+
+CHUNK = 1 << 22
+WORKERS = 4
+Values = npt.NDArray[np.float32]
+
+
+def write_scores(path: Path, n: int) -> None:
+    """Skewed, as losses are, with ties."""
+    rng = np.random.default_rng(0)
+    with path.open("wb") as file:
+        for start in range(0, n, CHUNK):
+            file.write(np.exp(rng.standard_normal(min(CHUNK, n - start), np.float32)).tobytes())
+
+
+def bench_case(
+    report: Report,
+    case: str,
+    inputs: dict[str, Values],
+    call: Callable[[Values], Any],
+    examine: Callable[[Any, Values], None],
+    *,
+    turns: int,
+) -> None:
+    peaks: dict[str, int] = dict.fromkeys(inputs, 0)
+
+    def by(values: Values) -> Callable[[int], Any]:
+        def measured(turn: int) -> Any:
+            reset_peak_memory()
+            return call(values)
+
+        return measured
+
+    def examined(name: str, turn: int, answer: Any) -> None:
+        peaks[name] = max(peaks[name], peak_memory() or 0)
+        examine(answer, inputs[name])
+
+    seconds = compare({name: by(values) for name, values in inputs.items()}, turns, examined)
+    report.add(
+        case,
+        seconds,
+        items={name: values.size for name, values in inputs.items()},
+        input_bytes={name: values.nbytes for name, values in inputs.items()},
+        threads=default_threads(),
+        written={name: 8 * values.size for name, values in inputs.items()},
+        notes={name: f"peak memory {peak / 1e9:.2f} GB" for name, peak in peaks.items() if peak},
+    )
+
+
+def check_argsort(order: npt.NDArray[np.int64], values: Values) -> None:
+    check_ranks((order[start : start + CHUNK] for start in range(0, order.size, CHUNK)), values, "argsort")
+
+
+def check_partition(answer: Partition, values: Values) -> None:
+    """Stripes: the k-th sample of worker w is rank k * WORKERS + w."""
+    counts = answer.counts.sum(axis=1)
+    n = values.size
+    check(
+        counts.tolist() == [(n + WORKERS - 1 - w) // WORKERS for w in range(WORKERS)],
+        f"partition: workers own {counts.tolist()} of {n} samples",
+    )
+    for start in range(0, n, CHUNK):
+        part = slice(start, start + CHUNK)
+        right = np.array_equal(answer.values[part], values[answer.order[part]])  # type: ignore[index]
+        check(right, f"partition: scores from {start} on are others")
+
+    def ranks() -> Iterator[npt.NDArray[np.int64]]:
+        own = [answer.worker(w) for w in range(WORKERS)]
+        for start in range(0, own[0].size, CHUNK // WORKERS):
+            parts = [ids[start : start + CHUNK // WORKERS] for ids in own]
+            merged = np.full((parts[0].size, WORKERS), -1)
+            for w, ids in enumerate(parts):
+                merged[: ids.size, w] = ids
+            yield merged.ravel()[: sum(map(len, parts))]
+
+    check_ranks(ranks(), values, "partition")
+
+
+def check_ranks(chunks: Iterator[npt.NDArray[np.int64]], values: Values, what: str) -> None:
+    """The highest score first, equal ones by their numbers, so that none is there twice: one order is so."""
+    last, last_id, done = np.float32(np.inf), -1, 0
+    for ids in chunks:
+        check(ids.min() >= 0, f"{what}: sample {ids.min()}")
+        step = np.diff(values[ids], prepend=last)
+        rises = np.diff(ids, prepend=last_id)
+        in_order = (step < 0) | ((step == 0) & (rises > 0))
+        check(in_order.all(), f"{what}: rank {done + int(in_order.argmin())} is out of order")
+        last, last_id, done = values[ids[-1]], int(ids[-1]), done + ids.size
+    check(done == values.size, f"{what}: {done} of {values.size} samples")
+
+
+def run(options: argparse.Namespace) -> Report:
+    n, turns = (1_000_000 if options.quick else options.samples), rounds(options, 2)
+    report = Report(
+        "scale",
+        item="sample",
+        about="MB in: the scores, float32 in a memory-mapped file. MB written: the positions, or sample ids "
+        "by worker. Notes: the peak of the process's resident memory, the mapped scores included.",
+    )
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        path = Path(folder) / "scores"
+        write_scores(path, n)
+        whole = np.memmap(path, np.float32, "r")
+        inputs = {f"{size:.0e} samples": whole[:size] for size in (n // 10, n)}
+        bench_case(report, "argsort float32", inputs, argsort, check_argsort, turns=turns)
+        bench_case(
+            report,
+            f"partition, stripes, {WORKERS} workers",
+            inputs,
+            lambda values: partition(Scores(values), WORKERS),
+            check_partition,
+            turns=turns,
+        )
+    return report
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = options_parser("argsort and partition of a billion scores, with their peak memory")
+    parser.add_argument(
+        "--samples", type=int, default=1_000_000_000, metavar="N", help="1e9 by default: 21 GB of memory"
+    )
+    parser.add_argument("--folder", metavar="DIR", help="for the scores, 4 bytes a sample (default: TMPDIR)")
+    return run_main(run, parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -38,6 +38,19 @@ const T* data_of(const Optional<T>& array) {
   return array ? array->data() : nullptr;
 }
 
+// An array of rows. What a Row is, one object says: other types are compared with it field by field, which
+// takes as long as a small batch.
+class Rows : public Array<Row> {
+ public:
+  using Array<Row>::Array;
+  static bool check_(py::handle object) {
+    const bool same = py::isinstance<py::array>(object) &&
+                      py::reinterpret_borrow<py::array>(object).dtype().is(py::dtype::of<Row>());
+    return same ? (py::reinterpret_borrow<py::array>(object).flags() & py::array::c_style) != 0
+                : Array<Row>::check_(object);
+  }
+};
+
 void check_length(const char* name, py::ssize_t got, py::ssize_t wanted) {
   if (got != wanted) {
     throw ArgumentError(std::string(name) + ": " + std::to_string(got) + " of them; must be " +
@@ -46,7 +59,7 @@ void check_length(const char* name, py::ssize_t got, py::ssize_t wanted) {
 }
 
 Batch make_batch(const Array<std::int64_t>& ids, const Optional<bool>& mask, bool skip_nonfinite,
-                 const Array<Row>& scratch, py::ssize_t scratch_rows) {
+                 const Rows& scratch, py::ssize_t scratch_rows) {
   if (mask) check_length("mask", mask->size(), ids.size());
   if (scratch.size() < scratch_rows) throw ArgumentError("scratch: shorter than the batch");
   return {ids.data(), data_of(mask), ids.size(), skip_nonfinite};
@@ -61,8 +74,8 @@ Matrix logits_of(const py::array& logits, py::ssize_t axes, py::ssize_t rows) {
 
 std::int64_t bind_observe_logits(const Array<std::int64_t>& ids, const py::array& logits,
                                  const std::optional<py::array>& features, const Array<std::int64_t>& targets,
-                                 const Optional<bool>& mask, bool skip_nonfinite, Array<Row>& scratch,
-                                 Array<Row>& epoch, int threads) {
+                                 const Optional<bool>& mask, bool skip_nonfinite, Rows& scratch, Rows& epoch,
+                                 int threads) {
   const Matrix rows = logits_of(logits, 2, ids.size());
   Matrix hidden{};
   if (features) {
@@ -80,8 +93,8 @@ std::int64_t bind_observe_logits(const Array<std::int64_t>& ids, const py::array
 
 std::int64_t bind_observe_tokens(const Array<std::int64_t>& ids, const py::array& logits,
                                  const Array<std::int64_t>& targets, const Array<bool>& live,
-                                 const Optional<bool>& mask, bool skip_nonfinite, Array<Row>& scratch,
-                                 Array<Row>& epoch, int threads) {
+                                 const Optional<bool>& mask, bool skip_nonfinite, Rows& scratch, Rows& epoch,
+                                 int threads) {
   const Matrix rows = logits_of(logits, 3, ids.size());
   const py::ssize_t length = logits.shape(1);
   check_length("targets", targets.size(), ids.size() * length);
@@ -95,8 +108,8 @@ std::int64_t bind_observe_tokens(const Array<std::int64_t>& ids, const py::array
 }
 
 std::int64_t bind_observe_losses(const Array<std::int64_t>& ids, const Array<double>& losses,
-                                 const Optional<bool>& mask, bool skip_nonfinite, Array<Row>& scratch,
-                                 Array<Row>& epoch, int threads) {
+                                 const Optional<bool>& mask, bool skip_nonfinite, Rows& scratch, Rows& epoch,
+                                 int threads) {
   check_length("loss", losses.size(), ids.size());
   const Batch batch = make_batch(ids, mask, skip_nonfinite, scratch, ids.size());
   Row *to = scratch.mutable_data(), *all = epoch.mutable_data();
@@ -106,8 +119,7 @@ std::int64_t bind_observe_losses(const Array<std::int64_t>& ids, const Array<dou
   return observe_losses(batch, loss, to, all, samples, threads);
 }
 
-void bind_commit_rows(const Array<std::int64_t>& ids, const Array<Row>& rows, Array<Row>& epoch,
-                      int threads) {
+void bind_commit_rows(const Array<std::int64_t>& ids, const Rows& rows, Rows& epoch, int threads) {
   check_length("rows", rows.size(), ids.size());
   Row* all = epoch.mutable_data();
   const std::int64_t n = ids.size(), samples = epoch.size(), *id = ids.data();
@@ -149,7 +161,7 @@ class ColumnsOf {
   py::ssize_t samples_;
 };
 
-void bind_fold(const py::dict& arrays, const Array<Row>& rows, std::int32_t epoch, int threads) {
+void bind_fold(const py::dict& arrays, const Rows& rows, std::int32_t epoch, int threads) {
   const Columns columns = ColumnsOf(arrays, rows.size()).columns;
   const Row* from = rows.data();
   const std::int64_t samples = rows.size();

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +14,20 @@ from pyimportance.score import inputs
 from pyimportance.score.history import Rows
 
 INT64_MIN = -(2**63)
+_INT64 = np.dtype(np.int64)
 
 
-def kind_of(logits: Any, features: Any) -> str:
-    """Which kind of observation (state.KINDS) a batch is, before it is looked at."""
-    axes = logits.ndim if hasattr(logits, "ndim") else inputs.as_array("logits", logits).ndim
-    if axes == 3:
-        return "loss"
-    return "logits" if features is None else "logits and features"
+def kind_of(logits: Any, features: Any) -> tuple[str, Any]:
+    """Which kind of observation (state.KINDS) a batch is, before it is looked at; and its logits, of lists an
+    array.
+    """
+    given = logits if hasattr(logits, "ndim") else inputs.as_array("logits", logits)
+    if given.ndim == 3:
+        return "loss", given
+    return "logits" if features is None else "logits and features", given
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """ids [B]; logits [B, C] with features [B, D] or None, or [B, T, V]; targets [B] or [B, T].
 
     live   what is observed of it, of the shape of the targets; None: everything
@@ -63,7 +64,7 @@ class Batch:
 def ids_and_mask(ids: Any, mask: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]:
     """int64 [B] and, where a mask is given, bool [B]."""
     array = inputs.as_array("ids", ids)
-    live = None if mask is None or array.ndim != 1 else inputs.booleans("mask", mask, array.size)
+    live = _mask(mask, array)
     return inputs.integers("ids", array, live), live
 
 
@@ -71,17 +72,51 @@ def make_batch(  # noqa: PLR0917
     ids: Any, logits: Any, targets: Any, features: Any, mask: Any, ignore_index: int | None
 ) -> Batch:
     """The arguments of `Tracker.observe`, which says what they may be; ArgumentError where they are not."""
-    sample, live = ids_and_mask(ids, mask)
+    sample, y = inputs.as_array("ids", ids), inputs.as_array("targets", targets)
+    z = inputs.as_array("logits", logits, bfloat16=True)
+    live = _mask(mask, sample)
+    if not _are_plain(sample, z, y):
+        sample, z, y = _checked(sample, z, y, live)
+    if z.ndim == 3 and features is not None:
+        raise ArgumentError("features: given with logits [B, T, V]; must come with logits [B, C]")
+    h = None if features is None else inputs.matrix("features", features, (sample.size, "D"))
+    return Batch(sample, z, y, h, _live(y, live, ignore_index), live)
+
+
+def _mask(mask: Any, ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+    return None if mask is None or ids.ndim != 1 else inputs.booleans("mask", mask, ids.size)
+
+
+def _are_plain(ids: npt.NDArray[Any], logits: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
+    """Whether nothing is to be said about them nor done: with a small batch the checks take longest."""
+    return (
+        ids.dtype is _INT64
+        and targets.dtype is _INT64
+        and logits.dtype in inputs.NARROW
+        and logits.ndim == 2
+        and ids.shape == targets.shape == logits.shape[:1]
+        and logits.size > 0
+        and ids.flags.c_contiguous
+        and targets.flags.c_contiguous
+        and logits.flags.c_contiguous
+        and logits.flags.aligned
+    )
+
+
+def _checked(
+    ids: npt.NDArray[Any],
+    logits: npt.NDArray[Any],
+    targets: npt.NDArray[Any],
+    live: npt.NDArray[np.bool_] | None,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[np.int64]]:
+    sample = inputs.integers("ids", ids, live)
     z = inputs.matrix("logits", logits, (sample.size, "C"), (sample.size, "T", "V"))
     if z.shape[-1] == 0:
         raise ArgumentError(f"logits: {z.dtype} of shape {list(z.shape)}; there must be at least one class")
     y = inputs.integers("targets", targets, live, ("B",) if z.ndim == 2 else z.shape[:2])
     if len(y) != sample.size:
         raise ArgumentError(f"targets: {len(y)} of them; must be {sample.size}")
-    if z.ndim == 3 and features is not None:
-        raise ArgumentError("features: given with logits [B, T, V]; must come with logits [B, C]")
-    h = None if features is None else inputs.matrix("features", features, (sample.size, "D"))
-    return Batch(sample, z, y, h, _live(y, live, ignore_index), live)
+    return sample, z, y
 
 
 def _live(

@@ -21,6 +21,7 @@ class HostEngine:
 
     def __init__(self, num_samples: int) -> None:
         self.skipped = 0
+        self._threads = default_threads()  # asked for once an epoch: that takes as long as a small batch
         self._columns: state.Columns = {"count": np.zeros(num_samples, np.int32)}
         self._rows: Rows = np.zeros(num_samples, ROW)
         self._scratch: Rows = np.zeros(0, ROW)
@@ -30,7 +31,7 @@ class HostEngine:
     ) -> int:
         batch = make_batch(ids, logits, targets, features, mask, ignore_index)
         scratch = self._scratch_for(batch.scratch_rows)
-        self.skipped += batch.record(skip, scratch, self._rows, default_threads())
+        self.skipped += batch.record(skip, scratch, self._rows, self._threads)
         return batch.classes
 
     def observe_loss(self, ids: Any, loss: Any, mask: Any, skip: bool) -> None:
@@ -38,7 +39,7 @@ class HostEngine:
         losses = inputs.floats("loss", loss, (sample.size,))
         wide = np.ascontiguousarray(losses, dtype=np.float64)
         scratch = self._scratch_for(sample.size)
-        self.skipped += _C.observe_losses(sample, wide, live, skip, scratch, self._rows, default_threads())
+        self.skipped += _C.observe_losses(sample, wide, live, skip, scratch, self._rows, self._threads)
 
     def _scratch_for(self, rows: int) -> Rows:
         if self._scratch.size < rows:
@@ -64,7 +65,8 @@ class HostEngine:
         if missing := set(state.names(quantities)) - self._columns.keys():
             fresh = state.zeros(self._rows.size, quantities)
             self._columns |= {name: fresh[name] for name in missing}
-        _C.fold(self._columns, self._rows, epoch, default_threads())
+        _C.fold(self._columns, self._rows, epoch, self._threads)
+        self._threads = default_threads()
         self._rows.view(np.uint8).fill(0)
 
     def packed(self) -> Packed:
@@ -78,4 +80,4 @@ class HostEngine:
         self._rows[np.flatnonzero(self._rows["code"] != UNSEEN)] = np.zeros((), dtype=ROW)
         for ids, rows in parts:
             packed = rows.cpu().numpy().view(ROW).reshape(-1)
-            _C.commit_rows(ids.cpu().numpy(), packed, self._rows, default_threads())
+            _C.commit_rows(ids.cpu().numpy(), packed, self._rows, self._threads)

@@ -17,6 +17,7 @@ from pyimportance.errors import ArgumentError
 
 _INT64_MAX = 2**63 - 1
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])  # NumPy has no such type: its bits
+NARROW = (np.dtype(np.float32), np.dtype(np.float16), BFLOAT16)
 
 
 def as_array(name: str, value: Any, *, bfloat16: bool = False) -> npt.NDArray[Any]:
@@ -26,6 +27,8 @@ def as_array(name: str, value: Any, *, bfloat16: bool = False) -> npt.NDArray[An
 
     ArgumentError where NumPy has no such array: a ragged list, a sparse or meta tensor, an exotic dtype.
     """
+    if type(value) is np.ndarray:
+        return value
     try:
         return _converted(value, bfloat16)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -37,12 +40,12 @@ def as_array(name: str, value: Any, *, bfloat16: bool = False) -> npt.NDArray[An
 def _converted(value: Any, bfloat16: bool) -> npt.NDArray[Any]:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        tensor = value.detach().cpu()
-        bits = bfloat16 and tensor.dtype == torch.bfloat16
+        tensor = value.detach() if value.requires_grad else value
+        tensor = tensor if tensor.is_cpu else tensor.cpu()
         if tensor.dtype == torch.bfloat16:
-            tensor = tensor.view(torch.int16) if bits else tensor.float()
+            return tensor.view(torch.int16).numpy().view(BFLOAT16) if bfloat16 else tensor.float().numpy()
         array: npt.NDArray[Any] = tensor.numpy()
-        return array.view(BFLOAT16) if bits else array
+        return array
     return np.asarray(value)
 
 
@@ -89,7 +92,7 @@ def floats(name: str, value: Any, *shapes: tuple[int | str, ...], bfloat16: bool
     """
     array = as_array(name, value, bfloat16=bfloat16)
     real = array.dtype.kind == "f" or array.dtype == BFLOAT16 or not array.size
-    if not real or not any(fits(array.shape, shape) for shape in shapes):
+    if not real or not fits(array.shape, *shapes):
         wanted = " or ".join(map(shape_text, shapes))
         raise ArgumentError(f"{name}: {_described(array)}; must be floating point {wanted}")
     return array
@@ -103,18 +106,27 @@ def matrix(name: str, value: Any, *shapes: tuple[int | str, ...]) -> npt.NDArray
     if array.size == 0 and shapes[0][0] == 0 and array.ndim < 3:  # an empty list says enough of no rows
         return np.zeros((0, 1), dtype=np.float32)
     array = floats(name, array, *shapes)
-    if array.dtype not in (np.float32, np.float16, BFLOAT16):
+    if array.dtype not in NARROW:
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as such
             return np.ascontiguousarray(array, dtype=np.float32)
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned:
+        return array
     item = array.itemsize
     adjacent = array.strides[-1] == item and not any(stride % item for stride in array.strides)
-    return array if adjacent and array.flags.aligned else np.ascontiguousarray(array)
+    return array if adjacent and flags.aligned else np.ascontiguousarray(array)
 
 
-def fits(got: tuple[int, ...], shape: tuple[int | str, ...]) -> bool:
-    return len(got) == len(shape) and all(
-        isinstance(wanted, str) or length == wanted for length, wanted in zip(got, shape, strict=True)
-    )
+def fits(got: tuple[int, ...], *shapes: tuple[int | str, ...]) -> bool:
+    """Whether it is one of the shapes, in which a string stands for any length."""
+    for shape in shapes:
+        if len(got) == len(shape):
+            for length, wanted in zip(got, shape, strict=True):
+                if length != wanted and not isinstance(wanted, str):
+                    break
+            else:
+                return True
+    return False
 
 
 def shape_text(shape: tuple[int | str, ...]) -> str:

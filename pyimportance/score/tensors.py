@@ -78,7 +78,7 @@ def matrix(
     if shapes[0][0] == 0 and given.numel() == 0 and given.ndim < 3:  # an empty list says enough of no rows
         return torch.zeros(0, 1, device=device)
     real = given.is_floating_point() or not given.numel()
-    if not real or not any(inputs.fits(given.shape, shape) for shape in shapes):
+    if not real or not inputs.fits(given.shape, *shapes):
         wanted = " or ".join(map(inputs.shape_text, shapes))
         raise ArgumentError(f"{name}: {described(given)}; must be floating point {wanted}")
     if given.dtype not in dtypes:

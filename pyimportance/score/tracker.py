@@ -147,9 +147,9 @@ class Tracker:
         several observations of a sample in one epoch the first stands. Takes no part in autograd. Raises
         ArgumentError naming the entry or the sample; then nothing of the batch has been recorded.
         """
-        kind = kind_of(logits, features)
+        kind, given = kind_of(logits, features)
         skip = self._begin(kind, nonfinite)
-        classes = self._engine.observe(ids, logits, targets, features, mask, ignore_index, skip)
+        classes = self._engine.observe(ids, given, targets, features, mask, ignore_index, skip)
         self._classes = state.classes_of((self._classes, classes))
         self._kind, self._open = kind, True
 

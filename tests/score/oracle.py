@@ -52,7 +52,10 @@ def recorded(  # noqa: PLR0917
     ``counts``, on so many threads; and through the oracle. With features where the seed is odd.
     """
     rng = np.random.default_rng(seed)
-    trackers = [Tracker(samples, history="memory") for _ in counts]
+    trackers = []
+    for count in counts:
+        with threads(count):  # which a tracker asks for as its epochs begin
+            trackers.append(Tracker(samples, history="memory"))
     history = {name: np.full((len(kinds), samples), np.nan) for name in ROW_NAMES}
     for epoch, kind in enumerate(kinds):
         _, rounded = stored_as(dtype, make_logits(kind, samples, classes, rng))

@@ -42,9 +42,10 @@ def _converted(value: Any, bfloat16: bool) -> npt.NDArray[Any]:
     if torch is not None and isinstance(value, torch.Tensor):
         tensor = value.detach() if value.requires_grad else value
         tensor = tensor if tensor.is_cpu else tensor.cpu()
-        if tensor.dtype == torch.bfloat16:
-            return tensor.view(torch.int16).numpy().view(BFLOAT16) if bfloat16 else tensor.float().numpy()
-        array: npt.NDArray[Any] = tensor.numpy()
+        if tensor.dtype == torch.bfloat16 and bfloat16:
+            bits: npt.NDArray[Any] = tensor.view(torch.int16).numpy()
+            return bits.view(BFLOAT16)
+        array: npt.NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
         return array
     return np.asarray(value)
 

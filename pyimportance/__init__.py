@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pyimportance.order.place import Node as Node
     from pyimportance.order.place import Placement as Placement
     from pyimportance.order.place import place as place
+    from pyimportance.order.quality import Quality as Quality
+    from pyimportance.order.quality import quality as quality
     from pyimportance.order.ranking import NaNScoresWarning as NaNScoresWarning
     from pyimportance.order.select import select as select
     from pyimportance.order.values import Partition as Partition
@@ -74,6 +76,7 @@ _HOME = {
     "Partition": "order.values",
     "Placement": "order.place",
     "PyimportanceError": "errors",
+    "Quality": "order.quality",
     "SampleIndex": "shards.sample_index",
     "Schedule": "train.schedule",
     "Scores": "score.values",
@@ -98,6 +101,7 @@ _HOME = {
     "place": "order.place",
     "pool_batchnorm": "train.batchnorm",
     "prune": "shards.prune",
+    "quality": "order.quality",
     "repartition": "shards.generations",
     "samplers": "order",
     "score": "score.measures",

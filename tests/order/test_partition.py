@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from fractions import Fraction
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,24 @@ def test_labels_go_round_among_equal_counts_only() -> None:
     p = partition(s, 3, policy="blocks", capacity=[2, 1, 1], current=held)
     # Blocks of 4, 2, 2: worker 2 holds all of the first, but is to have two.
     assert p.worker_of(np.arange(8)).tolist() == [0, 0, 0, 0, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("name", [*policies(), "sticky(tolerance)"])
+@pytest.mark.parametrize("classes", [None, np.arange(400) % 3])
+def test_no_other_labels_would_keep_more_bytes(name: str, classes: Any) -> None:
+    rng = np.random.default_rng(6)
+    s, sizes, current = scores(rng.random(400)), rng.integers(0, 999, 400), rng.integers(-1, 7, 400)
+    options: dict[str, Any] = {"policy": name, "k": 3} if name == "sticky" else {"policy": name}
+    if name == "sticky(tolerance)":
+        options = {"policy": "sticky", "tolerance": 0.1}
+    p = partition(s, 6, current=current, sizes=sizes, classes=classes, **options)
+    held = np.zeros((7, 6), np.int64)
+    np.add.at(held, (current, p.worker_of(np.arange(400))), sizes)  # -1, 6: two rows that nobody keeps
+    kept = held[:6].trace()
+    assert kept == max(held[list(labels), range(6)].sum() for labels in permutations(range(6)))
+    if not name.startswith("sticky"):  # the match has something to do
+        unmatched = partition(s, 6, sizes=sizes, classes=classes, **options).worker_of(np.arange(400))
+        assert kept > sizes[unmatched == current].sum()
 
 
 def test_classes_are_recorded_and_divided_one_by_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from pyimportance import ArgumentError, Scores, argsort, partition
+from pyimportance import ArgumentError, NaNScoresWarning, Scores, argsort, partition
 from pyimportance.order.device import POLICIES, argsort_native, divide
 
 DTYPES = [
@@ -94,6 +95,25 @@ def test_divisions_of_tensors_on_the_host(policy: str, n: int) -> None:
     values = torch.from_numpy(np.random.default_rng(n).integers(0, 50, n).astype(np.float32))
     for workers in (1, 3, 4, 10, 40):
         check_division(values, workers, 1 + n % 3, policy)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_divisions_by_the_kernels(machine: Any, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sorts, by score and by owner, are the kernels': what `argsort` calls where tensors are CUDA's."""
+    sorted_dtypes = []
+
+    def by_kernels(values: torch.Tensor, *, descending: bool = True) -> torch.Tensor:
+        sorted_dtypes.append(values.dtype)
+        return argsort_native(values, descending, machine.native, machine.stream())
+
+    monkeypatch.setattr("pyimportance.order.device.argsort", by_kernels)
+    for n, workers, bins in ((1, 3, 2), (31, 4, 1), (32, 4, 3), (33, 10, 2), (1000, 7, 4)):
+        values = np.random.default_rng(n).integers(0, 50, n).astype(np.float32)
+        values[::9] = np.nan if n > 1 else 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NaNScoresWarning)
+            check_division(machine.tensor(values), workers, bins, policy)
+    assert set(sorted_dtypes) == {torch.float32} | (set() if policy == "blocks" else {torch.int32})
 
 
 @pytest.mark.gpu

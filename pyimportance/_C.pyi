@@ -1,7 +1,7 @@
 """Stub of the compiled module; sections mirror csrc/."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -130,6 +130,15 @@ def instruction_set() -> str: ...
 def use_instruction_set(name: str) -> None: ...
 
 # tar
+class _Ahead(Protocol):
+    def result(self) -> Any: ...
+
+class _Remote(Protocol):
+    def fetch(self, offset: int, nbytes: int, /) -> Any: ...
+    def begin(self, offset: int, nbytes: int, /) -> _Ahead: ...
+
+_Handle: TypeAlias = int | _Remote
+
 class TarColumns(TypedDict):
     key_offsets: npt.NDArray[np.int64]
     key_text: npt.NDArray[np.uint8]
@@ -144,8 +153,8 @@ class TarColumns(TypedDict):
     requests: int
 
 def crc32c(data: Any, crc: int = 0, *, hardware: bool = True) -> int: ...
-def crc32c_of_file(fd: int, size: int) -> tuple[int, int, int]: ...
-def tar_scan(fd: int, size: int, allow_missing_eof: bool, limit: int) -> TarColumns: ...
+def crc32c_of_file(handle: _Handle, size: int) -> tuple[int, int, int]: ...
+def tar_scan(handle: _Handle, size: int, allow_missing_eof: bool, limit: int) -> TarColumns: ...
 def first_key_leading_out(key_offsets: npt.NDArray[np.int64], key_text: npt.NDArray[np.uint8]) -> int: ...
 def first_repeated_key(
     key_offsets: npt.NDArray[np.int64], key_text: npt.NDArray[np.uint8]
@@ -159,7 +168,7 @@ def tar_header_sizes(
     part_size: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]: ...
 def tar_check(
-    source: tuple[int, int, str],
+    source: tuple[_Handle, int, str],
     ours: bool,
     data: bytes,
     base: int,
@@ -175,7 +184,7 @@ def tar_check(
 ) -> None: ...
 def tar_write(
     out: int,
-    sources: Sequence[tuple[int, int, str, str]],
+    sources: Sequence[tuple[_Handle, int, str, str]],
     key_offsets: npt.NDArray[np.int64],
     key_text: npt.NDArray[np.uint8],
     extensions: Sequence[str],

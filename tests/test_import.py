@@ -9,7 +9,7 @@ import pytest
 
 import pyimportance
 
-HEAVY = ("torch", "numba", "scipy", "pyarrow", "webdataset")
+HEAVY = ("torch", "numba", "scipy", "pyarrow", "webdataset", "obstore")
 
 
 def loaded(statement: str) -> list[str]:

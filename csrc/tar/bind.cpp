@@ -6,6 +6,7 @@
 
 #include "errors.h"
 #include "module.h"
+#include "tar/bind_input.h"
 #include "tar/copy.h"
 #include "tar/crc32c.h"
 #include "tar/name.h"
@@ -49,8 +50,9 @@ std::uint32_t crc32c_of(const py::buffer& data, std::uint32_t crc, bool hardware
   return hardware ? tar::crc32c(crc, info.ptr, n) : tar::crc32c_table(crc, info.ptr, n);
 }
 
-py::tuple crc32c_of_file(int fd, std::int64_t size) {
+py::tuple crc32c_of_file(const py::object& handle, std::int64_t size) {
   constexpr std::int64_t kChunk = 1 << 20;
+  const auto input = make_input(handle);
   tar::Count count;
   std::uint32_t crc = 0;
   {
@@ -58,18 +60,19 @@ py::tuple crc32c_of_file(int fd, std::int64_t size) {
     const std::unique_ptr<unsigned char[]> buffer(new unsigned char[kChunk]);
     for (std::int64_t at = 0; at < size; at += kChunk) {
       const std::int64_t n = std::min(kChunk, size - at);
-      tar::read_at(fd, buffer.get(), n, at, &count);
+      input->read(buffer.get(), n, at, &count);
       crc = tar::crc32c(crc, buffer.get(), static_cast<std::size_t>(n));
     }
   }
   return py::make_tuple(crc, count.bytes, count.requests);
 }
 
-py::dict scan(int fd, std::int64_t size, bool allow_missing_eof, std::int64_t limit) {
+py::dict scan(const py::object& handle, std::int64_t size, bool allow_missing_eof, std::int64_t limit) {
+  const auto input = make_input(handle);
   tar::Columns c;
   {
     py::gil_scoped_release release;
-    c = tar::scan(fd, size, allow_missing_eof, limit);
+    c = tar::scan(input.get(), size, allow_missing_eof, limit);
   }
   py::dict out;
   out["key_offsets"] = to_array(std::move(c.key_offsets));
@@ -136,17 +139,20 @@ Int64s header_sizes(const Int64s& key_offsets, const Bytes& key_text, std::vecto
   return out;
 }
 
-py::tuple write_tar(int out,
-                    const std::vector<std::tuple<int, std::int64_t, std::string, std::string>>& sources,
-                    const Int64s& key_offsets, const Bytes& key_text, std::vector<std::string> extensions,
-                    const Int64s& part_start, const Int32s& part_ext, const Int64s& part_size,
-                    const Int32s& file, const Int64s& offset, const Int64s& part_offset, bool canonical,
-                    std::int64_t window) {
+py::tuple write_tar(
+    int out, const std::vector<std::tuple<py::object, std::int64_t, std::string, std::string>>& sources,
+    const Int64s& key_offsets, const Bytes& key_text, std::vector<std::string> extensions,
+    const Int64s& part_start, const Int32s& part_ext, const Int64s& part_size, const Int32s& file,
+    const Int64s& offset, const Int64s& part_offset, bool canonical, std::int64_t window) {
   tar::Samples s = samples_of(key_offsets, key_text, std::move(extensions), part_start, part_ext, part_size);
   require(file.size() == s.n && offset.size() == s.n, "file or offset does not fit key_offsets");
   require(part_offset.size() == part_ext.size(), "part_offset does not fit part_ext");
+  std::vector<std::unique_ptr<tar::Input>> inputs;
   std::vector<tar::Source> opened;
-  for (const auto& [fd, size, path, prefix] : sources) opened.push_back({fd, size, path, prefix, canonical});
+  for (const auto& [handle, size, path, prefix] : sources) {
+    inputs.push_back(make_input(handle));
+    opened.push_back({inputs.back().get(), size, path, prefix, canonical});
+  }
   for (std::int64_t i = 0; i < s.n; ++i) {
     const std::int32_t f = file.data()[i];
     require(f >= 0 && f < static_cast<std::int64_t>(opened.size()), "file out of range");
@@ -166,7 +172,7 @@ py::tuple write_tar(int out,
 }
 
 // The columns are whole, and were checked when the index was made; only what `rows` names is looked at.
-void check(const std::tuple<int, std::int64_t, std::string>& source, bool ours, const py::bytes& data,
+void check(const std::tuple<py::object, std::int64_t, std::string>& source, bool ours, const py::bytes& data,
            std::int64_t base, const Int64s& rows, const Int64s& key_offsets, const Bytes& key_text,
            std::vector<std::string> extensions, const Int64s& offset, const Int64s& part_start,
            const Int32s& part_ext, const Int64s& part_size, const Int64s& part_offset) {
@@ -199,9 +205,10 @@ void check(const std::tuple<int, std::int64_t, std::string>& source, bool ours, 
               "part_ext out of range");
   }
   const std::string_view bytes = data;
-  const auto& [fd, size, path] = source;
+  const auto& [handle, size, path] = source;
+  const auto input = make_input(handle);
   py::gil_scoped_release release;
-  tar::check_samples({fd, size, path, "", ours}, s, rows.data(), rows.size(),
+  tar::check_samples({input.get(), size, path, "", ours}, s, rows.data(), rows.size(),
                      reinterpret_cast<const unsigned char*>(bytes.data()), base,
                      static_cast<std::int64_t>(bytes.size()));
 }
@@ -211,8 +218,9 @@ void check(const std::tuple<int, std::int64_t, std::string>& source, bool ours, 
 void register_tar(py::module_& m) {
   const auto arr = [](const char* name) { return py::arg(name).noconvert(); };
   m.def("crc32c", &crc32c_of, py::arg("data"), py::arg("crc") = 0, py::kw_only(), py::arg("hardware") = true);
-  m.def("crc32c_of_file", &crc32c_of_file, py::arg("fd"), py::arg("size"));
-  m.def("tar_scan", &scan, py::arg("fd"), py::arg("size"), py::arg("allow_missing_eof"), py::arg("limit"));
+  m.def("crc32c_of_file", &crc32c_of_file, py::arg("handle"), py::arg("size"));
+  m.def("tar_scan", &scan, py::arg("handle"), py::arg("size"), py::arg("allow_missing_eof"),
+        py::arg("limit"));
   m.def("first_key_leading_out", &first_leading_out, arr("key_offsets"), arr("key_text"));
   m.def("first_repeated_key", &first_repeated, arr("key_offsets"), arr("key_text"));
   m.def("tar_header_sizes", &header_sizes, arr("key_offsets"), arr("key_text"), py::arg("extensions"),

@@ -12,6 +12,8 @@
 namespace pyi::tar {
 namespace {
 
+constexpr std::int64_t kFetched = 64 << 10;  // headers that are read in one piece
+
 std::string name_of(const Place& place) {
   return std::string(place.key).append(1, '.').append(place.extension);
 }
@@ -66,9 +68,18 @@ std::string found_instead(Window window, const Source& source, const Place& plac
 }  // namespace
 
 void check_member(const Source& source, const Place& place, const unsigned char* known, Count* count) {
+  std::vector<unsigned char> fetched;
+  const std::int64_t n = place.payload - place.begin;
+  if (known == nullptr && n > 0 && n <= kFetched) try {
+      fetched.resize(static_cast<std::size_t>(n));
+      source.input->read(fetched.data(), n, place.begin, count);
+      known = fetched.data();
+    } catch (const DataError& e) {
+      throw DataError(e.what(), name_of(place), e.offset, source.path);
+    }
   Window window = known == nullptr
-                      ? Window(source.fd, source.size)
-                      : Window(source.fd, source.size, known, place.begin, place.payload - place.begin);
+                      ? Window(source.input, source.size)
+                      : Window(source.input, source.size, known, place.begin, place.payload - place.begin);
   const std::string found = found_instead(std::move(window), source, place, count);
   if (!found.empty()) fail(found, source, place);
 }
@@ -96,7 +107,7 @@ void check_canonical(const Source& source, const Place& place, const unsigned ch
   if (std::memcmp(expected.data(), header, expected.size()) == 0) return;
   Count count;
   const std::string found =
-      found_instead(Window(source.fd, source.size, header, place.begin, n), source, place, &count);
+      found_instead(Window(source.input, source.size, header, place.begin, n), source, place, &count);
   fail(found.empty() ? "found it under a header that is not ours" : found, source, place);
 }
 

@@ -12,7 +12,7 @@ namespace pyi::tar {
 
 // A tar whose samples are to be read.
 struct Source {
-  int fd;
+  Input* input;
   std::int64_t size;
   std::string path;    // for errors
   std::string prefix;  // goes before the keys of its samples where they are written

@@ -1,6 +1,5 @@
 #include "tar/copy.h"
 
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -71,13 +70,24 @@ class Stream {
   const Source& source(const Piece& p) const { return sources_[static_cast<std::size_t>(p.file)]; }
   Place place(std::int64_t sample, std::int64_t part, std::int64_t begin) const;
 
-  // Joined are neighbours with nothing but padding between them.
-  bool joins(const Piece& last, const Piece& next) const {
+  // A request: pieces that follow each other in a source, with little between them.
+  struct Run {
+    std::size_t begin, end;
+    std::int64_t offset, length;
+  };
+
+  bool joins(const Run& run, const Piece& next) const {
+    const Piece& last = pieces_[run.end - 1];
     const std::int64_t gap = next.offset - end(last);
-    return next.file == last.file && gap >= 0 && gap < kBlock;
+    const Habits& h = source(last).input->habits;
+    return next.file == last.file && gap >= 0 && gap < h.join && end(next) - run.offset <= h.most &&
+           2 * (run.end + 1 - run.begin) <= kMaxVectors;
   }
 
-  void read_run(std::size_t begin, std::size_t end);
+  std::vector<Run> runs() const;
+  void expect(const Run& run);
+  void read(const Run& run);
+  void check(const Run& run);
   void write_out();
 
   int out_;
@@ -95,6 +105,7 @@ void Stream::copy(std::int64_t sample, std::int64_t part, std::int64_t headers) 
   const std::int32_t file = samples_.file[sample];
   const std::int64_t payload = samples_.part_offset[part];
   std::int64_t left = samples_.part_size[part];
+  const std::int64_t most = sources_[static_cast<std::size_t>(file)].input->habits.most;
   if (canonical_) {
     left += headers;
     reserve(headers);
@@ -105,7 +116,7 @@ void Stream::copy(std::int64_t sample, std::int64_t part, std::int64_t headers) 
   }
   for (std::int64_t offset = payload - headers; headers > 0 || left > 0; headers = 0) {
     if (used_ == capacity_) flush();
-    const std::int64_t now = std::min(left, capacity_ - used_);
+    const std::int64_t now = std::min({left, capacity_ - used_, most});
     pieces_.push_back({file, offset, headers, now, used_, sample, part});
     offset = end(pieces_.back());
     used_ += now;
@@ -123,27 +134,49 @@ void Stream::flush() {
   std::sort(pieces_.begin(), pieces_.end(), [](const Piece& a, const Piece& b) {
     return std::tie(a.file, a.offset, a.at) < std::tie(b.file, b.offset, b.at);
   });
-  for (std::size_t begin = 0, end; begin < pieces_.size(); begin = end) {
-    for (end = begin + 1; end < pieces_.size() && 2 * (end - begin + 1) <= kMaxVectors; ++end)
-      if (!joins(pieces_[end - 1], pieces_[end])) break;
-    read_run(begin, end);
+  const std::vector<Run> todo = runs();
+  std::int64_t ahead = 0;  // bytes that are expected and not read
+  for (std::size_t i = 0, next = 1; i < todo.size(); ++i) {
+    for (next = std::max(next, i + 1); next < todo.size(); ++next) {
+      const Habits& h = source(pieces_[todo[next].begin]).input->habits;
+      if (next > i + static_cast<std::size_t>(h.ahead) || ahead + todo[next].length > h.ahead_bytes) break;
+      expect(todo[next]);
+      ahead += todo[next].length;
+    }
+    read(todo[i]);
+    check(todo[i]);
+    if (i + 1 < next) ahead -= todo[i + 1].length;
   }
   write_out();
   pieces_.clear();
   used_ = 0;
 }
 
-// Fetches pieces that lie close together, each straight to its place, what is only looked at or skipped
-// aside, and checks their headers.
-void Stream::read_run(std::size_t begin, std::size_t last) {
+std::vector<Stream::Run> Stream::runs() const {
+  std::vector<Run> found;
+  for (std::size_t i = 0; i < pieces_.size(); ++i) {
+    const Piece& p = pieces_[i];
+    if (found.empty() || !joins(found.back(), p)) found.push_back({i, i, p.offset, 0});
+    found.back().end = i + 1;
+    found.back().length = end(p) - found.back().offset;
+  }
+  return found;
+}
+
+void Stream::expect(const Run& run) {
+  source(pieces_[run.begin]).input->expect(run.offset, run.length, &written_.read);
+}
+
+// Fetches each piece straight to its place, what is only looked at or skipped aside.
+void Stream::read(const Run& run) {
   iovec vectors[kMaxVectors];
   int n = 0;
-  const std::int64_t first = pieces_[begin].offset;
-  std::int64_t at = first, skipped = 0;
-  for (std::size_t i = begin; i < last; ++i) skipped += kBlock + aside(pieces_[i]);
+  std::int64_t skipped = run.length;
+  for (std::size_t i = run.begin; i < run.end; ++i) skipped -= pieces_[i].length;
   if (skipped > static_cast<std::int64_t>(aside_.size())) aside_.resize(static_cast<std::size_t>(skipped));
   unsigned char* spare = aside_.data();
-  for (std::size_t i = begin; i < last; ++i) {
+  std::int64_t at = run.offset;
+  for (std::size_t i = run.begin; i < run.end; ++i) {
     const Piece& p = pieces_[i];
     if (const std::int64_t between = p.offset - at + aside(p); between > 0) {
       vectors[n++] = {spare, static_cast<std::size_t>(between)};
@@ -152,32 +185,21 @@ void Stream::read_run(std::size_t begin, std::size_t last) {
     if (p.length > 0) vectors[n++] = {buffer_.get() + p.at, static_cast<std::size_t>(p.length)};
     at = end(p);
   }
-  const auto fail = [&](const std::string& problem, std::int64_t where) {
-    const auto from = pieces_.begin() + static_cast<std::ptrdiff_t>(begin);
-    const auto to = pieces_.begin() + static_cast<std::ptrdiff_t>(last);
-    const auto hit = std::find_if(from, to, [&](const Piece& p) { return end(p) > where; });
-    throw DataError(problem, samples_.name(hit->sample, hit->part), where, source(*hit).path);
-  };
-  std::int64_t done = first;
-  for (iovec* v = vectors; done < at;) {
-    const ssize_t got = preadv(source(pieces_[begin]).fd, v, n - static_cast<int>(v - vectors), done);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail(std::string("cannot be read (") + std::strerror(errno) + ")", done);
-    if (got == 0) fail("the file ends here; it has become shorter since it was indexed", done);
-    ++written_.read.requests;
-    written_.read.bytes += got;
-    done += got;
-    for (auto rest = static_cast<std::size_t>(got); rest > 0;) {
-      const std::size_t step = std::min(rest, v->iov_len);
-      v->iov_base = static_cast<unsigned char*>(v->iov_base) + step;
-      v->iov_len -= step;
-      rest -= step;
-      if (v->iov_len == 0) ++v;
-    }
+  try {
+    source(pieces_[run.begin]).input->read(vectors, n, run.offset, &written_.read);
+  } catch (const DataError& e) {
+    const auto from = pieces_.begin() + static_cast<std::ptrdiff_t>(run.begin);
+    const auto to = pieces_.begin() + static_cast<std::ptrdiff_t>(run.end);
+    const auto hit = std::find_if(from, to - 1, [&](const Piece& p) { return end(p) > e.offset; });
+    throw DataError(e.what(), samples_.name(hit->sample, hit->part), e.offset, source(*hit).path);
   }
-  at = first;
-  spare = aside_.data();
-  for (std::size_t i = begin; i < last; ++i) {
+}
+
+// The headers of what was read.
+void Stream::check(const Run& run) {
+  std::int64_t at = run.offset;
+  const unsigned char* spare = aside_.data();
+  for (std::size_t i = run.begin; i < run.end; ++i) {
     const Piece& p = pieces_[i];
     spare += p.offset - at + aside(p);
     at = end(p);

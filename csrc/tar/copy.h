@@ -22,7 +22,8 @@ struct Written {
 void header_sizes(const Samples& samples, std::int64_t* out);
 
 // Writes the tar to `out` from position 0, through a window of `window` bytes at most. Within a window the
-// reads are sorted by place in the source, and neighbours are fetched by one request. The headers in front of
+// reads are sorted by place in the source, and neighbours are fetched by one request (what counts as such,
+// and how many requests are under way at once, is the inputs' habit). The headers in front of
 // every payload are read with it, and must be those of the member that is asked for (see check.h), so that an
 // index of a tar that was written again since copies nothing. canonical: the sources are tars of ours, whose
 // headers are known to the bit and copied. Throws DataError (source, member, offset) where a source is

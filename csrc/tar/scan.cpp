@@ -78,9 +78,9 @@ void check_adjacent(const Columns& c) {
 
 }  // namespace
 
-Columns scan(int fd, std::int64_t size, bool allow_missing_eof, std::int64_t limit) {
+Columns scan(Input* input, std::int64_t size, bool allow_missing_eof, std::int64_t limit) {
   Columns out;
-  Members members(Window(fd, size), 0, size, allow_missing_eof);
+  Members members(Window(input, size), 0, size, allow_missing_eof);
   Grouper grouper(&out);
   Member m{};
   Name name;

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "tar/read.h"
+
 namespace pyi::tar {
 
 // Columns of an index (pyimportance/shards/sample_index.py says what they mean).
@@ -21,11 +23,11 @@ struct Columns {
   std::int64_t samples() const { return static_cast<std::int64_t>(offset.size()); }
 };
 
-// Reads the headers of a tar of `size` bytes through `fd`, by position, and skips large payloads.
+// Reads the headers of a tar of `size` bytes by position, and skips large payloads.
 // limit: stop after so many samples (-1: none); what follows is then not looked at.
 // Memory grows with what was read, never with what a header claims. Throws DataError with member and offset
 // for: a truncated archive, also one cut between members (allow_missing_eof: only inside one); members that
 // are neither files nor directories; parts of a sample that are not adjacent; an extension that repeats.
-Columns scan(int fd, std::int64_t size, bool allow_missing_eof, std::int64_t limit);
+Columns scan(Input* input, std::int64_t size, bool allow_missing_eof, std::int64_t limit);
 
 }  // namespace pyi::tar

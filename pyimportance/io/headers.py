@@ -31,7 +31,7 @@ def check_headers(
     Raises DataError naming file, member, offset and what was found, unless names and sizes are the index's.
     """
     _C.tar_check(
-        (file.fileno(), file.size, file.path),
+        (file.handle, file.size, file.path),
         ours,
         data,
         start,

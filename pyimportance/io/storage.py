@@ -1,6 +1,7 @@
 """The one place that opens data for reading, so that every byte is counted.
 
-Everything is read by position (pread): a File has no cursor, and threads may share it.
+Everything is read by position (pread): a File has no cursor, and threads may share it. A path is one of the
+file system, or a URL (see urls.py and remote.py). Opening is not counted: it asks for the size.
 """
 
 from __future__ import annotations
@@ -9,25 +10,56 @@ import mmap
 import os
 import resource
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io import urls
 from pyimportance.io.descriptor import Descriptor
 from pyimportance.io.meter import Meter
 
+if TYPE_CHECKING:
+    from pyimportance.io.remote import RemoteFile
+
 _SPARE = 256  # descriptors left for everything else in the process
+_OPENED_AT_ONCE = 16  # a server is asked for each size
 
 
-class File(Descriptor):
-    """A regular file open for reading; its reads are charged to ``meter`` under ``tier``.
+class File(ABC):
+    """Something open for reading; its reads are charged to ``meter`` under ``tier``.
 
-    Get one from `open_file`. Native code reads through `fileno`, and then calls `charge`.
+    Get one from `open_file`. Native code reads through `handle`, and its caller then calls `charge`.
+
+    path     as errors show it: of a URL neither password nor query
+    version  changes when the contents do: a server's ETag, or a time of change; None where none is known
     """
 
-    def __init__(self, path: str, fd: int, size: int, meter: Meter | None, tier: str) -> None:
-        self.path, self.size, self.meter, self.tier = path, size, meter, tier
-        self._fd = fd
+    def __init__(
+        self, path: str, size: int, version: int | str | None, meter: Meter | None, tier: str
+    ) -> None:
+        self.path, self.size, self.version, self.meter, self.tier = path, size, version, meter, tier
+
+    @property
+    @abstractmethod
+    def handle(self) -> int | RemoteFile:
+        """What native code reads through: a descriptor, or an object with fetch and begin."""
+
+    @abstractmethod
+    def _read(self, offset: int, nbytes: int) -> tuple[bytes, int]:
+        """(bytes that lie within the size, requests that took). Raises DataError."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Twice is harmless."""
+
+    def __enter__(self) -> File:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def pread(self, offset: int, nbytes: int) -> bytes:
         """``nbytes`` bytes from ``offset``, all of them.
@@ -40,6 +72,37 @@ class File(Descriptor):
             raise DataError(
                 f"ends at {self.size}; {nbytes} bytes were to be read here", path=self.path, offset=offset
             )
+        data, requests = self._read(offset, nbytes)
+        self.charge(nbytes, requests)
+        return data
+
+    def map(self) -> mmap.mmap | bytes:
+        """The whole file as a buffer that stays valid after `close`, charged as read now.
+
+        An empty file is a DataError.
+        """
+        if self.size == 0:
+            raise DataError("is empty", path=self.path)
+        return self.pread(0, self.size)
+
+    def charge(self, nbytes: int, requests: int) -> None:
+        """Counts what native code read through `handle`."""
+        if self.meter is not None:
+            self.meter.add(self.tier, nbytes, requests)
+
+
+class LocalFile(Descriptor, File):
+    """A regular file of the file system."""
+
+    def __init__(self, path: str, fd: int, status: os.stat_result, meter: Meter | None, tier: str) -> None:
+        self._fd = fd
+        File.__init__(self, path, status.st_size, status.st_mtime_ns, meter, tier)
+
+    @property
+    def handle(self) -> int:
+        return self.fileno()
+
+    def _read(self, offset: int, nbytes: int) -> tuple[bytes, int]:
         chunks, got, requests = [], 0, 0
         while got < nbytes:
             try:
@@ -57,32 +120,27 @@ class File(Descriptor):
                 )
             chunks.append(chunk)
             got += len(chunk)
-        self.charge(got, requests)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks), requests
 
-    def map(self) -> mmap.mmap:
-        """The whole file mapped into memory, charged as read now. It stays valid after `close`.
-
-        Only for files that nobody changes in place (ours are replaced whole). An empty file is a DataError.
-        """
+    def map(self) -> mmap.mmap | bytes:
+        """`File.map`, by mapping: only for files that nobody changes in place (ours are replaced whole)."""
         if self.size == 0:
-            raise DataError("is empty", path=self.path)
+            return super().map()
         mapped = mmap.mmap(self.fileno(), self.size, access=mmap.ACCESS_READ)
         self.charge(self.size, 1)
         return mapped
 
-    def charge(self, nbytes: int, requests: int) -> None:
-        """Counts what native code read through `fileno`."""
-        if self.meter is not None:
-            self.meter.add(self.tier, nbytes, requests)
-
 
 def open_file(path: str | os.PathLike[str], meter: Meter | None = None, tier: str = "origin") -> File:
-    """Opens a regular file. Opening reads nothing and counts nothing.
+    """Opens a regular file, or an object behind a URL. Opening reads nothing and counts nothing.
 
     Raises DataError if it is missing, not a regular file, or may not be read.
     """
     name = os.fspath(path)
+    if urls.is_url(name):
+        from pyimportance.io.remote import RemoteFile
+
+        return RemoteFile(name, meter, tier)
     try:
         # Without O_NONBLOCK, opening a FIFO that somebody left in the place of a file would wait for ever.
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -94,7 +152,7 @@ def open_file(path: str | os.PathLike[str], meter: Meter | None = None, tier: st
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
         raise DataError("is not a regular file", path=name)
-    return File(name, fd, status.st_size, meter, tier)
+    return LocalFile(name, fd, status, meter, tier)
 
 
 def read_whole(path: str | os.PathLike[str], meter: Meter | None = None, tier: str = "origin") -> bytes:
@@ -122,11 +180,15 @@ def open_files(
     paths: Sequence[str], meter: Meter | None = None, tier: str = "origin"
 ) -> Iterator[list[File]]:
     """All of them open at once, see `make_room`. Raises ArgumentError where that may not be."""
-    if make_room(len(paths)) < len(paths):
+    local = sum(not urls.is_url(path) for path in paths)
+    if make_room(local) < local:
         raise ArgumentError(
-            f"{len(paths)} files must be open at once, and this process may open "
+            f"{local} files must be open at once, and this process may open "
             f"{resource.getrlimit(resource.RLIMIT_NOFILE)[1]}; raise the limit (ulimit -n), or use fewer, "
             "larger tars"
         )
+    remote = [path for path in paths if urls.is_url(path)]
+    with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
+        opened = dict(zip(remote, pool.map(lambda path: open_file(path, meter, tier), remote), strict=True))
     with ExitStack() as stack:
-        yield [stack.enter_context(open_file(path, meter, tier)) for path in paths]
+        yield [stack.enter_context(opened.get(path) or open_file(path, meter, tier)) for path in paths]

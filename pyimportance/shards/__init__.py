@@ -1,6 +1,6 @@
 """Tar shards: found, indexed, written, moved between workers, verified. No payload is ever decoded.
 
-sources.py       what a user names as a source -> tar files
+sources.py       what a user names as a source -> tar files, local or behind URLs
 sample_index.py  SampleIndex: where every sample lies
 keys.py          keys as raw buffers
 combine.py       SampleIndex -> SampleIndex: concatenated, or a part of one

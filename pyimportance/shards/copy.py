@@ -114,7 +114,7 @@ def write_shard(
         nbytes, crc32c, read, requests = _C.tar_write(
             out.fileno(),
             [
-                (file.fileno(), file.size, file.path, prefix)
+                (file.handle, file.size, file.path, prefix)
                 for file, prefix in zip(sources, prefixes or [""] * len(sources), strict=True)
             ],
             offsets,
@@ -147,7 +147,7 @@ def reuse_shard(root: str, plan: ShardPlan, journal: Journal, meter: Meter | Non
     with open_file(path, meter, "disk") as file:
         if file.size != plan.nbytes:
             return None
-        crc32c, read, requests = _C.crc32c_of_file(file.fileno(), file.size)
+        crc32c, read, requests = _C.crc32c_of_file(file.handle, file.size)
         file.charge(read, requests)
     return _info(plan, crc32c) if crc32c == expected else None
 

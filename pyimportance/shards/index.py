@@ -14,7 +14,8 @@ from pyimportance import _C
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.meter import Meter
-from pyimportance.io.storage import open_file
+from pyimportance.io.storage import File, open_file, open_files
+from pyimportance.io.urls import is_url, public
 from pyimportance.shards import keys
 from pyimportance.shards.combine import concatenate
 from pyimportance.shards.sample_index import SampleIndex
@@ -24,6 +25,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called with (bytes done, bytes in all), now and then and at the end."""
 
 _THREADS = 4  # files at a time: enough to hide the latency of a disk
+_REMOTE_THREADS = 8  # that of a network, of each of which some ranges are under way
 
 
 def index(
@@ -36,7 +38,7 @@ def index(
 ) -> SampleIndex:
     """Finds every sample of a WebDataset source: key, tar, place, parts. Payloads are not decoded.
 
-    source             a path, directory, pattern, brace expression, or a list of them (see `expand`)
+    source             a path, directory, URL, pattern, brace expression, or a list of them (see `expand`)
     limit              take the first so many samples; what follows is not looked at
     allow_missing_eof  take tars without end-of-archive blocks too (a tar cut between members looks like one)
     meter              counts what was read, as "index"
@@ -57,7 +59,9 @@ def index(
         parts = list(_scan_first(files, allow_missing_eof, meter, limit))
     whole = concatenate(parts)
     if whole.num_samples == 0:
-        raise DataError("holds no samples (members named KEY.EXTENSION)", path=", ".join(files[:3]))
+        raise DataError(
+            "holds no samples (members named KEY.EXTENSION)", path=", ".join(map(public, files[:3]))
+        )
     return replace(whole, ids=np.arange(whole.num_samples, dtype=np.int64))
 
 
@@ -66,11 +70,23 @@ def _scan_all(
 ) -> list[SampleIndex]:
     parts: list[SampleIndex] = []
     total = done = 0
-    if progress is not None:
-        total = sum(os.path.getsize(f) for f in files if os.path.exists(f))
-    with ThreadPoolExecutor(_THREADS) as pool:
+    urls = [f for f in files if is_url(f)]
+    with (
+        open_files(urls, meter, "index") as opened,
+        ThreadPoolExecutor(_REMOTE_THREADS if urls else _THREADS) as pool,
+    ):
+        remote = dict(zip(urls, opened, strict=True))
+        if progress is not None:
+            local = (f for f in files if f not in remote and os.path.exists(f))
+            total = sum(file.size for file in opened) + sum(map(os.path.getsize, local))
+
+        def scan(path: str) -> SampleIndex:
+            if path in remote:
+                return _scan(remote[path], path, allow_missing_eof)
+            return scan_file(path, allow_missing_eof, meter)
+
         try:
-            for part in pool.map(lambda f: scan_file(f, allow_missing_eof, meter), files):
+            for part in pool.map(scan, files):
                 parts.append(part)
                 done += int(part.file_bytes[0])
                 if progress is not None:
@@ -102,15 +118,19 @@ def scan_file(
         shown = os.fsencode(path).decode(errors="backslashreplace")
         raise DataError("its name is not UTF-8", path=shown) from None
     with open_file(path, meter, "index") as file:
-        try:
-            found = _C.tar_scan(file.fileno(), file.size, allow_missing_eof, limit)
-        except DataError as e:
-            raise DataError(e.problem, path=path, member=e.member, offset=e.offset) from None
-        file.charge(found["bytes_read"], found["requests"])
+        return _scan(file, path, allow_missing_eof, limit)
+
+
+def _scan(file: File, path: str, allow_missing_eof: bool, limit: int = -1) -> SampleIndex:
+    try:
+        found = _C.tar_scan(file.handle, file.size, allow_missing_eof, limit)
+    except DataError as e:
+        raise DataError(e.problem, path=file.path, member=e.member, offset=e.offset) from None
+    file.charge(found["bytes_read"], found["requests"])
     try:
         return _index_of(path, file.size, found)
     except ArgumentError as e:
-        raise DataError(str(e), path=path) from None
+        raise DataError(str(e), path=file.path) from None
 
 
 def _index_of(path: str, size: int, found: Any) -> SampleIndex:

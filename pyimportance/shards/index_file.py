@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pyimportance.errors import DataError
-from pyimportance.io import atomic, storage
+from pyimportance.io import atomic, storage, urls
 from pyimportance.io.meter import Meter
 from pyimportance.shards.sample_index import SampleIndex
 
@@ -49,7 +49,7 @@ def write_index(index: SampleIndex, path: str | os.PathLike[str]) -> None:
 
 def encode(index: SampleIndex) -> bytes:
     """The bytes of the Arrow file; equal indexes give equal bytes."""
-    files = [[name, int(size)] for name, size in zip(index.files, index.file_bytes, strict=True)]
+    files = [[urls.public(name), int(size)] for name, size in zip(index.files, index.file_bytes, strict=True)]
     metadata = {"format": FORMAT, "version": str(VERSION), "files": json.dumps(files)}
     names = [c for c in _COLUMNS if c not in _OPTIONAL or getattr(index, c) is not None]
     schema = pa.schema([pa.field(c, _COLUMNS[c], nullable=False) for c in names], metadata=metadata)

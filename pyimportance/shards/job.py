@@ -6,13 +6,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pyimportance.errors import DataError, OutputError
 from pyimportance.io import atomic
 from pyimportance.io.lock import locked
+from pyimportance.io.storage import File, open_file
 from pyimportance.shards.journal import FORMAT, Journal
 from pyimportance.shards.manifest import POINTER, manifest_name, read_manifest, worker_directory
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pyimportance.shards.sample_index import SampleIndex
 
 JOB: Final = "job.json"
+_AT_ONCE: Final = 16  # tars whose version is asked for
 WORKER: Final = re.compile(r"worker-\d{3,}")
 _INSIDE: Final = re.compile(r"index-000000\.arrow|g000000-bin\d{2,}-\d{6,}\.tar")
 
@@ -44,22 +47,31 @@ def digest(partition: Partition, **options: Any) -> str:
     return state.hexdigest()
 
 
-def times_of(index: SampleIndex) -> dict[str, int]:
-    """When each tar of a source was last changed, in nanoseconds; a tar that is not there is left out."""
-    times = {}
-    for name, path in zip(index.relative_files, index.files, strict=True):
-        with suppress(OSError):
-            times[name] = os.stat(path).st_mtime_ns
-    return times
+def versions_of(index: SampleIndex, files: Sequence[File] = ()) -> dict[str, int | str | None]:
+    """The version of each tar of a source, see `File`; a tar that is not there is left out.
+
+    files  the tars, if they are open
+    """
+    if not files:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = pool.map(_version_of, index.files)
+            return {name: v for name, v in zip(index.relative_files, found, strict=True) if v is not None}
+    return {name: file.version for name, file in zip(index.relative_files, files, strict=True)}
+
+
+def _version_of(path: str) -> int | str | None:
+    with suppress(DataError), open_file(path) as file:
+        return file.version
+    return None
 
 
 @contextmanager
 def claim(
-    out: str, job: str, times: Mapping[str, int], workers: int, resume: bool
+    out: str, job: str, versions: Mapping[str, int | str | None], workers: int, resume: bool
 ) -> Iterator[Journal | None]:
     """Makes ``out`` this job's own while the block runs; yields its notes, None if the job is finished.
 
-    ``times`` are those of the source's tars: a digest tells names and sizes apart, not contents.
+    ``versions`` are those of the source's tars: a digest tells names and sizes apart, not contents.
     Raises OutputError, with nothing touched, if ``out`` holds anything else: other files, another job's
     shards, this job's from tars that were changed since, with ``resume=False`` any shards, or work of a
     process that is still at it. What a job left that ended before its first shard is nobody's work.
@@ -68,7 +80,7 @@ def claim(
     atomic.make_directory(out)
     with locked(os.path.join(out, JOB)) as file:
         journal = Journal(file)
-        is_new = _enter(journal, out, job, times)
+        is_new = _enter(journal, out, job, versions)
         if not is_new and not resume:
             raise OutputError(f"{out}: holds shards already, and resume is False")
         finished = is_finished(out)
@@ -93,14 +105,14 @@ def is_finished(out: str) -> bool:
     return os.path.exists(os.path.join(out, POINTER))
 
 
-def _enter(journal: Journal, out: str, job: str, times: Mapping[str, int]) -> bool:
+def _enter(journal: Journal, out: str, job: str, versions: Mapping[str, int | str | None]) -> bool:
     """Writes the job down where nothing is; True if so. Raises OutputError if another job is there."""
     if journal.head is None:
         others = sorted(set(os.listdir(out)) - {JOB})
         if others:
             raise OutputError(f"{out}: {JOB} is damaged, and other files are there ({others[0]!r})")
     if journal.head is None or (not journal.has_finished and _clear(out)):
-        journal.begin({"job": job, "changed": dict(times)})
+        journal.begin({"job": job, "changed": dict(versions)})
         return True
     if journal.head["job"] != job:
         shards = "the shards" if is_finished(out) else "unfinished shards"
@@ -110,8 +122,8 @@ def _enter(journal: Journal, out: str, job: str, times: Mapping[str, int]) -> bo
         )
     known = journal.head.get("changed")
     known = known if isinstance(known, dict) else {}
-    for name, time in times.items():
-        if known.get(name, time) != time:
+    for name, version in versions.items():
+        if known.get(name, version) != version:
             raise OutputError(
                 f"{out}: holds shards made from an earlier state of {name}, which was changed since; "
                 "give an empty or new directory"

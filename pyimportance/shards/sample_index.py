@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.errors import ArgumentError
+from pyimportance.io import urls
 from pyimportance.shards import keys
 
 BLOCK = 512  # of a tar: headers and payloads start at multiples of it
@@ -25,7 +26,7 @@ MAX_EXTENSION = 1024  # bytes
 class SampleIndex:
     """N samples in F files, with P parts in all. Arrays are made read-only.
 
-    files       paths of the tars
+    files       paths of the tars, or their URLs
     file_bytes  int64 [F] their sizes
     ids         int64 [N] sample ids, distinct; 0..N-1 for a source
     keys        pyarrow large_string [N]
@@ -204,11 +205,7 @@ class SampleIndex:
     @cached_property
     def relative_files(self) -> tuple[str, ...]:
         """``files`` seen from the directory they have in common: the same on every machine."""
-        if not self.files:
-            return ()
-        parents = [os.path.dirname(os.path.abspath(f)) for f in self.files]
-        common = os.path.commonpath(parents)
-        return tuple(os.path.relpath(os.path.abspath(f), common) for f in self.files)
+        return urls.relative(self.files)
 
     @cached_property
     def digest(self) -> str:
@@ -226,7 +223,9 @@ class SampleIndex:
         return state.hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes an Arrow IPC file, one record batch per tar, with ``files`` as they stand here."""
+        """Writes an Arrow IPC file, one record batch per tar, with ``files`` as they stand here, but for
+        passwords and queries of URLs.
+        """
         from pyimportance.shards.index_file import write_index
 
         write_index(self, path)

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from pyimportance.errors import ArgumentError
+from pyimportance.io.urls import SCHEMES, is_url, parse, public
 
 Source: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|pipe:")
+_OTHER = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|pipe:")
+_JOINT = re.compile(r"::(?![^\[/]*\])")  # and not that of an IPv6 address
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MAX_RANGE = 10_000_000
@@ -24,6 +26,7 @@ def expand(source: Source) -> list[str]:
 
     A path; a directory (its ``*.tar``, sorted by name); a pattern with ``*``, ``?`` or ``[...]`` (its
     matches, sorted); braces, ``{000..009}`` or ``{a,b}`` (as written); ``::`` joins such; so does a list.
+    URLs of http, https, s3, gs and az, with braces.
     Raises ArgumentError where nothing is named, nothing matches, or a file is named twice.
     """
     if isinstance(source, (str, os.PathLike)):
@@ -34,11 +37,11 @@ def expand(source: Source) -> list[str]:
             raise ArgumentError("source is an empty list; name at least one tar")
     seen: dict[str, str] = {}
     for file in files:
-        real = os.path.realpath(file)
+        real, shown = public(file) if is_url(file) else os.path.realpath(file), public(file)
         if real in seen:
-            also = "" if seen[real] == file else f" (also as {seen[real]!r})"
-            raise ArgumentError(f"source names {file!r} twice{also}")
-        seen[real] = file
+            also = "" if seen[real] == shown else f" (also as {seen[real]!r})"
+            raise ArgumentError(f"source names {shown!r} twice{also}")
+        seen[real] = shown
     return files
 
 
@@ -46,13 +49,20 @@ def _expand_text(text: str) -> Iterator[str]:
     if os.path.exists(text):
         yield from _expand_path(text)
         return
-    for spec in text.split("::"):
+    for spec in _JOINT.split(text):
         if not spec:
             raise ArgumentError(f"source {text!r} names no file")
-        if _URL.match(spec):
-            raise ArgumentError(f"source {spec!r} is a URL; only local files can be read")
+        if not is_url(spec) and _OTHER.match(spec):
+            raise ArgumentError(f"source {spec!r}: read are local files, and URLs of {', '.join(SCHEMES)}")
         for pattern in expand_braces(spec):
-            yield from _expand_path(pattern)
+            yield from _expand_url(pattern) if is_url(pattern) else _expand_path(pattern)
+
+
+def _expand_url(url: str) -> Iterator[str]:
+    path = parse(url).path
+    if "*" in path or path.endswith("/") or not path:
+        raise ArgumentError(f"source {public(url)!r}: name the tars, with braces where they are many")
+    yield url
 
 
 def _expand_path(path: str) -> Iterator[str]:

@@ -113,7 +113,7 @@ def _verify_shard(
         with open_file(path, meter, "disk") as file:
             if file.size != info.nbytes:
                 return [Problem(info.path, f"has {file.size} bytes; the manifest says {info.nbytes}")]
-            crc32c, read, requests = _C.crc32c_of_file(file.fileno(), file.size)
+            crc32c, read, requests = _C.crc32c_of_file(file.handle, file.size)
             file.charge(read, requests)
         problems = []
         if crc32c != info.crc32c:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.errors import ArgumentError
-from pyimportance.io import atomic
+from pyimportance.io import atomic, urls
 from pyimportance.io.meter import Meter
 from pyimportance.shards import copy, job
 from pyimportance.shards import keys as key_buffers
@@ -74,8 +74,8 @@ def write_shards(
 
     The same source, partition and options give the same bytes, also after interruptions: files appear whole
     or not at all, the manifest last. (Only job.json differs: it notes when each tar of the source was last
-    changed, so that shards of an earlier state are not taken for those of this one.) Memory: the index, and
-    64 MiB.
+    changed, or the ETag that its server tells, so that shards of an earlier state are not taken for those of
+    this one.) Memory: the index, and 64 MiB; where URLs are read, some 100 MiB more for what is on its way.
     An index may be older than its tars: before a payload is copied, the headers in front of it must name the
     member and size that the index has there. Other bytes under the same headers are copied as they are now.
     Later generations are cut and ordered as this one is.
@@ -92,12 +92,12 @@ def write_shards(
     prefixes = _prefixes(index, keys)
     written_keys = _keys(index, rows, prefixes)
     digest = job.digest(partition, source=index.digest, keys=keys, **layout.options())
-    times = job.times_of(index)
     with ExitStack() as stack:
         # Before the claim, so that a source that is refused leaves nothing behind. Once all is written, it
         # need not be there.
         files = [] if job.is_finished(root) else stack.enter_context(copy.open_sources(index))
-        journal = stack.enter_context(job.claim(root, digest, times, partition.workers, resume))
+        versions = job.versions_of(index, files)
+        journal = stack.enter_context(job.claim(root, digest, versions, partition.workers, resume))
         if journal is None:
             return ShardSet.open(root, generation=0)
         run = _Run(root, index, partition, rows, written_keys, layout, progress)
@@ -196,7 +196,7 @@ def _prefixes(index: SampleIndex, mode: str) -> list[str] | None:
     """What goes before the keys of each tar; None: nothing."""
     if mode == "error":
         return None
-    return [os.path.basename(f).removesuffix(".tar") + "/" for f in index.files]
+    return [os.path.basename(f).removesuffix(".tar") + "/" for f in index.relative_files]
 
 
 def _keys(index: SampleIndex, rows: NDArray[np.int64], prefixes: list[str] | None) -> Any:
@@ -208,7 +208,7 @@ def _keys(index: SampleIndex, rows: NDArray[np.int64], prefixes: list[str] | Non
     i, j = _C.first_repeated_key(*key_buffers.to_buffers(keys))
     if j >= 0:
         first, second = (
-            f"{index.files[index.file[row]]} (offset {index.offset[row]})"
+            f"{urls.public(index.files[index.file[row]])} (offset {index.offset[row]})"
             for row in sorted((int(rows[i]), int(rows[j])))
         )
         hint = "" if prefixes is not None else "; keys='prefix' puts the tar's name before every key"

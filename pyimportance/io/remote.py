@@ -1,0 +1,193 @@
+"""Objects behind URLs, read by ranges through obstore.
+
+Where they are and who may read them, obstore takes from its usual environment variables (AWS_ENDPOINT_URL,
+AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME, ..). It tries again what may be
+tried again: refused and broken connections, time-outs, 5xx answers, and bodies that break off, from where
+they did. What an object is was settled when it was opened: a range of anything else is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import obstore
+from obstore.exceptions import BaseError, NotSupportedError, PreconditionError
+from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
+
+from pyimportance.errors import DataError
+from pyimportance.io import urls
+from pyimportance.io.meter import Meter
+from pyimportance.io.storage import File
+
+if TYPE_CHECKING:
+    from obstore import Bytes, ObjectMeta
+    from obstore.store import ObjectStore, RetryConfig
+
+T = TypeVar("T")
+
+AT_ONCE: Final = 32
+"""Requests under way ahead of those that somebody waits for, in the whole process."""
+
+_RETRY: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(minutes=2)}
+_TIMEOUT = timedelta(seconds=60)  # of a request to a web server; stores have environment variables for theirs
+_ASKED = (BaseError, OSError, ValueError)  # what obstore raises
+
+
+class RemoteFile(File):
+    """An object that is open for reading: of one size, and of one version where the server tells it.
+
+    Get one from `storage.open_file`. Native code asks for ranges by `fetch` and `begin`, and counts them.
+    """
+
+    def __init__(self, url: str, meter: Meter | None, tier: str) -> None:
+        shown = urls.public(url)
+        self._store, self._name = _locate(url)
+        meta = _ask(lambda: _describe(self._store, self._name), shown)
+        tag = meta["e_tag"]
+        since = meta["last_modified"].timestamp()  # 0 where the server tells none
+        super().__init__(shown, meta["size"], tag or (str(since) if since else None), meter, tier)
+        self._tag, self._closed = tag, False
+        # No weak tag ever equals one of If-Match; what is answered is compared all the same.
+        self._condition: dict[str, Any] = {"if_match": tag} if tag and not tag.startswith("W/") else {}
+
+    @property
+    def handle(self) -> RemoteFile:
+        return self
+
+    def close(self) -> None:
+        self._closed = True
+
+    def fetch(self, offset: int, nbytes: int) -> Bytes:
+        """``nbytes`` bytes, 1 or more, from ``offset`` in one request, not counted. Raises DataError."""
+        if self._closed:
+            raise ValueError(f"{self.path}: is closed")
+        return _ask(lambda: self._get(offset, nbytes), self.path, offset)
+
+    def begin(self, offset: int, nbytes: int) -> Future[Bytes]:
+        """`fetch`, in another thread."""
+        return _ahead().submit(self.fetch, offset, nbytes)
+
+    def _get(self, offset: int, nbytes: int) -> Bytes:
+        options: Any = {"range": (offset, offset + nbytes), **self._condition}
+        try:
+            found = obstore.get(self._store, self._name, options=options)
+        except PreconditionError:
+            raise self._changed(f"its version is no longer {self._tag}", offset) from None
+        meta = found.meta
+        if meta["size"] != self.size:
+            raise self._changed(f"it has {meta['size']} bytes now and had {self.size}", offset)
+        if meta["e_tag"] != self._tag:
+            raise self._changed(f"its version is {meta['e_tag']} now and was {self._tag}", offset)
+        data = found.bytes()
+        if len(data) != nbytes:
+            raise DataError(f"the server sent {len(data)} of {nbytes} bytes", path=self.path, offset=offset)
+        return data
+
+    def _changed(self, how: str, offset: int) -> DataError:
+        return DataError(f"was changed while it was being read: {how}", path=self.path, offset=offset)
+
+    def _read(self, offset: int, nbytes: int) -> tuple[bytes, int]:
+        return (bytes(self.fetch(offset, nbytes)), 1) if nbytes else (b"", 0)
+
+
+def _describe(store: ObjectStore, name: str) -> ObjectMeta:
+    """Size and version, by HEAD; by a byte where that is refused, as for URLs that are signed for GET."""
+    try:
+        return obstore.head(store, name)
+    except _ASKED as refused:
+        if not isinstance(store, HTTPStore):
+            raise
+        try:
+            return obstore.get(store, name, options={"range": (0, 1)}).meta
+        except _ASKED:
+            raise refused from None
+
+
+def _locate(url: str) -> tuple[ObjectStore, str]:
+    """(the store, the object's name in it). Raises DataError for a URL that cannot name an object."""
+    parsed = urls.parse(url)
+    if not parsed.host:
+        problem = f"names no {'host' if parsed.is_http else 'bucket'}"
+    elif any(part in ("", ".", "..") for part in parsed.path.split("/")):
+        problem = "names no object: none has an empty name, '.' or '..' between slashes"
+    elif parsed.user and not parsed.is_http:
+        problem = "holds credentials; they belong into environment variables"
+    else:
+        return _store(parsed.scheme, parsed.user, parsed.host, parsed.query), parsed.path
+    raise DataError(problem, path=urls.public(url))
+
+
+@lru_cache(maxsize=64)
+def _store(scheme: str, user: str, host: str, query: str) -> ObjectStore:
+    """One for all objects of a bucket or host, so that connections are used again."""
+    if scheme == "s3":
+        return S3Store(host, retry_config=_RETRY)
+    if scheme == "gs":
+        return GCSStore(host, retry_config=_RETRY)
+    if scheme == "az":
+        return AzureStore(host, retry_config=_RETRY)
+    root = str(urls.URL(scheme, user, host, "", query))
+    return HTTPStore(
+        root, client_options={"allow_http": scheme == "http", "timeout": _TIMEOUT}, retry_config=_RETRY
+    )
+
+
+@lru_cache(maxsize=1)
+def _ahead() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="pyimportance-remote")
+
+
+_process: list[int] = []  # the one whose threads obstore has
+
+
+def _ask(ask: Callable[[], T], path: str, offset: int | None = None) -> T:
+    """What a server answers. Raises DataError naming ``path`` and ``offset`` where it does not."""
+    if not _process:
+        _process.append(os.getpid())
+    if _process != [os.getpid()]:
+        raise DataError(
+            "cannot be read here: this process was forked from one that had read URLs, and has none of its "
+            "threads; start it by 'spawn' or 'forkserver' (DataLoader: multiprocessing_context)",
+            path=path,
+            offset=offset,
+        )
+    try:
+        return ask()
+    except DataError:
+        raise
+    except _ASKED as e:
+        # Not its own text: URLs stand in it as they were asked for, signatures and all.
+        raise DataError(_reason(e), path=path, offset=offset) from None
+
+
+def _reason(error: Exception) -> str:
+    said, _, debug = str(error).partition("Debug source:")
+    retries = re.search(r"after (\d+) retries", said)
+    status = re.search(r"status code: (\d{3}[^:\n]*)", said)
+    sent = re.search(r"Requested \d+\.\.\d+, got (\d+)\.\.(\d+)", said)
+    cause = re.findall(r'(?:message|error): "([^"\n]+)"', debug)
+    if status:
+        reason = f"the server answered {status[1].strip()}"
+        if status[1].startswith("404"):
+            reason = f"does not exist ({reason})"
+        elif status[1].startswith(("401", "403")):
+            reason = f"may not be read ({reason})"
+    elif sent:
+        reason = f"the server sent bytes {sent[1]} to {sent[2]} instead of those that it was asked for"
+    elif isinstance(error, NotSupportedError):
+        reason = "the server sends whole files only, not the ranges that it is asked for"
+    elif "TimedOut" in debug or "kind: Timeout" in debug:
+        reason = "the server does not answer in time"
+    elif "IncompleteBody" in debug:
+        reason = "the server ended its answer early"
+    elif cause:
+        reason = f"cannot be asked for ({cause[-1]})"
+    else:
+        reason = re.sub(r"\w+://\S+", "its URL", said.strip().partition("\n")[0])
+    return reason + (f", also when asked {retries[1]} times more" if retries and retries[1] != "0" else "")

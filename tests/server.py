@@ -76,7 +76,7 @@ class Server:
         self.most_at_once = 0
         self._faults: list[_Planned] = []
         self._tags: dict[tuple[int, int, int], str] = {}
-        self._at_once = 0
+        self.at_once = 0
         self._lock = threading.Lock()
         self.released = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -133,8 +133,8 @@ class Server:
         with self._lock:
             request = Request(len(self.requests), method, path, wanted, headers)
             self.requests.append(request)
-            self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
             fault = self._fault(request)
         self.on_request(request)
         return request, fault
@@ -155,7 +155,7 @@ class Server:
 
     def _end(self) -> None:
         with self._lock:
-            self._at_once -= 1
+            self.at_once -= 1
 
 
 def _handler(server: Server) -> type[BaseHTTPRequestHandler]:

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from pyimportance.shards.shard_set import ShardSet
 
 SourceArgument = Annotated[
-    str, typer.Argument(help="WebDataset tars: a path, a folder, a URL, a glob or braces ({000..009}), or an index.")
+    str,
+    typer.Argument(
+        help="WebDataset tars: a path, a folder, a URL, a glob or braces ({000..009}), or an index."
+    ),
 ]
 
 

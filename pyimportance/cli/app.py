@@ -41,6 +41,7 @@ for command in (
     data.repartition,
     upkeep.compact,
     upkeep.prune,
+    upkeep.export,
     data.verify,
     inspect.inspect,
 ):

@@ -1,9 +1,9 @@
-"""pyimportance compact and prune: generations of shards tidied up."""
+"""pyimportance compact, prune and export: generations of shards tidied up, and read by other tools."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -72,3 +72,26 @@ def prune(
         },
         as_json,
     )
+
+
+def export(
+    shards: ShardsArgument,
+    format: Annotated[str, typer.Argument(help="dali, wids, webshart or energon.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write the index files that another tool reads beside tars: DALI, wids, webshart or Megatron-Energon.
+
+    A repartitioned set must be compacted first: its tars still hold what moved away.
+
+    Example:
+
+        pyimportance export shards dali
+    """
+    from pyimportance.shards.export import Format
+    from pyimportance.shards.shard_set import ShardSet
+
+    opened = ShardSet.open(shards)
+    with progress_bar("exporting") as progress:
+        paths = opened.export(cast(Format, format), progress=progress)  # which refuses anything else
+    about = {"folder": opened.root, "generation": opened.generation, "format": format}
+    show(about | {"files": len(paths), "last": paths[-1] if paths else None}, as_json)

@@ -19,5 +19,6 @@ generations.py   repartition: the next generation, moving only what changed work
 delta.py         what both this and compact write of a generation for a worker, and the commit
 compact.py       compact: the next generation, its tars written anew without what moved away
 prune.py         prune: generations that are no longer wanted, removed
+export.py        index files of other tools, beside the tars
 verify.py        every byte of a generation against its manifest
 """

@@ -80,6 +80,28 @@ def keep(index: SampleIndex, wanted: NDArray[np.bool_]) -> SampleIndex:
     )
 
 
+def of_file(index: SampleIndex, number: int) -> SampleIndex:
+    """The samples in the ``number``-th file, which is all that is left of the files."""
+    start, end = np.searchsorted(index.file, [number, number + 1]).tolist()
+    first, last = int(index.part_start[start]), int(index.part_start[end])
+    return replace(
+        index,
+        files=index.files[number : number + 1],
+        file_bytes=index.file_bytes[number : number + 1],
+        ids=index.ids[start:end],
+        keys=index.keys.slice(start, end - start),
+        file=np.zeros(end - start, np.int32),
+        offset=index.offset[start:end],
+        nbytes=index.nbytes[start:end],
+        part_start=index.part_start[start : end + 1] - first,
+        part_ext=index.part_ext[first:last],
+        part_offset=index.part_offset[first:last],
+        part_size=index.part_size[first:last],
+        score=None if index.score is None else index.score[start:end],
+        bin=None if index.bin is None else index.bin[start:end],
+    )
+
+
 def empty() -> SampleIndex:
     """No samples, in no files."""
     none = np.zeros(0, np.int64)

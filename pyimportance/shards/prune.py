@@ -77,6 +77,9 @@ def prune(shards: ShardSet, *, keep: Iterable[int] = (), dry_run: bool = False) 
 
 def _files(root: str, generations: set[int], needed: set[str]) -> Iterator[str]:
     """What lies there of these generations, but for tars that are needed and what was exported of them."""
+    for path in sorted(os.path.join(root, f"wids-{g:06d}.json") for g in generations):
+        if os.path.isfile(path) and not os.path.islink(path):
+            yield path
     for directory in sorted(os.scandir(root), key=lambda e: e.name):
         if not WORKER.fullmatch(directory.name) or not directory.is_dir(follow_symlinks=False):
             continue

@@ -26,6 +26,7 @@ from pyimportance.shards.manifest import (
 from pyimportance.shards.sample_index import SampleIndex
 
 if TYPE_CHECKING:
+    from pyimportance.shards.export import Format
     from pyimportance.shards.verify import VerifyReport
 
 
@@ -200,3 +201,16 @@ class ShardSet:
         from pyimportance.shards.verify import verify
 
         return verify(self, threads=threads, meter=meter, progress=progress)
+
+    def export(
+        self,
+        format: Format,
+        *,
+        threads: int | None = None,
+        meter: Meter | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[str, ...]:
+        """Writes what "dali", "wids", "webshart" or "energon" read beside the tars; see `export.export`."""
+        from pyimportance.shards.export import export
+
+        return export(self, format, threads=threads, meter=meter, progress=progress)

@@ -19,7 +19,7 @@ from pyimportance.shards.sample_index import SampleIndex
 
 N = 24
 COMMANDS = ("demo", "index", "score", "partition", "shard", "repartition", "compact", "prune", "verify")
-COMMANDS += ("inspect", "bench")
+COMMANDS += ("inspect", "export", "bench")
 
 
 @pytest.fixture

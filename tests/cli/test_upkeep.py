@@ -1,4 +1,4 @@
-"""compact and prune on the command line."""
+"""compact, prune and export on the command line."""
 
 from __future__ import annotations
 
@@ -47,11 +47,23 @@ def test_compact_and_prune(cli: Callable, moved: Path) -> None:
     assert "removed" in cli("prune", moved).out
 
 
+def test_export(cli: Callable, moved: Path) -> None:
+    refused = cli("export", moved, "dali")
+    assert (refused.status, refused.out) == (2, "")
+    assert "is not compact: its tars still hold samples that moved away" in refused.err
+    cli("compact", moved)
+    told = cli("export", moved, "energon", "--json").json
+    assert told["files"] == len(ShardSet.open(moved).shards) + 1
+    assert told["last"] == str(moved / ".nv-meta" / ".info.json")
+    assert cli("export", moved, "wids").status == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (("prune", "--keep", "7"), "--keep 7: is no generation that is there ([0, 1])"),
         (("compact", "--shard-bytes", "0"), "--shard-bytes 0: must be at least 1"),
+        (("export", "squash"), "format='squash': allowed are 'dali', 'wids', 'webshart', 'energon'"),
     ],
 )
 def test_bad_input(cli: Callable, moved: Path, arguments: tuple[str, ...], text: str) -> None:

@@ -56,18 +56,20 @@ def compare(
     rounds: int,
     examine: Callable[[str, int, Any], None],
     prepare: Callable[[int], None] = lambda _: None,
+    before: Callable[[str], None] = lambda _: None,
 ) -> dict[str, list[float]]:
     """Seconds of ``rounds`` calls by name: the contenders in turn, round by round (A B A B), in this process.
 
     A machine that slows down so slows all of them, and seconds of one round may be compared. Each contender
     is called with the round's number, to take inputs of its own; the first WARM rounds are not measured.
-    Outside the clock ``prepare`` is called before every round, and ``examine``, with name, round and answer,
-    after every call: it raises WrongAnswerError.
+    Outside the clock ``prepare`` is called before every round, ``before``, with the name, before every call,
+    and ``examine``, with name, round and answer, after it: it raises WrongAnswerError.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds + WARM):
         prepare(turn)
         for name, call in contenders.items():
+            before(name)
             start = time.perf_counter()
             answer = call(turn)
             seconds[name].append(time.perf_counter() - start)

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pyimportance import _C
 from pyimportance.demo.results import processor
 from pyimportance.threads import default_threads
@@ -52,6 +54,12 @@ def bytes_read() -> int | None:
     """What this process has read by system calls, by the kernel's count; None where it keeps none."""
     said = _field("/proc/self/io", "rchar")
     return int(said) if said else None
+
+
+def touch(nbytes: int) -> None:
+    """Has the system find so much memory, all of it free again after: a virtual machine may have given its
+    own back to its host, and whoever is timed next would wait for it, a second or two for a gigabyte."""
+    np.empty(nbytes, np.uint8)[::4096] = 1
 
 
 def reset_peak_memory() -> None:

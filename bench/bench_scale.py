@@ -1,8 +1,8 @@
 """argsort and partition of a billion memory-mapped scores, beside a tenth of them: how time and memory grow.
 
 "x first" is the time over that of the tenth, in the same round: 10 would be linear. The notes have the peak
-of the process's resident memory during the measured rounds' calls, all that it holds counted: the
-interpreter, the mapped scores as far as they were read, the answer. Every answer is checked in chunks.
+of the process's resident memory during the calls, all that it holds counted: the interpreter, the mapped
+scores as far as they were read, the answer. Every answer is checked, in chunks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from _harness import check, compare, options_parser, rounds, run_main
-from _machine import peak_memory, reset_peak_memory
+from _machine import peak_memory, reset_peak_memory, touch
 from _report import Report
 
 from pyimportance import Partition, Scores, argsort, partition
@@ -48,17 +48,17 @@ def bench_case(
     peaks: dict[str, int] = dict.fromkeys(inputs, 0)
 
     def by(values: Values) -> Callable[[int], Any]:
-        def measured(turn: int) -> Any:
-            reset_peak_memory()
-            return call(values)
+        return lambda turn: call(values)
 
-        return measured
+    def before(name: str) -> None:
+        touch(16 * inputs[name].size)
+        reset_peak_memory()
 
     def examined(name: str, turn: int, answer: Any) -> None:
         peaks[name] = max(peaks[name], peak_memory() or 0)
         examine(answer, inputs[name])
 
-    seconds = compare({name: by(values) for name, values in inputs.items()}, turns, examined)
+    seconds = compare({name: by(values) for name, values in inputs.items()}, turns, examined, before=before)
     report.add(
         case,
         seconds,

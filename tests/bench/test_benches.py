@@ -103,8 +103,9 @@ def test_contenders_take_turns_and_every_answer_is_examined(bench: Callable[[str
         2,
         lambda name, turn, answer: calls.append((name, turn, answer)),
         prepare=calls.append,
+        before=calls.append,
     )
-    each = [[t, ("a", t), ("a", t, t), ("b", t), ("b", t, None)] for t in range(3)]
+    each = [[t, "a", ("a", t), ("a", t, t), "b", ("b", t), ("b", t, None)] for t in range(3)]
     assert calls == [call for turn in each for call in turn]
     assert {name: len(taken) for name, taken in seconds.items()} == {"a": 2, "b": 2}
 

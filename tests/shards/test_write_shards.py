@@ -28,7 +28,7 @@ from pyimportance import (
 )
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import open_files
-from pyimportance.shards import generations, plan, writer
+from pyimportance.shards import delta, plan, writer
 
 Divide = Callable[..., Partition]
 KEY = re.compile(r"((?:.*/|)[^.]+)[.]")
@@ -160,7 +160,7 @@ def test_empty_groups_cost_nothing(
         calls += 1
         return plan.plan_group(*arguments, **options)
 
-    for module in (writer, generations):
+    for module in (writer, delta):
         monkeypatch.setattr(module, "plan_group", counted)
     many = divide(66, 2, 1_000_000)
     shards = write_shards(source, many, tmp_path / "out")

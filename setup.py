@@ -1,7 +1,8 @@
 """Builds pyimportance._C (always) and pyimportance._cuda (where nvcc is found, or asked for).
 
 PYIMPORTANCE_CUDA=auto|0|1 decides about CUDA by the compiler, never by a visible GPU: "auto" builds
-it where nvcc is on PATH, "0" never, "1" fails loudly without nvcc.
+it where nvcc is on PATH, "0" never, "1" fails loudly without nvcc. PYIMPORTANCE_CUDA_ARCHITECTURES, as
+"80,90", names the devices to build for instead of all.
 """
 
 import os
@@ -68,9 +69,11 @@ def ask(nvcc: str) -> Toolkit:
     plan = output("--dryrun", "-x", "cu", os.devnull).splitlines()
     tops = [line.removeprefix("#$ TOP=") for line in plan if line.startswith("#$ TOP=")]
     known = output("--list-gpu-arch").split()
-    usable = [a for a in ARCHITECTURES if f"compute_{a}" in known]
+    asked = os.environ.get("PYIMPORTANCE_CUDA_ARCHITECTURES")
+    wanted = ARCHITECTURES if asked is None else [int(text) for text in asked.split(",")]
+    usable = [a for a in wanted if f"compute_{a}" in known]
     if not (tops and usable):
-        raise ValueError(f"it names no toolkit, or none of the architectures {ARCHITECTURES}")
+        raise ValueError(f"it names no toolkit, or none of the architectures {tuple(wanted)}")
     return Toolkit(nvcc, Path(tops[0]).resolve(), usable)
 
 

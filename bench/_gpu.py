@@ -1,25 +1,30 @@
-"""observe and ensembles on a CUDA device beside torch eager and torch.compile; run by gpu_check.py, which
-builds first.
+"""What runs on a CUDA device beside torch eager and torch.compile; run by gpu_check.py, which builds first.
+Here observe and ensembles, the rest in _gpu_others.py.
 
 All compute loss, p_y, correct, margin, EL2N and entropy of every row and scatter them by sample id into the
 state of 10 million samples. Logits rotate over several times the L2 cache, ids are new in every call. Timed
 by CUDA events, with the device kept busy until all calls of a round are enqueued, so that it is the device
 that is timed; what a call costs the host stands beside it. After the last round the first rows of each input
 are compared with float64 NumPy, all rows with torch. Of members of an ensemble all keep the same sums.
+
+All cases together move about 1.2 TB of device memory, most of it for torch: a second on the fastest devices,
+five where memory gives 250 GB/s. What takes longer is torch.compile, three cases of a quarter of a minute,
+and the checks on the host.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from _harness import WARM, check, check_close, options_parser, rounds, run_main
+from _device import Bench, copy_bandwidth
+from _gpu_others import bench_argsort, bench_features, bench_reduce, bench_tokens
+from _harness import check, check_close, options_parser, rounds, run_main
 from _oracle import statistics
-from _report import Interval, Report
+from _report import Report
 from bench_ensembles import NumpyEnsemble, TorchEnsemble, kept
 
 from pyimportance import Ensemble, Tracker
@@ -27,8 +32,6 @@ from pyimportance.score.history import ROW
 
 SHAPES = ((65536, 10, torch.float32), (65536, 1000, torch.float32), (8192, 50257, torch.bfloat16))
 SAMPLES = 10_000_000
-CALLS = 4  # a round
-BUSY = 5_000_000  # cycles: a few milliseconds, longer than enqueuing a round takes
 NAMES = ("loss", "p_true", "margin", "el2n", "entropy", "correct")
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -65,28 +68,6 @@ class Inputs:
         return self.ids[number * self.rows :][: self.rows], self.logits[at], self.targets[at]
 
 
-def compare_on_device(
-    contenders: Mapping[str, Callable[[int], object]], turns: int
-) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Seconds of a call on the device, in every measured round, contenders in turn; the least on the host."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    host: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(turns + WARM):
-        for name, call in contenders.items():
-            torch.cuda.synchronize()
-            torch.cuda._sleep(BUSY)  # type: ignore[no-untyped-call]
-            start.record()
-            before = time.perf_counter()
-            for number in range(turn * CALLS, (turn + 1) * CALLS):
-                call(number)
-            host[name].append((time.perf_counter() - before) / CALLS)
-            end.record()
-            torch.cuda.synchronize()
-            seconds[name].append(start.elapsed_time(end) / 1e3 / CALLS)
-    return {name: taken[WARM:] for name, taken in seconds.items()}, {n: min(t) for n, t in host.items()}
-
-
 def check_states(tracker: Tracker, states: Mapping[str, torch.Tensor], inputs: Inputs, calls: int) -> None:
     tracker.end_epoch()
     dynamics = tracker.dynamics()
@@ -108,19 +89,10 @@ def check_states(tracker: Tracker, states: Mapping[str, torch.Tensor], inputs: I
             )  # fmt: skip
 
 
-def copy_bandwidth(nbytes: int) -> float:
-    """Bytes read and written each second, by the best of ten copies from device memory to device memory."""
-    a, b = (torch.empty(nbytes, dtype=torch.uint8, device="cuda") for _ in range(2))
-    seconds, _ = compare_on_device({"copy": lambda _: b.copy_(a)}, 10)
-    return 2 * nbytes / min(seconds["copy"])
-
-
-def bench_shape(
-    report: Report, inputs: Inputs, turns: int, copy: float, compiled: Callable[..., None] | None
-) -> None:
+def bench_shape(bench: Bench, inputs: Inputs, compiled: Callable[..., None] | None) -> None:
     tracker = Tracker(SAMPLES, device="cuda")
     others = {"torch eager": observe_with_torch} | ({"torch.compile": compiled} if compiled else {})
-    check((turns + WARM) * CALLS * inputs.rows <= SAMPLES, "there are too few samples for so many rounds")
+    check(bench.calls * inputs.rows <= SAMPLES, "there are too few samples for so many rounds")
     states = {name: torch.zeros(len(NAMES), SAMPLES, device="cuda") for name in others}
     contenders: dict[str, Callable[[int], object]] = {
         "pyimportance": lambda number: tracker.observe(*inputs[number])
@@ -131,24 +103,14 @@ def bench_shape(
             step(state, *inputs[number])
 
         contenders[name] = call
-    with torch.no_grad():
-        seconds, host = compare_on_device(contenders, turns)
-    check_states(tracker, states, inputs, (turns + WARM) * CALLS)
     rows, classes = inputs.logits[0].shape
     nbytes = rows * (classes * inputs.logits[0].element_size() + 16)
-    report.add(
-        f"[{rows}, {classes}] {str(inputs.logits[0].dtype).removeprefix('torch.')}",
-        seconds,
-        items=rows,
-        input_bytes=nbytes,
-        written={
-            name: rows * (ROW.itemsize if name == "pyimportance" else 4 * len(NAMES)) for name in seconds
-        },
-        notes={
-            name: f"{nbytes / Interval.of(taken).median / copy:.2f} of copy, host {host[name] * 1e6:.0f} us"
-            for name, taken in seconds.items()
-        },
-    )
+    kept = {name: rows * (ROW.itemsize if name == "pyimportance" else 4 * len(NAMES)) for name in contenders}
+    title = f"[{rows}, {classes}] {str(inputs.logits[0].dtype).removeprefix('torch.')}"
+    with torch.no_grad():
+        add = bench.add(title, contenders, items=rows, nbytes=nbytes, moved=nbytes, written=kept)
+    check_states(tracker, states, inputs, bench.calls)
+    add()
 
 
 def check_ensembles(ours: Ensemble, theirs: TorchEnsemble, inputs: Inputs, calls: int) -> None:
@@ -165,32 +127,25 @@ def check_ensembles(ours: Ensemble, theirs: TorchEnsemble, inputs: Inputs, calls
             check_close(f"torch eager, {name}", other[name], got[name], rtol=2e-3, atol=1e-3 * calls)
 
 
-def bench_ensemble(report: Report, inputs: Inputs, turns: int, copy: float) -> None:
+def bench_ensemble(bench: Bench, inputs: Inputs) -> None:
     """A member whole, the same targets every time."""
     rows, classes = inputs.logits[0].shape
     ours, theirs = Ensemble(rows, classes, device="cuda"), TorchEnsemble(rows, classes, "cuda")
     targets = inputs.targets[0]
-    seconds, host = compare_on_device(
+    nbytes, written = rows * (classes * inputs.logits[0].element_size() + 8), rows * (8 * classes + 18)
+    add = bench.add(
+        f"ensemble [{rows}, {classes}] {str(inputs.logits[0].dtype).removeprefix('torch.')}",
         {
             "pyimportance": lambda number: ours.add(logits=inputs[number][1], targets=targets),
             "torch eager": lambda number: theirs.add(inputs[number][1], targets),
         },
-        turns,
-    )
-    check_ensembles(ours, theirs, inputs, (turns + WARM) * CALLS)
-    nbytes, written = rows * (classes * inputs.logits[0].element_size() + 8), rows * (8 * classes + 18)
-    moved = nbytes + 2 * written  # the sums are read as well
-    report.add(
-        f"ensemble [{rows}, {classes}] {str(inputs.logits[0].dtype).removeprefix('torch.')}",
-        seconds,
         items=rows,
-        input_bytes=nbytes,
+        nbytes=nbytes,
+        moved=nbytes + 2 * written,  # the sums are read as well
         written={"pyimportance": written, "torch eager": rows * (8 * classes + 16)},
-        notes={
-            name: f"{moved / Interval.of(taken).median / copy:.2f} of copy, host {host[name] * 1e6:.0f} us"
-            for name, taken in seconds.items()
-        },
     )
+    check_ensembles(ours, theirs, inputs, bench.calls)
+    add()
 
 
 def run(options: argparse.Namespace) -> Report:
@@ -205,12 +160,16 @@ def run(options: argparse.Namespace) -> Report:
         "cuda": torch.version.cuda,
     }
     compiled = None if options.no_compile else torch.compile(observe_with_torch, dynamic=False)
+    few = Bench(report, rounds(options, 5), cache, copy)
     for rows, classes, dtype in SHAPES:
         inputs = Inputs(rows, classes, dtype, cache)
-        bench_shape(report, inputs, rounds(options, 9), copy, compiled)
+        bench_shape(Bench(report, rounds(options, 9), cache, copy), inputs, compiled)
         if classes <= 1000:
-            bench_ensemble(report, inputs, rounds(options, 5), copy)
+            bench_ensemble(few, inputs)
         del inputs
+        torch.cuda.empty_cache()
+    for other in (bench_tokens, bench_features, bench_reduce, bench_argsort):
+        other(few)
         torch.cuda.empty_cache()
     report.about = (
         f"{gpu.name}, L2 {cache / 1e6:.0f} MB, CUDA {torch.version.cuda}. "

@@ -52,6 +52,20 @@ def test_an_unknown_mode_is_named(tmp_path: Path) -> None:
     assert "PYIMPORTANCE_CUDA is 'yes'; allowed are auto, 0 and 1" in result.stderr
 
 
+def test_the_architectures_that_are_asked_for(tmp_path: Path) -> None:
+    """None of those that this compiler knows: the error says which were asked for."""
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text('#!/bin/sh\n[ "$1" = --list-gpu-arch ] && echo compute_90 || echo "#$ TOP=/nowhere"\n')
+    nvcc.chmod(0o755)
+    for asked, fails in (("75,80", True), ("80,90", False), ("ninety", True)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYIMPORTANCE_CUDA_ARCHITECTURES", asked)
+            result = configure("1", f"{tmp_path}:/bin:/usr/bin")
+        assert (result.returncode != 0) == fails, result.stderr
+        assert not fails or f"{nvcc} is not usable" in result.stderr
+        assert asked != "75,80" or "none of the architectures (75, 80)" in result.stderr
+
+
 @pytest.mark.parametrize("source", sorted((ROOT / "csrc").rglob("*.cu")), ids=lambda path: path.name)
 def test_every_kernel_compiles_for_every_architecture(source: Path, tmp_path: Path) -> None:
     """With the flags of setup.py, where no device is needed; and as PTX for devices to come."""

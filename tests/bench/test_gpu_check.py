@@ -48,6 +48,7 @@ def test_a_step_that_fails_is_the_end(
 ) -> None:
     check = bench("gpu_check")
     monkeypatch.setattr(check, "SITE", tmp_path / "site")
+    monkeypatch.setattr(check, "architecture", lambda: "90")
     commands: list[list[str]] = []
 
     def run(title: str, command: list[str], timeout: int, **environment: str) -> float:
@@ -71,6 +72,38 @@ def test_a_step_that_fails_is_the_end(
         "FAILED: tests failed with status 1" if fails else "built, tested, timed"
     )
     assert fails or "--no-compile" in commands[-1]
+
+
+@pytest.mark.parametrize(("takes", "compiles"), [(50.0, True), (100.0, False)])
+def test_all_steps_share_five_minutes(
+    bench: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    takes: float,
+    compiles: bool,
+) -> None:
+    check = bench("gpu_check")
+    monkeypatch.setattr(check, "SITE", tmp_path / "site")
+    monkeypatch.setattr(check, "architecture", lambda: "90")
+    now, limits, tables = [0.0], [], []
+
+    def run(title: str, command: list[str], timeout: float, **environment: str) -> float:
+        limits.append(timeout)
+        now[0] += takes
+        if title == "build":
+            assert environment["PYIMPORTANCE_CUDA_ARCHITECTURES"] == "90"
+        if title == "table":
+            tables.append("--no-compile" not in command)
+            Path(command[command.index("--json") + 1]).write_text(
+                json.dumps({"rows": [], "machine": {"copy_gb_per_s": 1000.0}})
+            )
+        return takes
+
+    monkeypatch.setattr(check, "step", run)
+    monkeypatch.setattr(check.time, "monotonic", lambda: now[0])
+    assert check.main([]) == 0
+    assert limits == [300, 300 - takes, 300 - 2 * takes]
+    assert tables == [compiles]
 
 
 def test_a_step_says_how_it_failed(bench: Callable[[str], ModuleType]) -> None:

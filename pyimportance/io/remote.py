@@ -48,7 +48,7 @@ class RemoteFile(File):
     def __init__(self, url: str, meter: Meter | None, tier: str) -> None:
         shown = urls.public(url)
         self._store, self._name = _locate(url)
-        meta = _ask(lambda: _describe(self._store, self._name), shown)
+        meta = ask(lambda: _describe(self._store, self._name), shown)
         tag = meta["e_tag"]
         since = meta["last_modified"].timestamp()  # 0 where the server tells none
         super().__init__(shown, meta["size"], tag or (str(since) if since else None), meter, tier)
@@ -67,7 +67,7 @@ class RemoteFile(File):
         """``nbytes`` bytes, 1 or more, from ``offset`` in one request, not counted. Raises DataError."""
         if self._closed:
             raise ValueError(f"{self.path}: is closed")
-        return _ask(lambda: self._get(offset, nbytes), self.path, offset)
+        return ask(lambda: self._get(offset, nbytes), self.path, offset)
 
     def begin(self, offset: int, nbytes: int) -> Future[Bytes]:
         """`fetch`, in another thread."""
@@ -111,21 +111,26 @@ def _describe(store: ObjectStore, name: str) -> ObjectMeta:
 
 def _locate(url: str) -> tuple[ObjectStore, str]:
     """(the store, the object's name in it). Raises DataError for a URL that cannot name an object."""
+    store, name = store_of(url), urls.parse(url).path
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        problem = "names no object: none has an empty name, '.' or '..' between slashes"
+        raise DataError(problem, path=urls.public(url))
+    return store, name
+
+
+def store_of(url: str) -> ObjectStore:
+    """One for all objects of a bucket or host, so that connections are used again. Raises DataError."""
     parsed = urls.parse(url)
     if not parsed.host:
-        problem = f"names no {'host' if parsed.is_http else 'bucket'}"
-    elif any(part in ("", ".", "..") for part in parsed.path.split("/")):
-        problem = "names no object: none has an empty name, '.' or '..' between slashes"
-    elif parsed.user and not parsed.is_http:
+        raise DataError(f"names no {'host' if parsed.is_http else 'bucket'}", path=urls.public(url))
+    if parsed.user and not parsed.is_http:
         problem = "holds credentials; they belong into environment variables"
-    else:
-        return _store(parsed.scheme, parsed.user, parsed.host, parsed.query), parsed.path
-    raise DataError(problem, path=urls.public(url))
+        raise DataError(problem, path=urls.public(url))
+    return _store(parsed.scheme, parsed.user, parsed.host, parsed.query)
 
 
 @lru_cache(maxsize=64)
 def _store(scheme: str, user: str, host: str, query: str) -> ObjectStore:
-    """One for all objects of a bucket or host, so that connections are used again."""
     if scheme == "s3":
         return S3Store(host, retry_config=_RETRY)
     if scheme == "gs":
@@ -146,7 +151,7 @@ def _ahead() -> ThreadPoolExecutor:
 _process: list[int] = []  # the one whose threads obstore has
 
 
-def _ask(ask: Callable[[], T], path: str, offset: int | None = None) -> T:
+def ask(ask: Callable[[], T], path: str, offset: int | None = None) -> T:
     """What a server answers. Raises DataError naming ``path`` and ``offset`` where it does not."""
     if not _process:
         _process.append(os.getpid())

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from pyimportance.errors import ArgumentError
-from pyimportance.io.urls import SCHEMES, is_url, parse, public
+from pyimportance.io.urls import SCHEMES, is_url, join, parse, public
 
 Source: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
@@ -26,7 +26,9 @@ def expand(source: Source) -> list[str]:
 
     A path; a directory (its ``*.tar``, sorted by name); a pattern with ``*``, ``?`` or ``[...]`` (its
     matches, sorted); braces, ``{000..009}`` or ``{a,b}`` (as written); ``::`` joins such; so does a list.
-    URLs of http, https, s3, gs and az, with braces.
+    URLs of http, https, s3, gs and az, too: with braces, and but for web servers, which list nothing, with
+    patterns (there in any case, for want of a way to ask for a name as it is written) and folders (what ends
+    in a slash).
     Raises ArgumentError where nothing is named, nothing matches, or a file is named twice.
     """
     if isinstance(source, (str, os.PathLike)):
@@ -59,10 +61,21 @@ def _expand_text(text: str) -> Iterator[str]:
 
 
 def _expand_url(url: str) -> Iterator[str]:
-    path = parse(url).path
-    if "*" in path or path.endswith("/") or not path:
-        raise ArgumentError(f"source {public(url)!r}: name the tars, with braces where they are many")
-    yield url
+    parsed = parse(url)
+    is_folder = parsed.path == "" or parsed.path.endswith("/")
+    if not parsed.is_http and (is_folder or glob.has_magic(parsed.path)):
+        from pyimportance.io.listing import matches
+
+        found = matches(join(url, "*.tar") if is_folder else url)
+        if not found:
+            raise ArgumentError(f"source {public(url)!r} matches no object{' *.tar' if is_folder else ''}")
+        yield from found
+    elif is_folder or "*" in parsed.path:
+        raise ArgumentError(
+            f"source {public(url)!r}: a web server lists nothing: name the tars, by braces if they are many"
+        )
+    else:
+        yield url
 
 
 def _expand_path(path: str) -> Iterator[str]:

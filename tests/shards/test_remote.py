@@ -252,7 +252,9 @@ def test_what_may_be_named(server: Server) -> None:
     with pytest.raises(ArgumentError, match=r"names 'http://h/a.tar' twice$"):
         expand(["http://h/a.tar?sign=x", "http://me:pw@h/a.tar"])
     for text in (f"{server.url}/*.tar", f"{server.url}/folder/", server.url):
-        with pytest.raises(ArgumentError, match="name the tars, with braces where they are many"):
+        with pytest.raises(
+            ArgumentError, match="a web server lists nothing: name the tars, by braces if they"
+        ):
             expand(text)
     with pytest.raises(DataError, match=r"data-004\.tar: does not exist"):
         index(f"{server.url}/data-{{003..004}}.tar")

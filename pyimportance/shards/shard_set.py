@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io import urls
 from pyimportance.io.meter import Meter
 from pyimportance.shards.manifest import (
+    POINTER,
     Manifest,
     ShardInfo,
+    local,
     manifest_name,
     path_in,
     read_manifest,
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 class ShardSet:
     """Get one from `ShardSet.open`, `write_shards` or `repartition`.
 
-    root    absolute path of the directory
+    root    absolute path of the directory, or its URL
     digest  SHA-256 (hex) of the generation's manifest: equal digests, equal shards
     meter   counts what is read of its indexes where a call names no other
     """
@@ -51,25 +54,30 @@ class ShardSet:
     def open(
         path: str | os.PathLike[str], *, generation: int | None = None, meter: Meter | None = None
     ) -> ShardSet:
-        """Opens the current generation in a directory, or the one asked for.
+        """Opens the current generation in a directory or behind a URL, or the one asked for.
 
-        Reads manifests only (tier "index"). Raises DataError naming file and field where one is not sound,
-        and where there is no finished set.
+        Reads manifests only (tier "index"). A set behind a URL can be looked at and its indexes be read; what
+        loads, moves or verifies samples says that it needs a directory.
+        Raises DataError naming file and field where one is not sound, and where there is no finished set.
         """
-        root = os.path.abspath(os.fspath(path))
-        if not os.path.isdir(root):
-            raise DataError("is no directory of shards", path=root)
-        if not os.path.exists(os.path.join(root, "manifest.json")):
-            raise DataError("holds no manifest.json: no shards, or their writing was not finished", path=root)
+        root, is_remote = os.fspath(path), urls.is_url(path)
+        if not is_remote:
+            root = os.path.abspath(root)
+            if not os.path.isdir(root):
+                raise DataError("is no directory of shards", path=root)
+            if not os.path.exists(os.path.join(root, POINTER)):
+                raise DataError(
+                    f"holds no {POINTER}: no shards, or their writing was not finished", path=root
+                )
         current, sha256 = read_pointer(root, meter)
         wanted = current if generation is None else check_integer("generation", generation, 0)
-        if wanted != current and not os.path.exists(os.path.join(root, manifest_name(wanted))):
+        if wanted != current and not is_remote and not os.path.exists(path_in(root, manifest_name(wanted))):
             raise DataError(f"holds no generation {wanted}; the current one is {current}", path=root)
         manifest, digest = read_manifest(root, wanted, meter)
         if wanted == current and digest != sha256:
             raise DataError(
                 f"has SHA-256 {digest}; manifest.json says {sha256}",
-                path=os.path.join(root, manifest_name(wanted)),
+                path=urls.public(path_in(root, manifest_name(wanted))),
             )
         return ShardSet(root, manifest, digest, meter)
 
@@ -117,13 +125,13 @@ class ShardSet:
 
     def __repr__(self) -> str:
         return (
-            f"ShardSet({self.root!r}, generation {self.generation}: {self.num_samples} samples, "
+            f"ShardSet({urls.public(self.root)!r}, generation {self.generation}: {self.num_samples} samples, "
             f"{self.workers} workers x {self.bins} bins, {len(self.shards)} shards, "
             f"by {self.measure}, {self.policy})"
         )
 
     def path_of(self, name: str) -> str:
-        """The absolute path of a file of the set. Raises DataError if a link leads out of the root."""
+        """The absolute path or URL of a file of the set. Raises DataError if a link leads out of the root."""
         return path_in(self.root, name)
 
     def index(self, worker: int, meter: Meter | None = None) -> SampleIndex:
@@ -140,8 +148,10 @@ class ShardSet:
         from pyimportance.shards.index_file import read_index
 
         info = self.manifest.indexes[worker]
-        path = self.path_of(info.path)
-        index = read_index(path, meter if meter is not None else self.meter, crc32c=info.crc32c)
+        path = urls.public(self.path_of(info.path))
+        index = read_index(
+            self.path_of(info.path), meter if meter is not None else self.meter, crc32c=info.crc32c
+        )
         expected = [(s.path, s.nbytes, s.live) for s in self.shards if s.worker == worker]
         live = np.bincount(index.file, minlength=len(index.files)).tolist()
         if list(zip(index.files, index.file_bytes.tolist(), live, strict=True)) != expected:
@@ -178,12 +188,12 @@ class ShardSet:
             raise DataError(
                 f"holds sample {int(ordered[twice[0]])} twice, for workers "
                 f"{holder[at[0]]} and {holder[at[1]]}",
-                path=self.root,
+                path=urls.public(self.root),
             )
         if (bound := int(ordered.max(initial=-1)) + 1) != self.id_bound:
             raise DataError(
                 f"field 'id_bound': is {self.id_bound}, and one more than the highest id is {bound}",
-                path=os.path.join(self.root, manifest_name(self.generation)),
+                path=urls.public(path_in(self.root, manifest_name(self.generation))),
             )
         return ordered, holder[order]
 
@@ -200,6 +210,7 @@ class ShardSet:
         """Reads every byte, and compares it with the manifest and the indexes; see `verify.verify`."""
         from pyimportance.shards.verify import verify
 
+        local(self.root, "verify")
         return verify(self, threads=threads, meter=meter, progress=progress)
 
     def export(

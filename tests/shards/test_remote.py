@@ -6,6 +6,7 @@ import io
 import tarfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyimportance import ArgumentError, DataError, OutputError, SampleIndex, index, write_shards
+from pyimportance import (
+    ArgumentError,
+    DataError,
+    ImportanceDataset,
+    OutputError,
+    SampleIndex,
+    ShardSet,
+    index,
+    repartition,
+    write_shards,
+)
 from pyimportance.io import remote
 from pyimportance.io.meter import Meter
+from pyimportance.io.storage import open_file
 from pyimportance.shards.sources import expand
 from tests.server import Request, Server
 from tests.shards.conftest import divide
@@ -258,3 +270,64 @@ def test_what_may_be_named(server: Server) -> None:
             expand(text)
     with pytest.raises(DataError, match=r"data-004\.tar: does not exist"):
         index(f"{server.url}/data-{{003..004}}.tar")
+
+
+@pytest.fixture
+def shards(source: Path, tmp_path: Path) -> Iterator[tuple[ShardSet, str]]:
+    """Shards in a directory, and their URL."""
+    local = write_shards(source, divide(66, 3, 2), tmp_path / "set", shard_bytes=40_000)
+    with Server(tmp_path) as server:
+        yield local, f"{server.url}/set"
+
+
+@pytest.mark.parametrize("tail", ["", "/", "?signature=secret"])
+def test_a_set_behind_a_url_is_read(shards: tuple[ShardSet, str], tail: str) -> None:
+    local, url = shards
+    meter = Meter()
+    opened = ShardSet.open(url + tail, meter=meter)
+    assert (opened.digest, opened.generation, opened.shards) == (local.digest, 0, local.shards)
+    assert ShardSet.open(url, generation=0).digest == local.digest
+    indexes = [opened.index(worker) for worker in range(3)]
+    assert np.array_equal(opened.worker_of(np.arange(70)), local.worker_of(np.arange(70)))
+    for worker, index in enumerate(indexes):
+        assert same(replace(index, files=local.index(worker).files), local.index(worker))
+        assert all(
+            open_file(path).size == size for path, size in zip(index.files, index.file_bytes, strict=True)
+        )
+    assert meter.bytes("index") == sum(
+        (Path(local.root) / name).stat().st_size
+        for name in ("manifest.json", "manifest-000000.json", *(i.path for i in local.manifest.indexes))
+    )
+    assert "secret" not in repr(opened)
+
+
+def test_what_a_set_behind_a_url_is_not_for(shards: tuple[ShardSet, str], tmp_path: Path) -> None:
+    opened = ShardSet.open(f"{shards[1]}?signature=secret")
+    for what, call in {
+        "a new generation or its removal": lambda: repartition(opened, divide(66, 2)),
+        "verify": opened.verify,
+        "loading": lambda: ImportanceDataset(opened, rank=0, world_size=3),
+    }.items():
+        with pytest.raises(
+            ArgumentError, match=rf"/set: {what} needs shards in a directory, not behind a URL$"
+        ):
+            call()
+    assert not (tmp_path / "http:").exists()
+
+
+def test_a_set_that_is_damaged_or_not_there(shards: tuple[ShardSet, str]) -> None:
+    local, url = shards
+    root = Path(local.root)
+    with pytest.raises(DataError, match=r"/none/manifest\.json: does not exist"):
+        ShardSet.open(url.replace("/set", "/none"))
+    with pytest.raises(DataError, match=r"/set/manifest-000007\.json: does not exist"):
+        ShardSet.open(url, generation=7)
+    path = root / local.manifest.indexes[1].path
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(DataError, match=r"^http://[^?]*/index-000000\.arrow: has CRC32C"):
+        ShardSet.open(f"{url}?signature=x").index(1)
+    (root / "manifest-000000.json").write_text("{}")
+    with pytest.raises(
+        DataError, match=r"^http://[^?]*/manifest-000000\.json: is no manifest of pyimportance"
+    ):
+        ShardSet.open(f"{url}?signature=x")

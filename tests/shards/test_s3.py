@@ -1,0 +1,77 @@
+"""Sources in a real S3 server: listed, indexed, re-sharded to the same bytes as from files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+
+from pyimportance import DataError, ShardSet, index, write_shards
+from pyimportance.io import remote
+from pyimportance.io.meter import Meter
+from pyimportance.io.storage import open_file
+from tests.seaweed import seaweed
+from tests.shards.conftest import divide
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with seaweed(tmp_path_factory.mktemp("seaweed")) as environment:
+        yield environment
+
+
+@pytest.fixture
+def bucket(environment: dict[str, str], source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The store, with the source below ``data``."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    remote._store.cache_clear()
+    store = obstore.store.S3Store("bucket")
+    for path in sorted(source.glob("*.tar")):
+        obstore.put(store, f"data/{path.name}", path)
+    yield store
+    remote._store.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "name", ["s3://bucket/data/", "s3://bucket/data/*-{000..003}.tar", "s3://bucket/d*/*"]
+)
+def test_shards_are_those_of_the_files(
+    bucket: Any, source: Path, tmp_path: Path, tree: Any, name: str
+) -> None:
+    found = index(name)
+    assert found.digest == index(source).digest
+    plan, meters = divide(66, 3, 2), [Meter() for _ in range(3)]
+    write_shards(name, plan, tmp_path / "out", shard_bytes=40_000, meters=meters)
+    write_shards(source, plan, tmp_path / "local", shard_bytes=40_000)
+    ours, local = tree(tmp_path / "out"), tree(tmp_path / "local")
+    assert ours.pop("job.json")
+    assert local.pop("job.json")
+    assert ours == local
+    assert sum(m.bytes("origin") for m in meters) >= found.nbytes.sum()
+
+
+def test_a_set_is_read(bucket: Any, source: Path, tmp_path: Path) -> None:
+    local = write_shards(source, divide(66, 2, 2), tmp_path / "out")
+    for path in (p for p in Path(local.root).rglob("*") if p.is_file()):
+        obstore.put(bucket, f"set/{path.relative_to(local.root)}", path)
+    opened = ShardSet.open("s3://bucket/set")
+    assert opened.digest == local.digest
+    assert [opened.index(w).num_samples for w in range(2)] == [local.index(w).num_samples for w in range(2)]
+
+
+def test_errors_and_changes(bucket: Any) -> None:
+    with pytest.raises(DataError, match=r"^s3://bucket/none\.tar: does not exist"):
+        open_file("s3://bucket/none.tar")
+    obstore.put(bucket, "changes", b"old")
+    with open_file("s3://bucket/changes") as file:
+        obstore.put(bucket, "changes", b"new")
+        with pytest.raises(
+            DataError, match=r"^s3://bucket/changes, offset 0: was changed while it was being read"
+        ):
+            file.pread(0, 1)

@@ -289,11 +289,9 @@ def test_a_set_behind_a_url_is_read(shards: tuple[ShardSet, str], tail: str) -> 
     assert ShardSet.open(url, generation=0).digest == local.digest
     indexes = [opened.index(worker) for worker in range(3)]
     assert np.array_equal(opened.worker_of(np.arange(70)), local.worker_of(np.arange(70)))
-    for worker, index in enumerate(indexes):
-        assert same(replace(index, files=local.index(worker).files), local.index(worker))
-        assert all(
-            open_file(path).size == size for path, size in zip(index.files, index.file_bytes, strict=True)
-        )
+    for worker, own in enumerate(indexes):
+        assert same(replace(own, files=local.index(worker).files), local.index(worker))
+        assert all(open_file(path).size == size for path, size in zip(own.files, own.file_bytes, strict=True))
     assert meter.bytes("index") == sum(
         (Path(local.root) / name).stat().st_size
         for name in ("manifest.json", "manifest-000000.json", *(i.path for i in local.manifest.indexes))

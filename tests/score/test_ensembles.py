@@ -31,6 +31,7 @@ def agree(ensemble: Ensemble, p: Any, targets: Any, case: str = "") -> None:
         atol = 1e-11 * want["ensemble_entropy"].max() if name == "mutual_information" else 1e-100
         np.testing.assert_allclose(got.values, want[name], rtol=2e-7, atol=atol, err_msg=f"{name} {case}")
         assert (got.measure, got.descending, got.ids) == (name, True, None)
+        assert (got.values >= 0).all()  # a mutual information too, although it is a difference
         assert got.metadata == {"members": str(len(p))}
 
 

@@ -93,6 +93,25 @@ def test_tensors(dtype: torch.dtype) -> None:
     assert bits(by_torch.dynamics()) == bits(by_numpy.dynamics())
 
 
+INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", ">i4")
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_ids_and_targets_of_any_integer_type(kind: str) -> None:
+    ids, z, y = batch(np.random.default_rng(0).permutation(60))
+    plain = Tracker(60)
+    plain.observe(ids, z, y)
+    plain.end_epoch()
+    narrow = ids.astype(kind), y.astype(kind)
+    apart = [np.repeat(x, 2)[::2] for x in narrow]
+    tensors = [torch.from_numpy(x) for x in narrow] if kind != ">i4" else narrow
+    for i, t in (narrow, apart, tensors):
+        tracker = Tracker(60)
+        tracker.observe(i, z, t)
+        tracker.end_epoch()
+        assert bits(tracker.dynamics()) == bits(plain.dynamics())
+
+
 def test_a_transposed_tensor_is_understood() -> None:
     ids, z, y = batch([5, 2, 8])
     plain, transposed = Tracker(10), Tracker(10)

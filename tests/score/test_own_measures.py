@@ -97,8 +97,21 @@ def test_no_score_and_infinity_are_scores() -> None:
     def odd(loss: Any) -> float:
         return np.nan if loss[0] > 1 else np.inf if loss[0] > 0.5 else 7
 
-    got = score(Dynamics.from_history(loss=[[2.0, 0.7, 0.1]]), "odd")
-    np.testing.assert_array_equal(got.values, np.float32([np.nan, np.inf, 7]))
+    nan = np.nan
+    got = score(Dynamics.from_history(loss=[[2.0, 0.7, 0.1, nan]]), "odd")
+    np.testing.assert_array_equal(got.values, np.float32([nan, np.inf, 7, nan]))
+    assert got.metadata == {"epochs": "1", "unscored": "1"}  # who was never observed is none
+    runs = [Dynamics.from_history(loss=[[2.0, nan, nan]]), Dynamics.from_history(loss=[[0.1, 2.0, nan]])]
+    assert score(runs, "odd").metadata["unscored"] == "1"
+    assert "unscored" not in score(runs[:1] * 2, "loss_mean").metadata
+
+    @measure("root", high="hard", of="logits")
+    def root(logits: Any, target: Any) -> float:
+        return np.nan if logits[target] < 0 else np.sqrt(logits[target])
+
+    rooted = score_logits(np.float32([[4, 0], [-1, 0], [-4, 9]]), [0, 0, 1], "root")
+    np.testing.assert_array_equal(rooted.values, np.float32([2, nan, 3]))
+    assert rooted.metadata == {"unscored": "1"}
 
 
 def test_a_division_by_zero_names_line_and_sample(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,3 +155,19 @@ def test_a_state_that_is_refused_changes_nothing(change: dict[str, Any] | None, 
     with pytest.raises(ArgumentError, match=text):
         tracker.load_state_dict(saved if change is not None else [])  # type: ignore[arg-type]
     assert tracker.state_dict() == before
+
+
+@pytest.mark.parametrize(("kind", "nbytes"), [("loss", 28), ("logits", 105), ("logits and features", 113)])
+def test_the_stated_bytes_of_a_sample(kind: str, nbytes: int) -> None:
+    """score/state.py and Tracker: the statistics; 16 more once something decays; 32 for an epoch's row."""
+    ids, z, y = batch(range(50))
+    tracker = Tracker(50)
+    if kind == "loss":
+        tracker.observe_loss(ids, z[:, 0])
+    else:
+        tracker.observe(ids, z, y, features=z if "features" in kind else None)
+    tracker.end_epoch()
+    assert sum(column.nbytes for column in tracker._engine.columns().values()) == 50 * nbytes
+    tracker.dynamics(decay=0.5)
+    assert sum(column.nbytes for column in tracker._engine.columns().values()) == 50 * (nbytes + 16)
+    assert tracker._engine.rows().nbytes == 50 * 32

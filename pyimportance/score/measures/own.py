@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -39,7 +39,8 @@ def measure(name: str, *, high: str, of: str = "history") -> Callable[[F], F]:
           the float64 [n] array of that sample's observations in order, n > 0. A history must have been kept.
           "logits": the parameters are ``logits``, float64 [C], and ``target``, an integer
 
-    The function returns one number; NaN: no score. It stays a function of Python. When the measure is first
+    The function returns one number; NaN: no score, and the scores' metadata say of how many samples that were
+    observed ("unscored"). It stays a function of Python. When the measure is first
     used, numba compiles it (nopython): it may use numbers, arrays, much of NumPy and other functions compiled
     by numba. Divisions by zero raise, and indexes are checked. What it raises, and what cannot be compiled,
     comes out of `score` as ArgumentError that names file, line and sample.
@@ -63,7 +64,9 @@ def measure(name: str, *, high: str, of: str = "history") -> Callable[[F], F]:
             _OWN[name] = function
             apply = partial(_score_history, name, function, wanted)
             compiling = partial(_of_history, name, function)
-            REGISTRY[name] = Measure(name, high, (*wanted, "history"), apply, prepare=compiling)
+            REGISTRY[name] = Measure(
+                name, high, (*wanted, "history"), apply, notes=_unscored_of_runs, prepare=compiling
+            )
         return function
 
     return register
@@ -141,8 +144,18 @@ def score_logits(
         values=scores,
         ids=None if ids is None else numbers[order],
         measure=measure,
+        metadata=_unscored(np.isnan(values)),
         descending=IMPORTANT[high] if descending is None else descending,
     )
+
+
+def _unscored(without: npt.NDArray[np.bool_]) -> dict[str, str]:
+    count = np.count_nonzero(without)
+    return {"unscored": str(count)} if count else {}
+
+
+def _unscored_of_runs(runs: Sequence[Dynamics], values: npt.NDArray[np.float32]) -> dict[str, str]:
+    return _unscored(np.isnan(values) & np.any([run.count > 0 for run in runs], axis=0))
 
 
 def _of_history(name: str, function: Callable[..., float]) -> Compiled:

@@ -167,6 +167,14 @@ def tar_header_sizes(
     part_ext: npt.NDArray[np.int32],
     part_size: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]: ...
+def tar_headers(
+    key_offsets: npt.NDArray[np.int64],
+    key_text: npt.NDArray[np.uint8],
+    extensions: Sequence[str],
+    part_start: npt.NDArray[np.int64],
+    part_ext: npt.NDArray[np.int32],
+    part_size: npt.NDArray[np.int64],
+) -> tuple[bytes, npt.NDArray[np.int64]]: ...
 def tar_check(
     source: tuple[_Handle, int, str],
     ours: bool,

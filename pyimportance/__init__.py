@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pyimportance.shards.prune import prune as prune
     from pyimportance.shards.sample_index import SampleIndex as SampleIndex
     from pyimportance.shards.shard_set import ShardSet as ShardSet
+    from pyimportance.shards.spool import spool as spool
     from pyimportance.shards.writer import write_shards as write_shards
     from pyimportance.train.batchnorm import pool_batchnorm as pool_batchnorm
     from pyimportance.train.controller import Controller as Controller
@@ -107,6 +108,7 @@ _HOME = {
     "score": "score.measures",
     "score_logits": "score.measures",
     "select": "order.select",
+    "spool": "shards.spool",
     "write_shards": "shards.writer",
 }
 

@@ -139,6 +139,20 @@ Int64s header_sizes(const Int64s& key_offsets, const Bytes& key_text, std::vecto
   return out;
 }
 
+py::tuple headers(const Int64s& key_offsets, const Bytes& key_text, std::vector<std::string> extensions,
+                  const Int64s& part_start, const Int32s& part_ext, const Int64s& part_size) {
+  const tar::Samples s =
+      samples_of(key_offsets, key_text, std::move(extensions), part_start, part_ext, part_size);
+  Int64s sizes(part_ext.size());
+  std::int64_t* p = sizes.mutable_data();
+  std::string bytes;
+  {
+    py::gil_scoped_release release;
+    bytes = tar::headers(s, p);
+  }
+  return py::make_tuple(py::bytes(bytes), sizes);
+}
+
 py::tuple write_tar(
     int out, const std::vector<std::tuple<py::object, std::int64_t, std::string, std::string>>& sources,
     const Int64s& key_offsets, const Bytes& key_text, std::vector<std::string> extensions,
@@ -224,6 +238,8 @@ void register_tar(py::module_& m) {
   m.def("first_key_leading_out", &first_leading_out, arr("key_offsets"), arr("key_text"));
   m.def("first_repeated_key", &first_repeated, arr("key_offsets"), arr("key_text"));
   m.def("tar_header_sizes", &header_sizes, arr("key_offsets"), arr("key_text"), py::arg("extensions"),
+        arr("part_start"), arr("part_ext"), arr("part_size"));
+  m.def("tar_headers", &headers, arr("key_offsets"), arr("key_text"), py::arg("extensions"),
         arr("part_start"), arr("part_ext"), arr("part_size"));
   m.def("tar_check", &check, py::arg("source"), py::arg("ours"), py::arg("data"), py::arg("base"),
         arr("rows"), arr("key_offsets"), arr("key_text"), py::arg("extensions"), arr("offset"),

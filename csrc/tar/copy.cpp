@@ -267,6 +267,17 @@ void header_sizes(const Samples& s, std::int64_t* out) {
   }
 }
 
+std::string headers(const Samples& s, std::int64_t* sizes) {
+  header_sizes(s, sizes);
+  const std::int64_t parts = s.part_start[s.n];
+  std::string out(static_cast<std::size_t>(std::accumulate(sizes, sizes + parts, std::int64_t{0})), '\0');
+  auto* at = reinterpret_cast<unsigned char*>(out.data());
+  for (std::int64_t i = 0; i < s.n; ++i)
+    for (std::int64_t p = s.part_start[i]; p < s.part_start[i + 1]; at += sizes[p++])
+      write_header(s.name(i, p), s.part_size[p], at);
+  return out;
+}
+
 Written write_tar(int out, const std::vector<Source>& sources, const Samples& s, bool canonical,
                   std::int64_t window) {
   std::vector<std::int64_t> headers(static_cast<std::size_t>(s.part_start[s.n]));

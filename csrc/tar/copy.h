@@ -21,6 +21,9 @@ struct Written {
 // Throws ArgumentError for a key that would not be read back as the same key and extension.
 void header_sizes(const Samples& samples, std::int64_t* out);
 
+// Those headers, one after another, for samples whose payloads are in memory. Sizes as above.
+std::string headers(const Samples& samples, std::int64_t* sizes);
+
 // Writes the tar to `out` from position 0, through a window of `window` bytes at most. Within a window the
 // reads are sorted by place in the source, and neighbours are fetched by one request (what counts as such,
 // and how many requests are under way at once, is the inputs' habit). The headers in front of

@@ -6,6 +6,7 @@ storage.py     opens data for reading, and counts every read
 urls.py        what a URL is, and what of it may be shown
 remote.py      objects behind URLs
 listing.py     which objects a pattern of URLs means
+forward.py     a file read once from its start to its end, decompressed
 files.py       many files read by turns, few of them open
 headers.py     what was read of a tar, against the index by which it was read
 parquet.py     reads a Parquet table that anybody may have written

@@ -1,6 +1,9 @@
 """Tar shards: found, indexed, written, moved between workers, verified. No payload is ever decoded.
 
-sources.py       what a user names as a source -> tar files, local or behind URLs
+sources.py       names of tars -> tar files, local or behind URLs
+streams/         sources of other kinds -> samples in order
+pack.py          samples in order -> canonical tars
+spool.py         spool: sources that are read in order -> plain tars -> SampleIndex
 sample_index.py  SampleIndex: where every sample lies
 keys.py          keys as raw buffers
 combine.py       SampleIndex -> SampleIndex: concatenated, or a part of one

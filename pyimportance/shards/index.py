@@ -17,9 +17,11 @@ from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File, open_file, open_files
 from pyimportance.io.urls import is_url, public
 from pyimportance.shards import keys
-from pyimportance.shards.combine import concatenate
+from pyimportance.shards.combine import concatenate, keep
 from pyimportance.shards.sample_index import SampleIndex
-from pyimportance.shards.sources import Source, expand
+from pyimportance.shards.streams.recognise import recognise
+from pyimportance.shards.streams.stream import Data, Stream
+from pyimportance.shards.streams.tars import stream_of
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (bytes done, bytes in all), now and then and at the end."""
@@ -29,30 +31,49 @@ _REMOTE_THREADS = 8  # that of a network, of each of which some ranges are under
 
 
 def index(
-    source: Source,
+    source: Data,
     *,
+    spool: str | os.PathLike[str] | None = None,
     limit: int | None = None,
     allow_missing_eof: bool = False,
     meter: Meter | None = None,
     progress: Progress | None = None,
 ) -> SampleIndex:
-    """Finds every sample of a WebDataset source: key, tar, place, parts. Payloads are not decoded.
+    """Finds every sample of a source: key, tar, place, parts. Payloads are not decoded.
 
-    source             a path, directory, URL, pattern, brace expression, or a list of them (see `expand`)
+    source             WebDataset tars: a path, directory, URL, pattern, brace expression, or a list of them
+                       (see `expand`). With ``spool`` also compressed tars, folders of files, Parquet files,
+                       datasets of Hugging Face, MDS directories and iterables of samples as dicts (see
+                       `streams`)
+    spool              a directory for a copy of the source in plain tars, which is what is indexed (see
+                       `spool`); tars are copied as well
     limit              take the first so many samples; what follows is not looked at
     allow_missing_eof  take tars without end-of-archive blocks too (a tar cut between members looks like one)
-    meter              counts what was read, as "index"
+    meter              counts what was read, as "index"; for a spool as "origin"
     progress           called with (bytes of tars done, bytes of tars in all)
 
     The sample with id i is the i-th of the source, tars in given order, members in file order.
-    Raises ArgumentError where the source names nothing, DataError with file, member and offset for a tar that
-    is damaged, truncated or compressed, and for samples that a reader would not see whole: parts that are not
-    adjacent, a repeated extension, a link or sparse file, a name that leads out of the folder it is unpacked
-    into (``..``, a slash at its start). That a key occurs in two tars is no error here; see
-    ``keys`` of `write_shards`.
+    Raises ArgumentError where the source names nothing, or is read in order and there is no ``spool``;
+    DataError with file, member and offset for a tar that is damaged, truncated or compressed, and for samples
+    that a reader would not see whole: parts that are not adjacent, a repeated extension, a link or sparse
+    file, a name that leads out of the folder it is unpacked into (``..``, a slash at its start). That a key
+    occurs in two tars is no error here; see ``keys`` of `write_shards`.
     """
     limit = None if limit is None else check_integer("limit", limit, 1)
-    files = expand(source)
+    files = recognise(source)
+    if spool is not None:
+        from pyimportance.shards.spool import spool_stream
+
+        stream = files if isinstance(files, Stream) else stream_of(files)
+        whole = spool_stream(
+            stream, spool, allow_missing_eof=allow_missing_eof, meter=meter, progress=progress
+        )
+        return whole if limit is None else keep(whole, whole.ids < limit)
+    if isinstance(files, Stream):
+        raise ArgumentError(
+            f"source is {files.what}, which is read from its start to its end; give spool=DIR, a directory "
+            "for a copy of it in plain tars"
+        )
     if limit is None:
         parts = _scan_all(files, allow_missing_eof, meter, progress)
     else:

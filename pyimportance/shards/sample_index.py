@@ -93,7 +93,7 @@ class SampleIndex:
         N, P = len(self.ids), len(self.part_ext)
         _require(len(set(self.extensions)) == len(self.extensions), "extensions repeat")
         for extension in self.extensions:
-            _check_extension(extension)
+            check_extension(extension)
         for name in self.files:
             _require(_is_utf8(name), f"file name {name!r} is not UTF-8")
         _require((self.file_bytes >= 0).all(), "file_bytes holds a negative size")
@@ -238,7 +238,7 @@ class SampleIndex:
         return read_index(path)
 
 
-def _check_extension(extension: str) -> None:
+def check_extension(extension: str) -> None:
     """Raises for what would not be a field of a sample: reserved, too long, or no part of a name."""
     rules = {
         f"is {len(extension)} characters long; at most {MAX_EXTENSION} bytes are allowed": (

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CPP = sorted(str(p) for ext in ("h", "cpp", "cu", "cc") for p in (ROOT / "csrc").rglob(f"*.{ext}"))
+FOLDERS = (ROOT / "csrc", ROOT / "tests" / "native")
+CPP = sorted(str(p) for f in FOLDERS for ext in ("h", "cpp", "cu", "cc") for p in f.rglob(f"*.{ext}"))
 
 GATES = {
     "ruff check": [sys.executable, "-m", "ruff", "check", "."],

@@ -107,6 +107,10 @@ void Stream::copy(std::int64_t sample, std::int64_t part, std::int64_t headers) 
   std::int64_t left = samples_.part_size[part];
   const std::int64_t most = sources_[static_cast<std::size_t>(file)].input->habits.most;
   if (canonical_) {
+    if (headers > payload - samples_.offset[sample])
+      throw DataError("the index leaves " + std::to_string(payload - samples_.offset[sample]) +
+                          " bytes for the headers of this member, which are " + std::to_string(headers),
+                      samples_.name(sample, part), payload, sources_[static_cast<std::size_t>(file)].path);
     left += headers;
     reserve(headers);
   } else if (headers < kBlock || headers > kMaxHeaders) {

@@ -57,8 +57,6 @@ bool Members::at_end() {
   }
   if (size_ - at_ < kBlock) truncated("the file ends within a header");
   const unsigned char* block = window_.at(at_, kBlock);
-  if (const char* name = at_ == 0 ? compression(block) : nullptr)
-    throw DataError(std::string("is compressed (") + name + "); decompress it first", "", 0);
   if (!is_zero_block(block)) return false;
   if (size_ - at_ < kEndBlocks && !allow_missing_eof_)
     truncated("one block of zeros at the end", "; two end an archive");
@@ -130,6 +128,18 @@ void Members::finish(Header&& h, Member* m) {
   at_ = m->payload + m->size + padding(m->size);
 }
 
+Header Members::header() {
+  const unsigned char* block = window_.at(at_, kBlock);
+  try {
+    return parse_header(block, at_);
+  } catch (const DataError&) {
+    // Only now: the first member's name may begin like a compressed file, with "BZh" for one.
+    if (const char* name = at_ == 0 ? compression(block) : nullptr)
+      throw DataError(std::string("is compressed (") + name + "); decompress it first", "", 0);
+    throw;
+  }
+}
+
 bool Members::next(Member* m) {
   m->start = at_;
   last_ = &m->name;
@@ -139,7 +149,7 @@ bool Members::next(Member* m) {
         throw DataError("truncated: a header announces a member that is not there", "", m->start);
       return false;
     }
-    Header h = parse_header(window_.at(at_, kBlock), at_);
+    Header h = header();
     if (std::strchr("xXgLK", h.type) != nullptr) {
       extend(h);
       continue;

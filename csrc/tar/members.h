@@ -34,6 +34,7 @@ class Members {
 
  private:
   bool at_end();
+  Header header();
   [[noreturn]] void truncated(const std::string& how, const char* more = "") const;
   std::string_view body(const Header& h, const char* what);
   void extend(const Header& h);

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import io
+import random
 import re
 import tarfile
 from collections.abc import Callable
@@ -335,6 +337,15 @@ def test_damage_is_read_or_refused(
     with suppress(DataError):
         index = scan_file(str(path))
         assert (index.part_offset + index.part_size <= len(data)).all()
+
+
+@pytest.mark.parametrize("name", ["BZh.txt", "BZh9/a.txt"])
+def test_a_name_that_begins_like_a_compressed_file(tmp_path: Path, write_tar: Write, name: str) -> None:
+    index = pyimportance.index(write_tar(tmp_path / "a.tar", [(name, b"1")]))
+    assert index.key(0) + ".txt" == name
+    (tmp_path / "a.tar").write_bytes(bz2.compress(random.Random(0).randbytes(2000)))
+    with pytest.raises(DataError, match=r"compressed \(bzip2\)"):
+        pyimportance.index(tmp_path / "a.tar")
 
 
 def test_large_payloads_are_skipped(tmp_path: Path, write_tar: Write) -> None:

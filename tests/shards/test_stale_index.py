@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import pyimportance
@@ -26,6 +27,8 @@ from pyimportance import (
     write_shards,
 )
 from pyimportance.shards import copy
+from pyimportance.shards.layout import Layout
+from pyimportance.shards.plan import plan_group, select
 
 Divide = Callable[..., Partition]
 Members = list[tuple[str, bytes]]
@@ -264,6 +267,18 @@ def test_an_index_that_leaves_no_room_for_headers(indexed: Any, tmp_path: Path, 
     for places in (index.part_offset - 512, index.part_offset - 511):
         with pytest.raises(DataError, match="the index has this member here"):
             write_shards(replace(index, part_offset=places), divide(6, 1), tmp_path / f"out-{places[0]}")
+
+
+def test_an_index_of_shards_that_leaves_no_room_for_headers(tmp_path: Path, write_tar: Any) -> None:
+    """Of our own shards headers are copied, as long as we write them: here longer than what is there."""
+    index = pyimportance.index(write_tar(tmp_path / "a.tar", [("k.x", b"1" * 10)]))
+    index = replace(index, keys=pa.array(["é" * 100], pa.large_string()))
+    (plan,) = plan_group(select(index, np.arange(1), index.keys), 0, 0, 0, Layout())
+    (tmp_path / "worker-000").mkdir()
+    text = r"a\.tar, member 'é{100}\.x', offset 512: the index leaves 512 bytes .*, which are 1536"
+    with copy.open_sources(index) as files, pytest.raises(DataError, match=text):
+        copy.write_shard(str(tmp_path), plan, files, canonical=True, meter=None)
+    assert not list((tmp_path / "worker-000").iterdir())
 
 
 @pytest.mark.parametrize("change", [swapped, extended, longer])

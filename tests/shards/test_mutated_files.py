@@ -1,0 +1,183 @@
+"""Thousands of damaged manifests, indexes, notes and offers: each is refused as one's data, or is sound.
+
+The tars' turn is in `test_mutations.py` and, by native fuzzers, in `tests/native/test_fuzz.py`. As often as
+PYIMPORTANCE_FUZZ_RUNS says under `pytest -m fuzz`, some hundred times otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pyimportance
+from pyimportance import DataError, Partition, SampleIndex, ShardSet, repartition, write_shards
+from pyimportance.shards import journal, offers
+from pyimportance.shards.index_file import decode, encode
+from pyimportance.shards.manifest import encode_pointer
+
+Divide = Callable[..., Partition]
+LONG = int(os.environ.get("PYIMPORTANCE_FUZZ_RUNS", "100000"))
+RUNS = [
+    300,
+    pytest.param(LONG, marks=[pytest.mark.fuzz, pytest.mark.timeout(12 * 3600)]),
+]
+TELLING: list[Any] = [
+    0,
+    1,
+    -1,
+    1 << 31,
+    1 << 61,
+    1 << 63,
+    1 << 70,
+    0.5,
+    float("inf"),
+    None,
+    True,
+    "",
+    "..",
+    "/x",
+]
+TELLING += ["worker-000/../../x.tar", "a\0b", "g000000-bin00-000000.tar", [], [[]], {}, {"a": 1}, [1, "a"]]
+
+
+@pytest.fixture
+def shards(source: Path, divide: Divide, tmp_path: Path) -> ShardSet:
+    """Two workers, after a repartition; of two generations."""
+    first = write_shards(
+        source, divide(pyimportance.index(source), 2, 2), tmp_path / "out", shard_bytes=60_000
+    )
+    return repartition(first, divide(66, 2, 2, seed=1))
+
+
+def change_bytes(data: bytes, rng: np.random.Generator) -> bytes:
+    out = bytearray(data)
+    for _ in range(int(rng.integers(1, 5))):
+        at = int(rng.integers(len(out))) if out else 0
+        match int(rng.integers(5)):
+            case 0:
+                out[at : at + 1] = rng.bytes(1)
+            case 1:
+                out[at : at + 8] = int(rng.choice([0, 1, 2**31 - 1, 2**62])).to_bytes(8, "little")
+            case 2:
+                del out[at : at + int(rng.integers(1, 65))]
+            case 3:
+                out[at:at] = out[at : at + int(rng.integers(1, 65))]
+            case 4:
+                del out[at + (len(out) - at) // 2 * int(rng.integers(2)) + 1 :]
+    return bytes(out)
+
+
+def change_json(value: Any, rng: np.random.Generator) -> Any:
+    """One place in it, chosen on the way down."""
+    if not isinstance(value, dict | list) or not value or rng.integers(8) == 0:
+        return TELLING[int(rng.integers(len(TELLING)))]
+    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    key = keys[int(rng.integers(len(keys)))]
+    copy = value.copy()
+    match int(rng.integers(8)):
+        case 0:
+            del copy[key]
+        case 1:
+            copy[key] = value[keys[int(rng.integers(len(keys)))]]
+        case _:
+            copy[key] = change_json(value[key], rng)
+    return copy
+
+
+def use(shards: ShardSet) -> None:
+    """What a loader, a repartition and an export ask of a generation."""
+    for worker in range(min(shards.workers, 4)):
+        shards.index(worker)
+    shards.worker_of(np.arange(100))
+    assert shards.id_bound >= shards.num_samples >= 0
+    assert shards.is_compact in (True, False)
+
+
+@pytest.mark.parametrize("runs", RUNS)
+def test_manifests(runs: int, shards: ShardSet) -> None:
+    rng, outcomes = np.random.default_rng(0), Counter[str]()
+    root = Path(shards.root)
+    path, pointer = root / "manifest-000001.json", root / "manifest.json"
+    original, points = path.read_bytes(), pointer.read_bytes()
+    fields, inside = json.loads(original), str(os.path.realpath(root))
+    for run in range(runs):
+        changed = json.dumps(change_json(fields, rng)).encode()
+        data = changed if run % 3 else change_bytes(original, rng)
+        path.write_bytes(data)
+        pointer.write_bytes(encode_pointer(1, data) if run % 8 else change_bytes(points, rng))
+        try:
+            opened = ShardSet.open(root)
+            use(opened)
+        except DataError as e:
+            outcomes["refused"] += 1
+            here = os.path.realpath(e.path).startswith(inside)
+            assert here, run
+        else:
+            outcomes["taken"] += 1
+            assert all(os.path.realpath(opened.path_of(s.path)).startswith(inside) for s in opened.shards), (
+                run
+            )
+    assert min(outcomes["refused"], outcomes["taken"]) > runs / 100, outcomes
+
+
+@pytest.mark.parametrize("runs", RUNS)
+def test_indexes(runs: int, shards: ShardSet, tmp_path: Path) -> None:
+    rng, outcomes = np.random.default_rng(0), Counter[str]()
+    whole = shards.index(0)
+    original = encode(replace(whole, files=offers.relative(shards, whole)))
+    for run in range(runs):
+        data = change_bytes(original, rng)
+        try:
+            found = decode(data, "mutant")
+        except DataError as e:
+            outcomes["refused"] += 1
+            named = e.path == "mutant"
+            assert named, run
+        else:
+            outcomes["taken"] += 1
+            assert sound(found), run
+    assert min(outcomes["refused"], outcomes["taken"]) > runs / 100, outcomes
+
+
+def sound(index: SampleIndex) -> bool:
+    """Everything can be asked of it, and every part lies in its sample and file."""
+    if not len(index):
+        return True
+    rows = np.repeat(np.arange(len(index)), np.diff(index.part_start))
+    inside = index.part_offset + index.part_size <= (index.offset + index.nbytes)[rows]
+    within = index.offset + index.nbytes <= index.file_bytes[index.file]
+    return bool(
+        inside.all() and within.all() and index.digest and index.key(0) and len(index.key_buffers) == 2
+    )
+
+
+@pytest.mark.parametrize("runs", RUNS)
+def test_offers_and_notes(runs: int, shards: ShardSet) -> None:
+    rng, outcomes = np.random.default_rng(0), Counter[str]()
+    offer = zlib.decompress(offers.pack(shards, shards.index(0)))
+    notes = (Path(shards.root) / "worker-000" / "job-000001.json").read_bytes()
+    for run in range(runs):
+        mutant = change_bytes(offer, rng)
+        try:
+            found = offers.unpack(shards, zlib.compress(mutant, 0) if run % 4 else mutant, "rank 1")
+        except DataError as e:
+            outcomes["refused"] += 1
+            named = e.path == "rank 1"
+            assert named, run
+        else:
+            outcomes["taken"] += 1
+            assert set(found.files) <= {shards.path_of(s.path) for s in shards.shards}, run
+        head, finished, end = journal.parse(change_bytes(notes, rng))
+        assert end <= len(notes) + 400
+        assert head is None or isinstance(head["job"], str)
+        assert all(type(n) is int and type(c) is int for n, c in finished.values())
+    assert min(outcomes["refused"], outcomes["taken"]) > runs / 100, outcomes

@@ -62,7 +62,8 @@ def index(
 def shard(
     source: SourceArgument,
     out: Annotated[
-        Path, typer.Argument(help="Folder to write: new, empty, or an interrupted run of the same.")
+        str,
+        typer.Argument(help="Folder or s3, gs, az URL to write: new, empty, or an interrupted run of it."),
     ],
     *,
     partition: Annotated[Path | None, typer.Option(help="What `pyimportance partition` wrote.")] = None,

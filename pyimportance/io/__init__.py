@@ -11,6 +11,8 @@ files.py       many files read by turns, few of them open
 headers.py     what was read of a tar, against the index by which it was read
 parquet.py     reads a Parquet table that anybody may have written
 atomic.py      writes a file whole or not at all
+output.py      writes to a file or to a store
+upload.py      objects, written whole
 lock.py        one process at a time
 cache.py       the least recently used byte ranges, on disk
 """

@@ -47,7 +47,7 @@ class RemoteFile(File):
 
     def __init__(self, url: str, meter: Meter | None, tier: str) -> None:
         shown = urls.public(url)
-        self._store, self._name = _locate(url)
+        self._store, self._name = locate(url)
         meta = ask(lambda: _describe(self._store, self._name), shown)
         tag = meta["e_tag"]
         since = meta["last_modified"].timestamp()  # 0 where the server tells none
@@ -109,7 +109,19 @@ def _describe(store: ObjectStore, name: str) -> ObjectMeta:
             raise refused from None
 
 
-def _locate(url: str) -> tuple[ObjectStore, str]:
+def is_there(url: str) -> bool:
+    """Whether there is such an object. Raises DataError where the server does not tell."""
+
+    def found() -> bool:
+        try:
+            return bool(_describe(*locate(url)))
+        except FileNotFoundError:
+            return False
+
+    return ask(found, urls.public(url))
+
+
+def locate(url: str) -> tuple[ObjectStore, str]:
     """(the store, the object's name in it). Raises DataError for a URL that cannot name an object."""
     store, name = store_of(url), urls.parse(url).path
     if any(part in ("", ".", "..") for part in name.split("/")):
@@ -182,9 +194,11 @@ def _reason(error: Exception) -> str:
         if status[1].startswith("404"):
             reason = f"does not exist ({reason})"
         elif status[1].startswith(("401", "403")):
-            reason = f"may not be read ({reason})"
+            reason = f"access is denied ({reason})"
     elif sent:
         reason = f"the server sent bytes {sent[1]} to {sent[2]} instead of those that it was asked for"
+    elif isinstance(error, FileNotFoundError):
+        reason = "does not exist"
     elif isinstance(error, NotSupportedError):
         reason = "the server sends whole files only, not the ranges that it is asked for"
     elif "TimedOut" in debug or "kind: Timeout" in debug:

@@ -155,6 +155,15 @@ def open_file(path: str | os.PathLike[str], meter: Meter | None = None, tier: st
     return LocalFile(name, fd, status, meter, tier)
 
 
+def exists(path: str) -> bool:
+    """Whether there is a file, or an object behind a URL. Raises DataError where a server does not tell."""
+    if not urls.is_url(path):
+        return os.path.exists(path)
+    from pyimportance.io.remote import is_there
+
+    return is_there(path)
+
+
 def read_whole(path: str | os.PathLike[str], meter: Meter | None = None, tier: str = "origin") -> bytes:
     """The bytes of a small file (a manifest, a table)."""
     with open_file(path, meter, tier) as file:

@@ -14,6 +14,7 @@ plan.py          SampleIndex + Partition -> which sample goes where in which sha
 copy.py          writes planned shards
 journal.py       a job's own notes: which of its files are finished
 job.py           one writer at a time, and only where nothing lies but its own unfinished work
+store_job.py     the same in a store
 claims.py        who writes which generation
 writer.py        write_shards: the first generation
 manifest.py      Manifest, ShardInfo: what a generation consists of

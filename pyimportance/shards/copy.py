@@ -8,20 +8,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyimportance import _C
-from pyimportance.io import atomic
+from pyimportance.io import urls
 from pyimportance.io.headers import check_size
 from pyimportance.io.meter import Meter
+from pyimportance.io.output import write_bytes, writing
 from pyimportance.io.storage import File, open_file, open_files
 from pyimportance.shards import keys
 from pyimportance.shards.index_file import encode
-from pyimportance.shards.journal import Journal
+from pyimportance.shards.journal import CRC32C, Journal
 from pyimportance.shards.manifest import IndexInfo, ShardInfo
 from pyimportance.shards.plan import ShardPlan
 from pyimportance.shards.sample_index import SampleIndex
+
+if TYPE_CHECKING:
+    from pyimportance.shards.store_job import StoreJournal
 
 _WINDOW = 16 << 20  # bytes of a shard in memory at a time
 _THREADS = 4  # shards at a time: while one waits for the disk to sync, others are copied
@@ -38,7 +43,7 @@ class ShardPool:
         self,
         root: str,
         sources: Sequence[File],
-        journal: Journal,
+        journal: Journal | StoreJournal,
         *,
         canonical: bool,
         prefixes: Sequence[str] | None = None,
@@ -110,7 +115,7 @@ def write_shard(
     """
     samples = plan.samples
     offsets, text = keys.to_buffers(samples.keys)
-    with atomic.writing(os.path.join(root, plan.name)) as out:
+    with writing(urls.join(root, plan.name)) as out:
         nbytes, crc32c, read, requests = _C.tar_write(
             out.fileno(),
             [
@@ -129,19 +134,25 @@ def write_shard(
             canonical,
             min(_WINDOW, plan.nbytes),
         )
+        out.notes[CRC32C] = f"{crc32c:08x}"
     assert nbytes == plan.nbytes, f"{plan.name}: wrote {nbytes} bytes, planned {plan.nbytes}"
     if meter is not None:
         meter.add(tier, read, requests)
     return _info(plan, crc32c)
 
 
-def reuse_shard(root: str, plan: ShardPlan, journal: Journal, meter: Meter | None) -> ShardInfo | None:
+def reuse_shard(
+    root: str, plan: ShardPlan, journal: Journal | StoreJournal, meter: Meter | None
+) -> ShardInfo | None:
     """The shard as an interrupted run of the same job finished it; None if there is none.
 
-    It is read, as "disk", and taken only if it still sums to what that run noted.
+    It is read, as "disk", and taken only if it still sums to what that run noted; an object is taken at its
+    metadata's word, for nothing changes it in place.
     """
-    path = os.path.join(root, plan.name)
+    path = urls.join(root, plan.name)
     expected = journal.crc32c(plan.name, plan.nbytes)
+    if expected is not None and urls.is_url(root):
+        return _info(plan, expected)
     if expected is None or not os.path.isfile(path):
         return None
     with open_file(path, meter, "disk") as file:
@@ -174,5 +185,5 @@ def describe(index: SampleIndex, shards: Sequence[ShardInfo]) -> tuple[ShardInfo
 def write_worker_index(root: str, name: str, index: SampleIndex) -> IndexInfo:
     """Writes a worker's index atomically, and says what the manifest must."""
     data = encode(index)
-    atomic.write_bytes(os.path.join(root, name), data)
+    write_bytes(urls.join(root, name), data)
     return IndexInfo(name, len(data), index.num_samples, _C.crc32c(data))

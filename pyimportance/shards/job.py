@@ -9,12 +9,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from pyimportance.errors import DataError, OutputError
-from pyimportance.io import atomic
+from pyimportance.io import atomic, urls
 from pyimportance.io.lock import locked
-from pyimportance.io.storage import File, open_file
+from pyimportance.io.storage import File, exists, open_file
 from pyimportance.shards.journal import FORMAT, Journal
 from pyimportance.shards.manifest import POINTER, manifest_name, read_manifest, worker_directory
 
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from pyimportance.order.values import Partition
     from pyimportance.shards.sample_index import SampleIndex
 
+Versions: TypeAlias = "Mapping[str, int | str | None]"
 JOB: Final = "job.json"
 _AT_ONCE: Final = 16  # tars whose version is asked for
 WORKER: Final = re.compile(r"worker-\d{3,}")
-_INSIDE: Final = re.compile(r"index-000000\.arrow|g000000-bin\d{2,}-\d{6,}\.tar")
+INSIDE: Final = re.compile(r"index-000000\.arrow|g000000-bin\d{2,}-\d{6,}\.tar")
 
 
 def digest(partition: Partition, **options: Any) -> str:
@@ -66,9 +67,7 @@ def _version_of(path: str) -> int | str | None:
 
 
 @contextmanager
-def claim(
-    out: str, job: str, versions: Mapping[str, int | str | None], workers: int, resume: bool
-) -> Iterator[Journal | None]:
+def claim(out: str, job: str, versions: Versions, workers: int, resume: bool) -> Iterator[Journal | None]:
     """Makes ``out`` this job's own while the block runs; yields its notes, None if the job is finished.
 
     ``versions`` are those of the source's tars: a digest tells names and sizes apart, not contents.
@@ -85,7 +84,7 @@ def claim(
             raise OutputError(f"{out}: holds shards already, and resume is False")
         finished = is_finished(out)
         if finished:
-            _check_finished(out, job)
+            check_finished(out, job)
         else:
             _check_contents(out, workers)
         yield None if finished else journal
@@ -102,10 +101,10 @@ def check_directory(out: str) -> None:
 
 def is_finished(out: str) -> bool:
     """Whether a first generation is complete there."""
-    return os.path.exists(os.path.join(out, POINTER))
+    return exists(urls.join(out, POINTER))
 
 
-def _enter(journal: Journal, out: str, job: str, versions: Mapping[str, int | str | None]) -> bool:
+def _enter(journal: Journal, out: str, job: str, versions: Versions) -> bool:
     """Writes the job down where nothing is; True if so. Raises OutputError if another job is there."""
     if journal.head is None:
         others = sorted(set(os.listdir(out)) - {JOB})
@@ -114,13 +113,23 @@ def _enter(journal: Journal, out: str, job: str, versions: Mapping[str, int | st
     if journal.head is None or (not journal.has_finished and _clear(out)):
         journal.begin({"job": job, "changed": dict(versions)})
         return True
-    if journal.head["job"] != job:
-        shards = "the shards" if is_finished(out) else "unfinished shards"
+    check_head(out, journal.head, job, versions, finished=is_finished(out))
+    return False
+
+
+def check_head(
+    out: str, head: Mapping[str, Any] | None, job: str, versions: Versions, *, finished: bool
+) -> None:
+    """Raises OutputError if what is in ``out`` is not this job's, or was made from an earlier state."""
+    if head is None:
+        raise OutputError(f"{out}: {JOB} is damaged")
+    if head["job"] != job:
+        shards = "the shards" if finished else "unfinished shards"
         raise OutputError(
             f"{out}: holds {shards} of another job (other data, partition or options); "
             "give an empty or new directory"
         )
-    known = journal.head.get("changed")
+    known = head.get("changed")
     known = known if isinstance(known, dict) else {}
     for name, version in versions.items():
         if known.get(name, version) != version:
@@ -128,15 +137,14 @@ def _enter(journal: Journal, out: str, job: str, versions: Mapping[str, int | st
                 f"{out}: holds shards made from an earlier state of {name}, which was changed since; "
                 "give an empty or new directory"
             )
-    return False
 
 
-def _check_finished(out: str, job: str) -> None:
-    if not os.path.lexists(os.path.join(out, manifest_name(0))):
+def check_finished(out: str, job: str) -> None:
+    if not exists(urls.join(out, manifest_name(0))):
         raise OutputError(f"{out}: holds later generations of these shards, and the first one was pruned")
     manifest, _ = read_manifest(out, 0)
     if manifest.job != job:
-        raise DataError(f"field 'job' differs from {JOB}", path=os.path.join(out, manifest_name(0)))
+        raise DataError(f"field 'job' differs from {JOB}", path=urls.join(out, manifest_name(0)))
 
 
 def _clear(out: str) -> bool:
@@ -173,7 +181,7 @@ def _contents(out: str, is_worker: Callable[[str], object]) -> tuple[list[str], 
     for entry in sorted(os.scandir(out), key=lambda e: e.name):
         if entry.is_dir(follow_symlinks=False) and is_worker(entry.name):
             for name in sorted(os.listdir(entry.path)):
-                _sort_out(os.path.join(entry.path, name), _INSIDE.fullmatch, half, whole)
+                _sort_out(os.path.join(entry.path, name), INSIDE.fullmatch, half, whole)
         else:
             _sort_out(entry.path, {JOB, manifest_name(0), POINTER}.__contains__, half, whole)
     return half, whole
@@ -189,8 +197,10 @@ def _sort_out(path: str, is_ours: Callable[[str], object], half: list[str], whol
 
 
 def own_directory(root: str, worker: int) -> str:
-    """A worker's directory, made if need be. Raises OutputError if a link stands in its place."""
-    path = os.path.join(root, worker_directory(worker))
+    """A worker's directory, made if need be; a store has none. OutputError if a link stands in its place."""
+    path = urls.join(root, worker_directory(worker))
+    if urls.is_url(root):
+        return path
     if os.path.islink(path):
         raise OutputError(f"{path}: is a link; shards are written below {root} only")
     atomic.make_directory(path)

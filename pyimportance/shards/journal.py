@@ -16,6 +16,8 @@ from typing import Any, Final
 from pyimportance.io.lock import LockedFile
 
 FORMAT: Final = "pyimportance-job"
+CRC32C: Final = "crc32c"
+"""What it is called in a line, and in the metadata of an object."""
 
 
 class Journal:
@@ -78,15 +80,15 @@ def parse(data: bytes) -> tuple[dict[str, Any] | None, dict[str, tuple[int, int]
                 break
             head = fields
         elif all(type(fields.get(name)) is kind for name, kind in _FINISHED.items()):
-            finished[fields["path"]] = fields["bytes"], fields["crc32c"]
+            finished[fields["path"]] = fields["bytes"], fields[CRC32C]
         else:
             break
         end += len(line)
     return head, finished, end
 
 
-_FINISHED: Final = {"path": str, "bytes": int, "crc32c": int}
+_FINISHED: Final = {"path": str, "bytes": int, CRC32C: int}
 
 
 def _line(path: str, nbytes: int, crc32c: int) -> bytes:
-    return (json.dumps({"path": path, "bytes": nbytes, "crc32c": crc32c}) + "\n").encode()
+    return (json.dumps({"path": path, "bytes": nbytes, CRC32C: crc32c}) + "\n").encode()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.errors import ArgumentError
-from pyimportance.io import atomic, urls
+from pyimportance.io import output, urls
 from pyimportance.io.meter import Meter
 from pyimportance.shards import copy, job
 from pyimportance.shards import keys as key_buffers
@@ -40,6 +40,8 @@ from pyimportance.shards.sources import Source
 
 if TYPE_CHECKING:
     from pyimportance.order.values import Partition
+    from pyimportance.shards.journal import Journal
+    from pyimportance.shards.store_job import StoreJournal
 
 _Begun: TypeAlias = "list[tuple[ShardPlan, Future[ShardInfo]]]"
 
@@ -61,7 +63,8 @@ def write_shards(
 
     source         what `index` takes, or its result
     partition      its samples may be fewer than the source's (the rest is pruned)
-    out            a directory, new or empty or with this job's unfinished work; if finished, it is returned
+    out            a directory, or the URL of a folder in a store (s3, gs, az), new or empty or with this
+                   job's unfinished work; if finished, it is returned
     shard_bytes    a shard's size at most; only a larger sample makes a larger shard
     shard_samples  samples in a shard at most
     order          "score": in a shard the most important first. "shuffled": the same samples in the same
@@ -75,7 +78,9 @@ def write_shards(
     The same source, partition and options give the same bytes, also after interruptions: files appear whole
     or not at all, the manifest last. (Only job.json differs: it notes when each tar of the source was last
     changed, or the ETag that its server tells, so that shards of an earlier state are not taken for those of
-    this one.) Memory: the index, and 64 MiB; where URLs are read, some 100 MiB more for what is on its way.
+    this one.) Memory: the index, and 64 MiB; where URLs are read, some 100 MiB more for what is on its way,
+    and as much where they are written. To a store, each shard goes through a temporary file, four of them at
+    a time; the last object is manifest.json, by one conditional request.
     An index may be older than its tars: before a payload is copied, the headers in front of it must name the
     member and size that the index has there. Other bytes under the same headers are copied as they are now.
     Later generations are cut and ordered as this one is.
@@ -97,7 +102,7 @@ def write_shards(
         # need not be there.
         files = [] if job.is_finished(root) else stack.enter_context(copy.open_sources(index))
         versions = job.versions_of(index, files)
-        journal = stack.enter_context(job.claim(root, digest, versions, partition.workers, resume))
+        journal = stack.enter_context(_claim(root)(root, digest, versions, partition.workers, resume))
         if journal is None:
             return ShardSet.open(root, generation=0)
         run = _Run(root, index, partition, rows, written_keys, layout, progress)
@@ -115,20 +120,34 @@ def write_shards(
             indexes=tuple(info for info, _ in done),
             shards=tuple(s for _, shards in done for s in shards),
         ).encode()
-        atomic.write_bytes(os.path.join(root, manifest_name(0)), manifest)
-        atomic.write_bytes(os.path.join(root, POINTER), encode_pointer(0, manifest))
+        output.write_bytes(urls.join(root, manifest_name(0)), manifest)
+        output.write_last(urls.join(root, POINTER), encode_pointer(0, manifest))
     return ShardSet.open(root, generation=0)
 
 
 def check_out(out: str | os.PathLike[str], keys: str) -> str:
-    """``out`` as an absolute path. Raises what `write_shards` can before it has read anything: ArgumentError,
-    or OutputError if ``out`` holds something else.
+    """``out`` as an absolute path or a URL. Raises what `write_shards` can before it has read anything:
+    ArgumentError, or OutputError if a directory holds something else.
     """
     if keys not in ("error", "prefix"):
         raise ArgumentError(f"keys={keys!r}: allowed are 'error' and 'prefix'")
+    if urls.is_url(out):
+        from pyimportance.shards.store_job import root_of
+
+        return root_of(os.fspath(out))
     root = os.path.abspath(os.fspath(out))
     job.check_directory(root)
     return root
+
+
+def _claim(
+    root: str,
+) -> Callable[[str, str, job.Versions, int, bool], AbstractContextManager[Journal | StoreJournal | None]]:
+    if urls.is_url(root):
+        from pyimportance.shards import store_job
+
+        return store_job.claim
+    return job.claim
 
 
 @dataclass

@@ -116,8 +116,8 @@ def test_what_passes_is_tried_again(server: Server, fault: Fault) -> None:
         (500, 3, "the server answered 500 Internal Server Error, also when asked 2 times more"),
         (503, 3, "the server answered 503 Service Unavailable, also when asked 2 times more"),
         (416, 1, "the server answered 416 Range Not Satisfiable"),
-        (403, 1, "may not be read (the server answered 403 Forbidden)"),
-        (401, 1, "may not be read (the server answered 401 Unauthorized)"),
+        (403, 1, "access is denied (the server answered 403 Forbidden)"),
+        (401, 1, "access is denied (the server answered 401 Unauthorized)"),
         (404, 1, "does not exist (the server answered 404 Not Found)"),
     ],
 )
@@ -151,7 +151,9 @@ def test_a_url_that_is_signed_for_get_alone(tmp_path: Path) -> None:
     with Server(tmp_path, heads=False) as server, open_file(f"{server.url}/a?signature=x") as file:
         assert (file.size, file.pread(0, 2)) == (len(DATA), DATA[:2])
         assert [r.method for r in server.requests] == ["HEAD", "GET", "GET"]
-        with pytest.raises(DataError, match=r"/none: may not be read \(the server answered 403 Forbidden\)$"):
+        with pytest.raises(
+            DataError, match=r"/none: access is denied \(the server answered 403 Forbidden\)$"
+        ):
             open_file(f"{server.url}/none?signature=x")
 
 

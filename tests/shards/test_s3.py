@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import obstore
 import pytest
 
-from pyimportance import DataError, ShardSet, index, write_shards
-from pyimportance.io import remote
+from pyimportance import DataError, OutputError, index, write_shards
+from pyimportance.io import remote, upload
 from pyimportance.io.meter import Meter
-from pyimportance.io.storage import open_file
+from pyimportance.io.storage import open_file, read_whole
 from tests.seaweed import seaweed
-from tests.shards.conftest import divide
+from tests.shards.conftest import divide, write_tar
 
 pytestmark = pytest.mark.slow
 
@@ -56,13 +57,36 @@ def test_shards_are_those_of_the_files(
     assert sum(m.bytes("origin") for m in meters) >= found.nbytes.sum()
 
 
-def test_a_set_is_read(bucket: Any, source: Path, tmp_path: Path) -> None:
-    local = write_shards(source, divide(66, 2, 2), tmp_path / "out")
-    for path in (p for p in Path(local.root).rglob("*") if p.is_file()):
-        obstore.put(bucket, f"set/{path.relative_to(local.root)}", path)
-    opened = ShardSet.open("s3://bucket/set")
-    assert opened.digest == local.digest
-    assert [opened.index(w).num_samples for w in range(2)] == [local.index(w).num_samples for w in range(2)]
+def test_a_set_is_written_and_read(
+    bucket: Any, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "_PART", 5 << 20)  # the least that S3 takes
+    write_tar(source / "large.tar", [(f"{i}.bin", bytes([i]) * 3_000_000) for i in range(9)])
+    plan = divide(75, 2, 2)
+    local = write_shards(source, plan, tmp_path / "out")
+    assert max(s.nbytes for s in local.shards) > 5 << 20  # in several parts
+    written = write_shards(source, plan, "s3://bucket/set")
+    assert (written.root, written.digest) == ("s3://bucket/set", local.digest)
+    assert [written.index(w).num_samples for w in range(2)] == [local.index(w).num_samples for w in range(2)]
+    for shard in written.shards:
+        assert read_whole(written.path_of(shard.path)) == (tmp_path / "out" / shard.path).read_bytes()
+    gone = f"set/{written.shards[0].path}"
+    for name in (gone, "set/manifest.json"):
+        obstore.delete(bucket, name)
+    before = {found["path"]: found["last_modified"] for found in obstore.list(bucket, "set").collect()}
+    time.sleep(1.1)  # times are seconds
+    assert write_shards(source, plan, "s3://bucket/set").digest == local.digest
+    after = {found["path"]: found["last_modified"] for found in obstore.list(bucket, "set").collect()}
+    assert {n for n, when in after.items() if before.get(n) != when and n.endswith(".tar")} == {gone}
+    with pytest.raises(OutputError, match="holds the shards of another job"):
+        write_shards(source, divide(75, 3), "s3://bucket/set")
+
+
+def test_who_may_not_write(bucket: Any, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    remote._store.cache_clear()
+    with pytest.raises(DataError, match=r"^s3://bucket/new/manifest\.json: access is denied \(the server"):
+        write_shards(source, divide(66, 2), "s3://bucket/new")
 
 
 def test_errors_and_changes(bucket: Any) -> None:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.errors import ArgumentError
-from pyimportance.io import output, urls
+from pyimportance.io import urls
 from pyimportance.io.meter import Meter
+from pyimportance.io.output import write_bytes, write_last
 from pyimportance.shards import copy, job
 from pyimportance.shards import keys as key_buffers
 from pyimportance.shards.combine import concatenate, with_scores
@@ -120,8 +121,8 @@ def write_shards(
             indexes=tuple(info for info, _ in done),
             shards=tuple(s for _, shards in done for s in shards),
         ).encode()
-        output.write_bytes(urls.join(root, manifest_name(0)), manifest)
-        output.write_last(urls.join(root, POINTER), encode_pointer(0, manifest))
+        write_bytes(urls.join(root, manifest_name(0)), manifest)
+        write_last(urls.join(root, POINTER), encode_pointer(0, manifest))
     return ShardSet.open(root, generation=0)
 
 

@@ -4,8 +4,6 @@ to.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance import _C
-from pyimportance.errors import ArgumentError, DataError
-from pyimportance.io.atomic import make_directory, writing
+from pyimportance.errors import ArgumentError
 
 ROW = _C.row_dtype
 UNSEEN, CORRECT = 0, 2  # codes of a row (csrc/observe/row.h)
@@ -183,55 +180,3 @@ class RowStore(Protocol):
     def epochs(self) -> list[int]: ...
     def read(self, epoch: int) -> Rows: ...
     def write(self, epoch: int, rows: Rows) -> None: ...
-
-
-class MemoryStore:
-    """32 bytes a sample and epoch."""
-
-    def __init__(self, rows: Mapping[int, Rows] | None = None) -> None:
-        self._rows = dict(rows or {})
-
-    def epochs(self) -> list[int]:
-        return sorted(self._rows)
-
-    def read(self, epoch: int) -> Rows:
-        return self._rows[epoch]
-
-    def write(self, epoch: int, rows: Rows) -> None:
-        self._rows[epoch] = rows.copy()
-
-
-class DirectoryStore:
-    """One .npy file an epoch, ``epoch-000000.npy``: NumPy's own format, no pickle, written whole or not at
-    all.
-    """
-
-    _NAME = re.compile(r"epoch-(\d{6,})\.npy")
-
-    def __init__(self, path: str | os.PathLike[str], num_samples: int) -> None:
-        self._path, self._num_samples = os.fspath(path), num_samples
-        make_directory(self._path)
-
-    def epochs(self) -> list[int]:
-        matches = (self._NAME.fullmatch(name) for name in os.listdir(self._path))
-        return sorted(int(match[1]) for match in matches if match)
-
-    def _file(self, epoch: int) -> str:
-        return os.path.join(self._path, f"epoch-{epoch:06d}.npy")
-
-    def read(self, epoch: int) -> Rows:
-        path = self._file(epoch)
-        try:
-            rows: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise DataError("no such file; the history of this epoch is lost", path=path) from None
-        except (ValueError, OSError, EOFError) as error:
-            raise DataError(f"not a NumPy array: {error}", path=path) from error
-        if rows.dtype != ROW or rows.shape != (self._num_samples,):
-            problem = f"{rows.dtype} of shape {list(rows.shape)}; must be rows [{self._num_samples}]"
-            raise DataError(problem, path=path)
-        return rows
-
-    def write(self, epoch: int, rows: Rows) -> None:
-        with writing(self._file(epoch)) as file:
-            np.save(file, rows, allow_pickle=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from os import PathLike
 from typing import Any, Literal
 
@@ -15,14 +16,8 @@ from pyimportance.score.batch import kind_of
 from pyimportance.score.dynamics import Dynamics
 from pyimportance.score.engine import engine
 from pyimportance.score.exchange import Header, exchange
-from pyimportance.score.history import (
-    ROW,
-    UNSEEN,
-    DirectoryStore,
-    MemoryStore,
-    RowHistory,
-    RowStore,
-)
+from pyimportance.score.kept import Kept
+from pyimportance.score.progress import Progress
 from pyimportance.together import rank_and_size, together
 
 NonFinite = Literal["raise", "skip"]
@@ -73,22 +68,11 @@ class Tracker:
         first_epoch: int = 0,
     ) -> None:
         self._num_samples = check_integer("num_samples", num_samples, 1)
-        self._first_epoch = check_integer("first_epoch", first_epoch, 0)
+        first = check_integer("first_epoch", first_epoch, 0)
+        self._progress = Progress(first_epoch=first, epochs=0, start=first)
         self._engine = engine(device, self._num_samples)
-        self._epochs = 0
-        self._start = self._first_epoch  # the first epoch that the statistics cover
-        self._kind = ""
-        self._classes = 0  # of all logits so far (state.classes_of)
-        self._skipped = 0  # in committed epochs, of all ranks
-        self._open = False
-        self._claimed = False  # whether what the history's directory holds is known to be ours
-        self._store: RowStore | None = None
-        if history == "memory":
-            self._store = MemoryStore()
-        elif isinstance(history, (str, PathLike)):
-            self._store = DirectoryStore(history, self._num_samples)
-        elif history is not None:
-            raise ArgumentError(f'history={history!r}: must be None, "memory" or the path of a directory')
+        self._kept = Kept(history, self._num_samples)
+        self._open = False  # whether anything was observed in the epoch in progress
 
     @property
     def num_samples(self) -> int:
@@ -98,7 +82,7 @@ class Tracker:
     @property
     def epochs(self) -> int:
         """Epochs committed so far."""
-        return self._epochs
+        return self._progress.epochs
 
     @property
     def recordable(self) -> tuple[str, ...]:
@@ -106,14 +90,15 @@ class Tracker:
         observation that this tracker was given (before the first, of any kind), "history" where it is kept,
         and "classes" where all logits are of one number of classes.
         """
-        quantities = state.KINDS[self._kind] if self._kind else tuple(state.QUANTITIES)
-        kept = () if self._store is None else ("history",)
-        return quantities + kept + (("classes",) if self._classes > 1 or not self._kind else ())
+        known = self._progress
+        quantities = known.quantities if known.kind else tuple(state.QUANTITIES)
+        kept = ("history",) if self._kept else ()
+        return quantities + kept + (("classes",) if known.classes > 1 or not known.kind else ())
 
     @property
     def skipped(self) -> int:
         """Observations left out because they were not finite, up to now (after `end_epoch`: of all ranks)."""
-        return self._skipped + self._engine.skipped
+        return self._progress.skipped + self._engine.skipped
 
     def observe(
         self,
@@ -150,21 +135,20 @@ class Tracker:
         kind, given = kind_of(logits, features)
         skip = self._begin(kind, nonfinite)
         classes = self._engine.observe(ids, given, targets, features, mask, ignore_index, skip)
-        self._classes = state.classes_of((self._classes, classes))
-        self._kind, self._open = kind, True
+        self._progress, self._open = self._progress.observed(kind, classes), True
 
     def observe_loss(self, ids: Any, loss: Any, mask: Any = None, *, nonfinite: NonFinite = "raise") -> None:
         """Record losses [B] alone (regression, language models); the rest as in `observe`."""
         skip = self._begin("loss", nonfinite)
         self._engine.observe_loss(ids, loss, mask, skip)
-        self._kind, self._open = "loss", True
+        self._progress, self._open = self._progress.observed("loss"), True
 
     def _begin(self, kind: str, nonfinite: str) -> bool:
         if nonfinite not in ("raise", "skip"):
             raise ArgumentError(f'nonfinite={nonfinite!r}: must be "raise" or "skip"')
-        self._claim_history()
-        if self._kind not in ("", kind):
-            raise ArgumentError(f"this tracker has been given {self._kind}, now {kind}; it takes one kind")
+        self._kept.claim()
+        if (before := self._progress.kind) not in ("", kind):
+            raise ArgumentError(f"this tracker has been given {before}, now {kind}; it takes one kind")
         return nonfinite == "skip"
 
     def end_epoch(self, group: Any = None) -> None:
@@ -180,48 +164,38 @@ class Tracker:
         and OutputError where the history cannot be written on any of them; then nothing has changed on any,
         and end_epoch can be called again.
         """
-        epoch = self._first_epoch + self._epochs
+        epoch = self._progress.end
         together(self._check, "end_epoch: a check before it", group)
         if rank_and_size(group)[1] > 1:
             self._exchange(epoch, group)
         else:
-            self._write_history(epoch)
-        self._engine.fold(epoch, state.KINDS.get(self._kind, ()))
-        self._epochs += 1
-        self._skipped += self._engine.skipped
+            self._write(epoch)
+        self._engine.fold(epoch, self._progress.quantities)
+        self._progress = self._progress.ended(self._engine.skipped)
         self._engine.skipped, self._open = 0, False
 
     def _exchange(self, epoch: int, group: Any) -> None:
         """All ranks' rows here, and in the history; or everything as before, on all ranks."""
-        before = self._kind, self._classes, self._engine.skipped
-        mine = Header(self._num_samples, epoch, _KINDS.index(self._kind), self._classes)
+        before = self._progress, self._engine.skipped
+        known = self._progress
+        mine = Header(self._num_samples, epoch, _KINDS.index(known.kind), known.classes)
         done = exchange(self._engine, mine, group)
-        self._kind, self._classes, self._engine.skipped = _KINDS[done.kind], done.classes, done.skipped
+        self._progress = replace(known, kind=_KINDS[done.kind], classes=done.classes)
+        self._engine.skipped = done.skipped
         try:
-            together(lambda: self._write_history(epoch), "end_epoch: writing the history", group)
+            together(lambda: self._write(epoch), "end_epoch: writing the history", group)
         except BaseException:
             self._engine.replace([done.own])
-            self._kind, self._classes, self._engine.skipped = before
+            self._progress, self._engine.skipped = before
             raise
 
-    def _write_history(self, epoch: int) -> None:
-        if self._store is not None:
-            self._store.write(epoch, self._engine.rows())
+    def _write(self, epoch: int) -> None:
+        if self._kept:
+            self._kept.write(epoch, self._engine.rows())
 
     def _check(self) -> None:
         self._engine.check()
-        self._claim_history()
-
-    def _claim_history(self) -> None:
-        """A new run must not mix its epochs with another's; one that goes on (load_state_dict) finds its
-        own.
-        """
-        if not self._claimed and self._store is not None and (there := self._store.epochs()):
-            raise ArgumentError(
-                f"history: the directory holds epochs {there[0]} to {there[-1]} of another run; must be "
-                "empty, or load_state_dict be called before anything is observed"
-            )
-        self._claimed = True
+        self._kept.claim()
 
     def dynamics(self, reset: bool = False, decay: float | None = None) -> Dynamics:
         """The statistics of the committed epochs (a copy; the epoch in progress is not in it).
@@ -237,21 +211,18 @@ class Tracker:
             if reset:
                 raise ArgumentError(f"decay={decay}: must not come with reset=True")
         self._engine.check()
-        end = self._first_epoch + self._epochs
-        history = None
-        if self._store is not None:
-            epochs = [e for e in self._store.epochs() if self._start <= e < end]
-            history = RowHistory(self._store, epochs, state.KINDS.get(self._kind, ()))
+        known = self._progress
+        history = self._kept.history(range(known.start, known.end), known.quantities)
         live = self._engine.columns()
         columns = {name: column.copy() for name, column in live.items() if name != "ends"}
         if "correct" in columns:  # the fold numbers epochs from the run's first; an interval, from its own
-            columns["first_learned"] -= np.where(columns["correct"] > 0, self._start, 0).astype(np.int32)
-        classes = self._classes if self._classes > 0 else None
-        snapshot = Dynamics(epochs=end - self._start, history=history, keys=None, classes=classes, **columns)
+            columns["first_learned"] -= np.where(columns["correct"] > 0, known.start, 0).astype(np.int32)
+        classes = known.classes if known.classes > 0 else None
+        epochs = known.end - known.start
+        snapshot = Dynamics(epochs=epochs, history=history, keys=None, classes=classes, **columns)
         if reset:
-            quantities = state.KINDS[self._kind] if self._kind else ()
-            self._engine.set_columns(state.zeros(self._num_samples, quantities))
-            self._start = end
+            self._engine.set_columns(state.zeros(self._num_samples, known.quantities))
+            self._progress = replace(known, start=known.end)
         elif decay is not None and decay < 1:
             state.decay(live, decay)
             self._engine.set_columns(live)
@@ -271,55 +242,17 @@ class Tracker:
             raise ArgumentError("merge: an epoch is in progress; call end_epoch first")
         if self._num_samples != other._num_samples:
             raise ArgumentError(f"merge: {self._num_samples} samples here, {other._num_samples} in the other")
-        if self._kind and other._kind and self._kind != other._kind:
-            raise ArgumentError(f"merge: {self._kind} observed here, {other._kind} in the other")
-        if (self._store is None) != (other._store is None):
+        if bool(self._kept) != bool(other._kept):
             raise ArgumentError("merge: one of the trackers keeps a history, the other does not")
-        end, other_end = self._first_epoch + self._epochs, other._first_epoch + other._epochs
+        here, there = self._progress, other._progress
         mine, theirs = self._engine.columns(), other._engine.columns()
-        both = (mine["count"] > 0) & (theirs["count"] > 0)
-        if both.any() and other._first_epoch < end:
-            raise ArgumentError(
-                f"merge: {np.count_nonzero(both)} samples ({int(both.argmax())} first) seen by both: "
-                f"epochs {self._first_epoch} to {end - 1} here, "
-                f"{other._first_epoch} to {other_end - 1} in the other; "
-                "must be no samples in common, or later epochs (Tracker(first_epoch=...))"
-            )
-        self._merge_history(other)
-        if other._kind:
-            if not self._kind:
-                mine = state.zeros(self._num_samples, state.KINDS[other._kind])
+        here.check_merges(there, (mine["count"] > 0) & (theirs["count"] > 0))
+        self._kept.take_in(other._kept, here.committed, there.committed)
+        if there.kind:
+            if not here.kind:
+                mine = state.zeros(self._num_samples, there.quantities)
             self._engine.set_columns(state.merged(mine, theirs))
-        self._kind = self._kind or other._kind
-        self._classes = state.classes_of((self._classes, other._classes))
-        if other._epochs:
-            first = min(self._first_epoch, other._first_epoch) if self._epochs else other._first_epoch
-            self._start = min(self._start, other._start) if self._epochs else other._start
-            self._epochs = (max(end, other_end) if self._epochs else other_end) - first
-            self._first_epoch = first
-        self._skipped += other._skipped
-
-    def _merge_history(self, other: Tracker) -> None:
-        """Committed epochs alone: a directory may hold others, of a run that went on and was taken back."""
-        if self._store is None or other._store is None:
-            return
-        self._claim_history()
-        mine, theirs = self._committed(), other._committed()
-        both = [epochs for epochs in (mine, theirs) if epochs]
-        if not both:
-            return
-        for epoch in range(min(e.start for e in both), max(e.stop for e in both)):
-            if epoch in theirs:
-                rows = other._store.read(epoch)
-                if epoch in mine:
-                    own = self._store.read(epoch)
-                    rows = np.where(own["code"] != UNSEEN, own, rows)
-                self._store.write(epoch, rows)
-            elif epoch not in mine:  # between the two: nobody was observed
-                self._store.write(epoch, np.zeros(self._num_samples, ROW))
-
-    def _committed(self) -> range:
-        return range(self._first_epoch, self._first_epoch + self._epochs)
+        self._progress = here.merged(there)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, the epoch in progress included, as a dict of plain values and bytes, which pickle, and
@@ -328,39 +261,28 @@ class Tracker:
         A history in memory is part of it; one in a directory stays there.
         """
         self._engine.check()
-        history = None
-        if isinstance(self._store, MemoryStore):
-            history = {epoch: self._store.read(epoch) for epoch in self._committed()}
         return checkpoint.pack(
             checkpoint.Checkpoint(
-                first_epoch=self._first_epoch,
-                epochs=self._epochs,
-                start=self._start,
-                kind=self._kind,
-                classes=self._classes,
-                skipped=self._skipped,
+                **asdict(self._progress),
                 skipping=self._engine.skipped,
                 open=self._open,
                 rows=self._engine.rows(),
                 columns=self._engine.columns(),
-                history=history,
+                history=self._kept.in_memory(self._progress.committed),
             )
         )
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken. ArgumentError, changing nothing, where it does not fit."""
         found = checkpoint.unpack(saved, self._num_samples)
-        if isinstance(self._store, MemoryStore) != (found.history is not None):
-            raise ArgumentError('state: one of it and the tracker has history="memory", the other has not')
-        self._first_epoch, self._epochs, self._start = found.first_epoch, found.epochs, found.start
-        self._kind, self._classes, self._open = found.kind, found.classes, found.open
-        self._skipped = found.skipped
+        self._kept.check_fits(found.history)
+        self._progress = Progress(**{each.name: getattr(found, each.name) for each in fields(Progress)})
+        self._open = found.open
         self._engine.load(found.columns, found.rows, found.skipping)
-        self._claimed = True
-        if found.history is not None:
-            self._store = MemoryStore(found.history)
+        self._kept.go_on(found.history)
 
     def __repr__(self) -> str:
+        known = self._progress
         return (
-            f"Tracker({self._num_samples} samples, epochs={self._epochs}, observed={self._kind or 'nothing'})"
+            f"Tracker({self._num_samples} samples, epochs={known.epochs}, observed={known.kind or 'nothing'})"
         )

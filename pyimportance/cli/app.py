@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pyimportance import PyimportanceError, __version__
-from pyimportance.cli import bench, data, demo, dividing, inspect, scoring, upkeep
+from pyimportance.cli import bench, data, demo, dividing, inspect, planning, scoring, upkeep
 from pyimportance.cli.options import in_options
 from pyimportance.score.engine import cuda
 
@@ -37,6 +37,7 @@ for command in (
     data.index,
     scoring.score,
     dividing.partition,
+    planning.plan,
     data.shard,
     data.repartition,
     upkeep.compact,

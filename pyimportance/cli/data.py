@@ -31,29 +31,41 @@ if TYPE_CHECKING:
 SourceArgument = Annotated[
     str,
     typer.Argument(
-        help="WebDataset tars: a path, a folder, a URL, a glob or braces ({000..009}), or an index."
+        help="WebDataset tars: a path, a folder, a URL, a glob or braces ({000..009}), or an index. With "
+        "--spool also compressed tars, folders of images, Parquet files and MDS directories."
     ),
+]
+
+
+SpoolOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder for a copy of the source in plain tars, if it must be read from start to end."),
 ]
 
 
 def index(
     source: SourceArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Arrow IPC file to write.")],
+    spool: SpoolOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Index WebDataset tars: where every sample and each of its parts lies.
 
     One pass over the tar headers; payloads are skipped. Broken input (a truncated tar, interleaved keys, a
-    repeated extension) is refused with the file, the member and the offset.
+    repeated extension) is refused with the file, the member and the offset. What has no headers to find
+    samples by (.tar.gz, .tar.zst, folders of images, Parquet, MDS) is first copied to plain tars in --spool,
+    which stay: they are what is indexed.
 
     Examples:
 
         pyimportance index 'data/train-*.tar' -o index.arrow
 
         pyimportance index 'data/train-{000..009}.tar' -o index.arrow --json
+
+        pyimportance index images -o index.arrow --spool tars
     """
     check_output(output, source)
-    result = read_source(source)
+    result = read_source(source, spool)
     check_output(output, *result.files)
     result.save(output)
     show(about_index(result) | {"written": str(output)}, as_json)
@@ -88,6 +100,15 @@ def shard(
     keys: Annotated[
         str, typer.Option(help="Keys that two samples share: 'error', or 'prefix' the source shard's name.")
     ] = "error",
+    spool: SpoolOption = None,
+    exchange: Annotated[
+        str,
+        typer.Option(
+            help="'direct': read samples where they lie. 'spool': copy the source once, in order, to --spool "
+            "(without it, a folder that is removed), and read them there. 'auto': for URLs what `plan` finds "
+            "cheaper."
+        ),
+    ] = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Write importance-grouped shards: each worker's samples in tars of their own, most important first.
@@ -106,11 +127,13 @@ def shard(
     from pyimportance.order.checks import check_classes
     from pyimportance.order.values import Partition
     from pyimportance.score.values import Scores
+    from pyimportance.shards.exchange import Exchange, check_exchange
     from pyimportance.shards.layout import Layout, Order
     from pyimportance.shards.writer import check_out, write_shards
 
     layout = Layout(shard_bytes, shard_samples, cast(Order, order))  # refuses anything else
     check_out(out, keys)  # before the source is read
+    check_exchange(exchange)
     if (partition is None) == (scores is None):
         raise ArgumentError("give either --partition or --scores with --workers")
     if partition is not None:
@@ -119,7 +142,7 @@ def shard(
         given = zip(usual, (workers, policy, bins, seed, k, tolerance, classes, capacity), strict=True)
         if idle := [name for name, value in given if value != usual[name]]:
             raise ArgumentError(f"{', '.join(idle)}: --partition is divided already; give --scores instead")
-        plan, samples = Partition.load(partition), read_source(source)
+        plan, samples = Partition.load(partition), read_source(source, spool)
     else:
         assert scores is not None
         if workers is None:
@@ -136,7 +159,7 @@ def shard(
         check_division(**division)
         values = Scores.load(scores)
         classes_of = None if classes is None else check_classes(integers(classes), values.num_samples)
-        samples = read_source(source)
+        samples = read_source(source, spool)
         check_match(values, samples.ids, samples.keys, scores, source)
         sizes = samples.nbytes[np.argsort(samples.ids)]
         plan = divide(values, scores, sizes=sizes, classes=classes_of, **division)
@@ -149,6 +172,8 @@ def shard(
             shard_samples=layout.shard_samples,
             order=layout.order,
             keys=cast(Literal["error", "prefix"], keys),  # write_shards refuses anything else
+            spool=spool,
+            exchange=cast(Exchange, exchange),
             progress=progress,
         )
     show(about_shards(shards), as_json)
@@ -209,15 +234,18 @@ def verify(
         raise PyimportanceError(problems[0] + more)
 
 
-def read_source(source: str) -> SampleIndex:
-    """The index of tars, or one that was saved."""
+def read_source(source: str, spool: Path | None = None) -> SampleIndex:
+    """The index of tars, or one that was saved; of what is read in order, that of its ``spool``."""
     from pyimportance.shards.index import index as read
     from pyimportance.shards.sample_index import SampleIndex
+    from pyimportance.shards.streams.recognise import recognise
+    from pyimportance.shards.streams.stream import Stream
 
     if source.endswith(".arrow"):
         return SampleIndex.load(source)
-    with progress_bar("indexing") as progress:
-        return read(source, progress=progress)
+    in_order = spool is not None and isinstance(recognise(source), Stream)
+    with progress_bar("copying to the spool" if in_order else "indexing") as progress:
+        return read(source, spool=spool if in_order else None, progress=progress)
 
 
 def about_index(index: SampleIndex) -> dict[str, Any]:

@@ -11,6 +11,9 @@ index.py         index: tar files -> SampleIndex
 index_file.py    a SampleIndex as an Arrow file
 layout.py        Layout: where a group is cut into shards, and the order in one
 plan.py          SampleIndex + Partition -> which sample goes where in which shard
+work.py          Work: what write_shards is to do
+estimate.py      estimate: what that would cost, either way
+exchange.py      which way it is done: from the source itself, or from a spool
 copy.py          writes planned shards
 journal.py       a job's own notes: which of its files are finished
 job.py           one writer at a time, and only where nothing lies but its own unfinished work

@@ -28,7 +28,7 @@ from pyimportance.shards.sample_index import SampleIndex
 if TYPE_CHECKING:
     from pyimportance.shards.store_job import StoreJournal
 
-_WINDOW = 16 << 20  # bytes of a shard in memory at a time
+WINDOW = 16 << 20  # bytes of a shard in memory at a time
 _THREADS = 4  # shards at a time: while one waits for the disk to sync, others are copied
 
 
@@ -83,13 +83,15 @@ class ShardPool:
 
 
 @contextmanager
-def open_sources(index: SampleIndex) -> Iterator[list[File]]:
-    """The tars of an index, open for copying.
+def open_sources(
+    index: SampleIndex, paths: Sequence[str] | None = None, tier: str = "origin"
+) -> Iterator[list[File]]:
+    """The tars of an index, open for copying: ``paths`` in their place, where copies lie.
 
     Raises DataError if one is missing or has another size than when it was indexed, ArgumentError if they are
     more than this process may have open.
     """
-    with open_files(index.files) as files:
+    with open_files(paths or index.files, tier=tier) as files:
         for number, file in enumerate(files):
             check_size(index, number, file)
         yield files
@@ -132,7 +134,7 @@ def write_shard(
             samples.offset,
             samples.part_offset,
             canonical,
-            min(_WINDOW, plan.nbytes),
+            min(WINDOW, plan.nbytes),
         )
         out.notes[CRC32C] = f"{crc32c:08x}"
     assert nbytes == plan.nbytes, f"{plan.name}: wrote {nbytes} bytes, planned {plan.nbytes}"

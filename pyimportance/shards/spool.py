@@ -21,6 +21,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -42,7 +43,7 @@ from pyimportance.shards.pack import write_tars
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.streams import tars
 from pyimportance.shards.streams.recognise import recognise
-from pyimportance.shards.streams.stream import Data, Samples, State, Stream, Tar
+from pyimportance.shards.streams.stream import Data, Samples, State, Stream, Tar, version_of
 
 INDEX: Final = "index.arrow"
 _OURS = re.compile(r"\d{6,}-[\w.-]*\.(tar|arrow)|index\.arrow")
@@ -119,8 +120,17 @@ def spool_stream(
 
 
 def _digest(stream: Stream, states: list[State], options: dict[str, Any]) -> str:
-    units = [[unit.name, state.tells] for unit, state in zip(stream.units, states, strict=True)]
-    return hashlib.sha256(json.dumps(["spool 1", units, options], sort_keys=True).encode()).hexdigest()
+    fields = ["spool 1", version_of(stream, states), options]
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def remove_spool(directory: str) -> None:
+    """Removes a spool, and the directory if nothing else is there."""
+    with locked(os.path.join(directory, job.JOB)):
+        _remove(directory, lambda name: True)
+        os.unlink(os.path.join(directory, job.JOB))
+    with suppress(OSError):
+        os.rmdir(directory)
 
 
 def _enter(journal: Journal, root: str, digest: str, what: str) -> None:

@@ -7,23 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
-
-from pyimportance import _C
 from pyimportance.errors import ArgumentError
 from pyimportance.io import urls
 from pyimportance.io.meter import Meter
 from pyimportance.io.output import write_bytes, write_last
+from pyimportance.io.storage import File
 from pyimportance.shards import copy, job
-from pyimportance.shards import keys as key_buffers
 from pyimportance.shards.combine import concatenate, with_scores
+from pyimportance.shards.exchange import Exchange, origin_of
 from pyimportance.shards.index import Progress
-from pyimportance.shards.index import index as make_index
 from pyimportance.shards.layout import Layout, Order
 from pyimportance.shards.manifest import (
     POINTER,
@@ -34,10 +28,11 @@ from pyimportance.shards.manifest import (
     index_name,
     manifest_name,
 )
-from pyimportance.shards.plan import ShardPlan, filled, plan_group, select, take_keys
+from pyimportance.shards.plan import ShardPlan
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
-from pyimportance.shards.sources import Source
+from pyimportance.shards.streams.stream import Data
+from pyimportance.shards.work import Work, check_keys
 
 if TYPE_CHECKING:
     from pyimportance.order.values import Partition
@@ -48,7 +43,7 @@ _Begun: TypeAlias = "list[tuple[ShardPlan, Future[ShardInfo]]]"
 
 
 def write_shards(
-    source: Source | SampleIndex,
+    source: Data | SampleIndex,
     partition: Partition,
     out: str | os.PathLike[str],
     *,
@@ -56,13 +51,15 @@ def write_shards(
     shard_samples: int | None = None,
     order: Order = "score",
     keys: Literal["error", "prefix"] = "error",
+    spool: str | os.PathLike[str] | None = None,
+    exchange: Exchange = "auto",
     resume: bool = True,
     meters: Sequence[Meter] | None = None,
     progress: Progress | None = None,
 ) -> ShardSet:
     """Writes every worker's samples, bin by bin, most important first, as plain WebDataset tars.
 
-    source         what `index` takes, or its result
+    source         what `index` takes, with a spool too, or its result
     partition      its samples may be fewer than the source's (the rest is pruned)
     out            a directory, or the URL of a folder in a store (s3, gs, az), new or empty or with this
                    job's unfinished work; if finished, it is returned
@@ -72,8 +69,15 @@ def write_shards(
                    shards, but there in an order drawn from the partition's seed
     keys           "error": a key that two samples share is an error naming both. "prefix": the stem of its
                    tar goes before every key, as a directory
+    spool          a directory for a copy of the source in plain tars, see `index`; where one is needed and
+                   none is named, that is ``out`` with ".spool", removed once the shards are complete (an
+                   ``out`` in a store has none beside it)
+    exchange       "direct": samples are read from the source where they lie. "spool": the source is read
+                   once, in order, to the spool, and samples from there. "auto": what `estimate` finds cheaper
+                   of tars behind URLs, if the disk has the space; "direct" of local ones
     resume         False: an ``out`` that holds shards is an error
-    meters         one per worker: what is read for it, as "origin"
+    meters         one per worker: what is read for it, as "origin". With a spool, as "disk", and what is read
+                   of the source for all of them is "origin" of the first
     progress       called with (payload bytes done, payload bytes in all)
 
     The same source, partition and options give the same bytes, also after interruptions: files appear whole
@@ -93,36 +97,18 @@ def write_shards(
     root = check_out(out, keys)
     if meters is not None and len(meters) != partition.workers:
         raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({partition.workers})")
-    index = source if isinstance(source, SampleIndex) else make_index(source)
-    rows = _rows(index, partition)
-    prefixes = _prefixes(index, keys)
-    written_keys = _keys(index, rows, prefixes)
-    digest = job.digest(partition, source=index.digest, keys=keys, **layout.options())
+    origin = origin_of(source, root, spool, exchange, meters[0] if meters else None)
+    work = Work.of(origin.index, partition, layout, keys)
     with ExitStack() as stack:
         # Before the claim, so that a source that is refused leaves nothing behind. Once all is written, it
         # need not be there.
-        files = [] if job.is_finished(root) else stack.enter_context(copy.open_sources(index))
-        versions = job.versions_of(index, files)
-        journal = stack.enter_context(_claim(root)(root, digest, versions, partition.workers, resume))
-        if journal is None:
-            return ShardSet.open(root, generation=0)
-        run = _Run(root, index, partition, rows, written_keys, layout, progress)
-        with copy.ShardPool(root, files, journal, canonical=False, prefixes=prefixes) as pool:
-            done = run.all_workers(pool, meters or [None] * partition.workers)
-        journal.settle(s.path for _, shards in done for s in shards)
-        manifest = Manifest.of(
-            partition,
-            generation=0,
-            parent=None,
-            job=digest,
-            source_files=index.relative_files,
-            source_digest=index.digest,
-            layout=layout,
-            indexes=tuple(info for info, _ in done),
-            shards=tuple(s for _, shards in done for s in shards),
-        ).encode()
-        write_bytes(urls.join(root, manifest_name(0)), manifest)
-        write_last(urls.join(root, POINTER), encode_pointer(0, manifest))
+        finished = job.is_finished(root)
+        files = [] if finished else stack.enter_context(origin.open(work))
+        versions = origin.versions(files)
+        journal = stack.enter_context(_claim(root)(root, work.digest, versions, partition.workers, resume))
+        if journal is not None:
+            _Run(root, work, progress).write(files, journal, meters or [None] * partition.workers)
+    origin.remove()
     return ShardSet.open(root, generation=0)
 
 
@@ -130,8 +116,7 @@ def check_out(out: str | os.PathLike[str], keys: str) -> str:
     """``out`` as an absolute path or a URL. Raises what `write_shards` can before it has read anything:
     ArgumentError, or OutputError if a directory holds something else.
     """
-    if keys not in ("error", "prefix"):
-        raise ArgumentError(f"keys={keys!r}: allowed are 'error' and 'prefix'")
+    check_keys(keys)
     if urls.is_url(out):
         from pyimportance.shards.store_job import root_of
 
@@ -156,17 +141,37 @@ class _Run:
     """The loop over workers, bins and shards."""
 
     root: str
-    index: SampleIndex
-    partition: Partition
-    rows: NDArray[np.int64]
-    keys: Any
-    layout: Layout
+    work: Work
     progress: Progress | None
     done: int = 0
     total: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.total = int(self.index.payload_bytes[self.rows].sum())
+        self.total = int(self.work.index.payload_bytes[self.work.rows].sum())
+
+    def write(
+        self, files: Sequence[File], journal: Journal | StoreJournal, meters: Sequence[Meter | None]
+    ) -> None:
+        """Shards and indexes, the manifest last."""
+        work, tier = self.work, files[0].tier if files else "origin"
+        with copy.ShardPool(
+            self.root, files, journal, canonical=False, prefixes=work.prefixes, tier=tier
+        ) as pool:
+            done = self.all_workers(pool, meters)
+        journal.settle(s.path for _, shards in done for s in shards)
+        manifest = Manifest.of(
+            work.partition,
+            generation=0,
+            parent=None,
+            job=work.digest,
+            source_files=work.index.relative_files,
+            source_digest=work.index.digest,
+            layout=work.layout,
+            indexes=tuple(info for info, _ in done),
+            shards=tuple(s for _, shards in done for s in shards),
+        ).encode()
+        write_bytes(urls.join(self.root, manifest_name(0)), manifest)
+        write_last(urls.join(self.root, POINTER), encode_pointer(0, manifest))
 
     def all_workers(
         self, pool: copy.ShardPool, meters: Sequence[Meter | None]
@@ -187,10 +192,8 @@ class _Run:
         self, worker: int, pool: copy.ShardPool, meter: Meter | None
     ) -> Iterator[tuple[ShardPlan, Future[ShardInfo]]]:
         job.own_directory(self.root, worker)
-        for bin_, start, end in filled(self.partition, worker):
-            samples = select(self.index, self.rows[start:end], self.keys.slice(start, end - start))
-            for plan in plan_group(samples, worker, bin_, 0, self.layout, seed=self.partition.seed):
-                yield plan, pool.submit(plan, meter)
+        for plan in self.work.shards(worker):
+            yield plan, pool.submit(plan, meter)
 
     def finish(self, worker: int, begun: _Begun) -> tuple[IndexInfo, tuple[ShardInfo, ...]]:
         infos = []
@@ -199,38 +202,6 @@ class _Run:
             self.done += int(plan.samples.part_size.sum())
             if self.progress is not None:
                 self.progress(self.done, self.total)
-        index = with_scores(concatenate([plan.index() for plan, _ in begun]), self.partition, worker)
+        index = with_scores(concatenate([plan.index() for plan, _ in begun]), self.work.partition, worker)
         info = copy.write_worker_index(self.root, index_name(worker, 0), index)
         return info, copy.describe(index, infos)
-
-
-def _rows(index: SampleIndex, partition: Partition) -> NDArray[np.int64]:
-    """The row of every sample of the partition, in its order."""
-    try:
-        return index.rows_of(partition.order)
-    except ArgumentError as e:
-        raise ArgumentError(f"partition does not fit the source: {e}") from None
-
-
-def _prefixes(index: SampleIndex, mode: str) -> list[str] | None:
-    """What goes before the keys of each tar; None: nothing."""
-    if mode == "error":
-        return None
-    return [os.path.basename(f).removesuffix(".tar") + "/" for f in index.relative_files]
-
-
-def _keys(index: SampleIndex, rows: NDArray[np.int64], prefixes: list[str] | None) -> Any:
-    """The keys that the samples are written with. Raises ArgumentError where two are equal."""
-    keys = take_keys(index, rows)
-    if prefixes is not None:
-        each = pa.array(prefixes, pa.large_string()).take(pa.array(index.file[rows]))
-        keys = pc.binary_join_element_wise(each, keys, pa.scalar("", pa.large_string()))
-    i, j = _C.first_repeated_key(*key_buffers.to_buffers(keys))
-    if j >= 0:
-        first, second = (
-            f"{urls.public(index.files[index.file[row]])} (offset {index.offset[row]})"
-            for row in sorted((int(rows[i]), int(rows[j])))
-        )
-        hint = "" if prefixes is not None else "; keys='prefix' puts the tar's name before every key"
-        raise ArgumentError(f"key {keys[j].as_py()!r} is in {first} and in {second}{hint}")
-    return keys

@@ -71,7 +71,18 @@ def test_the_commands(cli: Callable, folder: Path, monkeypatch: pytest.MonkeyPat
         ran.append(arguments[0])
     assert len(ran) == len(commands()) > 0
     assert set(ran) == {
-        *("index", "score", "partition", "shard", "verify", "inspect", "repartition", "compact", "export"),
+        *(
+            "index",
+            "score",
+            "partition",
+            "shard",
+            "verify",
+            "inspect",
+            "repartition",
+            "compact",
+            "export",
+            "plan",
+        ),
         *LONG,
     }
     assert told == [(5, Path("DIR")), str(ROOT / "bench" / "bench_observe.py")]

@@ -46,7 +46,7 @@ def cut_meanwhile(tar: Path, _: Any, patch: pytest.MonkeyPatch) -> None:
     opened = copy.open_sources
 
     @contextmanager
-    def cut(index: SampleIndex) -> Iterator[Any]:
+    def cut(index: SampleIndex, *_: Any, **__: Any) -> Iterator[Any]:
         with opened(index) as files:
             os.truncate(tar, 100)
             yield files

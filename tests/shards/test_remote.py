@@ -133,7 +133,14 @@ def test_payloads_of_every_size(sizes: list[int], most: float, tmp_path: Path, t
         assert len({r.range for r in server.ranges}) == len(server.ranges)
         server.forget()
         meters = [Meter(), Meter()]
-        write_shards(found, divide(found, 2, 2), tmp_path / "out", shard_bytes=7 * MiB, meters=meters)
+        write_shards(
+            found,
+            divide(found, 2, 2),
+            tmp_path / "out",
+            shard_bytes=7 * MiB,
+            meters=meters,
+            exchange="direct",
+        )
         assert read(meters, "origin") == seen(server)
     write_shards(tmp_path / "source", divide(found, 2, 2), tmp_path / "local", shard_bytes=7 * MiB)
     ours, local = tree(tmp_path / "out"), tree(tmp_path / "local")
@@ -150,7 +157,9 @@ def test_shards_are_those_of_the_files(
     meters = [Meter() for _ in range(3)]
     found = index(f"{urls(server)}?signature=secret")
     server.forget()
-    out = write_shards(found, plan, tmp_path / "out", keys=keys, shard_bytes=40_000, meters=meters)
+    out = write_shards(
+        found, plan, tmp_path / "out", keys=keys, shard_bytes=40_000, meters=meters, exchange="direct"
+    )
     assert read(meters, "origin") == seen(server)
     assert out.verify().ok
     write_shards(source, plan, tmp_path / "local", keys=keys, shard_bytes=40_000)
@@ -166,16 +175,16 @@ def test_shards_are_those_of_the_files(
 
 def test_done_is_done_without_the_source(server: Server, source: Path, tmp_path: Path) -> None:
     found, plan = index(urls(server)), divide(66, 2)
-    first = write_shards(found, plan, tmp_path / "out")
+    first = write_shards(found, plan, tmp_path / "out", exchange="direct")
     server.forget()
-    assert write_shards(found, plan, tmp_path / "out").digest == first.digest
+    assert write_shards(found, plan, tmp_path / "out", exchange="direct").digest == first.digest
     assert {r.method for r in server.requests} == {"HEAD"}
     server.fail(404, method="HEAD", times=99)
-    assert write_shards(found, plan, tmp_path / "out").digest == first.digest
+    assert write_shards(found, plan, tmp_path / "out", exchange="direct").digest == first.digest
     (source / "data-001.tar").write_bytes((source / "data-001.tar").read_bytes()[::-1])
     server._faults.clear()
     with pytest.raises(OutputError, match=r"made from an earlier state of data-001\.tar, which was changed"):
-        write_shards(found, plan, tmp_path / "out")
+        write_shards(found, plan, tmp_path / "out", exchange="direct")
 
 
 @pytest.mark.parametrize("fault", ["truncate", "short", 500, 404])
@@ -185,18 +194,18 @@ def test_an_interrupted_run_is_continued(
     found, plan = index(urls(server)), divide(66, 3)
     options: Any = {"shard_bytes": 40_000}
     server.forget()
-    whole = write_shards(found, plan, tmp_path / "whole", **options)
+    whole = write_shards(found, plan, tmp_path / "whole", **options, exchange="direct")
     needed = seen(server)[1]
     server.fail(fault, skip=needed * 2 // 3, times=10_000)
     with pytest.raises(DataError) as caught:
-        write_shards(found, plan, tmp_path / "out", **options)
+        write_shards(found, plan, tmp_path / "out", **options, exchange="direct")
     assert caught.value.path in found.files
     assert caught.value.member is not None
     assert caught.value.offset is not None
     assert not (tmp_path / "out" / "manifest.json").exists()
     server._faults.clear()
     server.forget()
-    assert write_shards(found, plan, tmp_path / "out", **options).digest == whole.digest
+    assert write_shards(found, plan, tmp_path / "out", **options, exchange="direct").digest == whole.digest
     assert seen(server)[1] < needed
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
@@ -211,7 +220,7 @@ def test_a_tar_that_changes_while_it_is_copied(server: Server, source: Path, tmp
 
     server.on_request = change
     with pytest.raises(DataError, match=r"data-003\.tar.*: was changed while it was being read: its version"):
-        write_shards(found, plan, tmp_path / "out")
+        write_shards(found, plan, tmp_path / "out", exchange="direct")
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
@@ -220,11 +229,11 @@ def test_a_tar_that_changed_since_it_was_indexed(server: Server, source: Path, t
     data = path.read_bytes()
     path.write_bytes(data.replace(b"000-00000.txt", b"000-0000x.txt"))
     with pytest.raises(DataError, match=r"the index has this member here.*index it again") as caught:
-        write_shards(found, divide(66, 2), tmp_path / "a")
+        write_shards(found, divide(66, 2), tmp_path / "a", exchange="direct")
     assert caught.value.path == f"{server.url}/data-000.tar"
     path.write_bytes(data + bytes(512))
     with pytest.raises(DataError, match=r"data-000\.tar: has \d+ bytes; it had \d+ when it was indexed"):
-        write_shards(found, divide(66, 2), tmp_path / "b")
+        write_shards(found, divide(66, 2), tmp_path / "b", exchange="direct")
 
 
 def test_damage_is_found_as_in_files(server: Server, source: Path) -> None:
@@ -249,7 +258,7 @@ def test_several_ranges_are_under_way_at_once(tmp_path: Path) -> None:
         found = index(f"{server.url}/a.tar")
         assert server.most_at_once >= 2
         server.forget()
-        write_shards(found, divide(120, 2, 4), tmp_path / "out")
+        write_shards(found, divide(120, 2, 4), tmp_path / "out", exchange="direct")
         assert server.most_at_once >= 12
 
 

@@ -48,7 +48,7 @@ def test_shards_are_those_of_the_files(
     found = index(name)
     assert found.digest == index(source).digest
     plan, meters = divide(66, 3, 2), [Meter() for _ in range(3)]
-    write_shards(name, plan, tmp_path / "out", shard_bytes=40_000, meters=meters)
+    write_shards(name, plan, tmp_path / "out", shard_bytes=40_000, meters=meters, exchange="direct")
     write_shards(source, plan, tmp_path / "local", shard_bytes=40_000)
     ours, local = tree(tmp_path / "out"), tree(tmp_path / "local")
     assert ours.pop("job.json")

@@ -28,7 +28,7 @@ from pyimportance import (
 )
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import open_files
-from pyimportance.shards import delta, plan, writer
+from pyimportance.shards import delta, plan, work
 
 Divide = Callable[..., Partition]
 KEY = re.compile(r"((?:.*/|)[^.]+)[.]")
@@ -160,7 +160,7 @@ def test_empty_groups_cost_nothing(
         calls += 1
         return plan.plan_group(*arguments, **options)
 
-    for module in (writer, delta):
+    for module in (work, delta):
         monkeypatch.setattr(module, "plan_group", counted)
     many = divide(66, 2, 1_000_000)
     shards = write_shards(source, many, tmp_path / "out")
@@ -308,7 +308,7 @@ def test_a_source_that_is_shorter_than_it_says(
     from pyimportance.shards import copy
 
     index = pyimportance.index(source)
-    monkeypatch.setattr(copy, "open_sources", lambda index: open_files(index.files))
+    monkeypatch.setattr(copy, "open_sources", lambda index, *_, **__: open_files(index.files))
     last = source / "data-003.tar"
     end = int(index.part_offset[-1] + index.part_size[-1])
     os.truncate(last, end - 1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -63,6 +65,16 @@ class Stream:
 
     what: str
     units: tuple[Samples | Tar, ...]
+
+    def version(self) -> str:
+        """SHA-256 (hex) of what its units tell now."""
+        return version_of(self, [unit.state() for unit in self.units])
+
+
+def version_of(stream: Stream, states: Sequence[State]) -> str:
+    """`Stream.version`, for states that are known."""
+    units = [[unit.name, state.tells] for unit, state in zip(stream.units, states, strict=True)]
+    return hashlib.sha256(json.dumps(units).encode()).hexdigest()
 
 
 def state_of(*paths: str) -> State:

@@ -1,0 +1,117 @@
+"""pyimportance plan: what a job would cost before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from pyimportance.cli.data import SourceArgument, SpoolOption, read_source
+from pyimportance.cli.output import JsonOption, show, text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pyimportance.shards.estimate import Estimate
+
+
+def plan(
+    source: SourceArgument,
+    *,
+    partition: Annotated[Path, typer.Option(help="What `pyimportance partition` wrote.")],
+    spool: SpoolOption = None,
+    shard_bytes: Annotated[int, typer.Option(help="Size at which a shard is full.")] = 256 * 2**20,
+    shard_samples: Annotated[int | None, typer.Option(help="Samples at which a shard is full.")] = None,
+    keys: Annotated[str, typer.Option(help="As `shard` has it: 'error' or 'prefix'.")] = "error",
+    latency: Annotated[
+        float | None, typer.Option(help="Milliseconds of a request to the source; 0.1 of disks, 30 of URLs.")
+    ] = None,
+    bandwidth: Annotated[
+        float | None, typer.Option(help="MB per second of the source; 1000 of disks, 1250 of URLs.")
+    ] = None,
+    at_once: Annotated[
+        int | None, typer.Option(help="Requests to the source under way; 4 to disks, 32 to URLs.")
+    ] = None,
+    disk_latency: Annotated[float | None, typer.Option(help="Milliseconds of a read here; 0.1.")] = None,
+    disk_bandwidth: Annotated[
+        float | None, typer.Option(help="MB per second, read or written, of the disk here; 1000.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what `shard` would cost, before it runs: requests, bytes, disk space, time.
+
+    Samples can be read where they lie ("direct"), or the source once from start to end into a spool on this
+    disk, and samples from there ("spool"). Shards, bytes and requests are those of the job; seconds follow
+    by the assumptions that are printed: requests * latency / at once + bytes / bandwidth of each storage.
+    Nothing but the headers is read.
+
+    Examples:
+
+        pyimportance plan index.arrow --partition partition.parquet
+
+        pyimportance plan 'https://host/train-{000..999}.tar' --partition partition.parquet --latency 80
+    """
+    from pyimportance.checks import check_nonnegative, check_positive
+    from pyimportance.order.values import Partition
+    from pyimportance.shards.estimate import Costs, estimate
+    from pyimportance.shards.layout import Layout
+    from pyimportance.shards.work import check_keys
+
+    layout = Layout(shard_bytes, shard_samples)
+    check_keys(keys)
+    known = {
+        "latency": latency and check_nonnegative("latency", latency) / 1e3,
+        "bandwidth": bandwidth if bandwidth is None else check_positive("bandwidth", bandwidth) * 1e6,
+        "at_once": at_once,
+        "disk_latency": disk_latency and check_nonnegative("disk_latency", disk_latency) / 1e3,
+        "disk_bandwidth": (
+            disk_bandwidth
+            if disk_bandwidth is None
+            else check_positive("disk_bandwidth", disk_bandwidth) * 1e6
+        ),
+    }
+    Costs.of((), **known)  # before the source is read
+    parts = Partition.load(partition)
+    index = read_source(source, spool)
+    found = estimate(
+        index,
+        parts,
+        layout=layout,
+        keys=cast(Literal["error", "prefix"], keys),
+        costs=Costs.of(index.files, **known),
+    )
+    show(asdict(found) | {"cheaper": found.cheaper}, as_json, None if as_json else _table(found))
+
+
+def _table(found: Estimate) -> Table:
+    from rich.table import Table
+
+    c = found.costs
+    table = Table(
+        "",
+        "requests",
+        "bytes of the source",
+        "bytes of the disk",
+        "disk space",
+        "seconds",
+        title=f"{found.cheaper} is cheaper",
+        caption=(
+            f"source: {c.latency * 1e3:g} ms a request, {c.bandwidth / 1e6:g} MB/s, {c.at_once} at once; "
+            f"disk: {c.disk_latency * 1e3:g} ms, {c.disk_bandwidth / 1e6:g} MB/s\n"
+            f"shards per worker {_range(found.shards)}, bytes per worker {_range(found.bytes)}, "
+            f"bytes of a shard {_range((found.smallest, found.largest))}"
+        ),
+    )
+    for name, way in (("direct", found.direct), ("spool", found.spool)):
+        row: list[Any] = [way.requests, way.bytes, way.disk_bytes, way.space]
+        table.add_row(name, *map(text, row), f"{way.seconds:,.1f}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def _range(values: tuple[int, ...]) -> str:
+    low, high = text(min(values)), text(max(values))
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,199 @@
+"""What a job would cost before it runs: requests, bytes, seconds and disk space, either way it can be done.
+
+direct  samples are read where they lie, in the requests that the copier would make: per window of a shard,
+        what lies close together in the source is one request (csrc/tar/read.h has the distances)
+spool   the source is read once in order and written to this node's disk, and samples are read from there
+
+Seconds are  requests * latency / requests at once + bytes / bandwidth  for each storage, and their sum: an
+upper bound where they overlap, the same for both ways. Bytes and requests need no assumptions; of a shard's
+windows the borders are taken as even.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyimportance.checks import check_integer, check_nonnegative, check_positive
+from pyimportance.io.urls import is_url
+from pyimportance.shards.copy import WINDOW
+from pyimportance.shards.layout import Layout
+from pyimportance.shards.plan import Selection, ShardPlan
+from pyimportance.shards.sample_index import BLOCK, SampleIndex
+from pyimportance.shards.work import Work
+
+if TYPE_CHECKING:
+    from pyimportance.order.values import Partition
+
+_SEQUENTIAL: Final = 4 << 20  # bytes of a request when a spool is written
+_MIN_WINDOW: Final = 1 << 20
+_HEADERS: Final = 8 * BLOCK  # longer ones are read by themselves
+_PIECES: Final = 512  # in a request
+_REMOTE: Final = (64 << 10, 2 << 20)  # csrc/tar/read.h: what is joined, how much at most
+_LOCAL: Final = (BLOCK, 1 << 62)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What storage is assumed to cost.
+
+    latency         seconds until a request to the source is answered
+    bandwidth       bytes per second of the source
+    at_once         requests to the source that are under way
+    disk_latency    seconds of a read from this node's disk
+    disk_bandwidth  bytes per second, read or written, of this node's disk
+
+    Raises ArgumentError for what is no such number.
+    """
+
+    latency: float = 1e-4
+    bandwidth: float = 1e9
+    at_once: int = 4
+    disk_latency: float = 1e-4
+    disk_bandwidth: float = 1e9
+
+    def __post_init__(self) -> None:
+        for name in ("latency", "disk_latency"):
+            object.__setattr__(self, name, check_nonnegative(name, getattr(self, name)))
+        for name in ("bandwidth", "disk_bandwidth"):
+            object.__setattr__(self, name, check_positive(name, getattr(self, name)))
+        object.__setattr__(self, "at_once", check_integer("at_once", self.at_once, 1))
+
+    @staticmethod
+    def of(files: Sequence[str], **known: Any) -> Costs:
+        """The usual costs of files (an NVMe disk) or, if one is a URL, of an object store in the same region:
+        30 ms, 10 Gbit/s, 32 requests at once; but for what is ``known`` (not None).
+        """
+        usual: dict[str, Any] = {}
+        if any(map(is_url, files)):
+            usual = {"latency": 0.03, "bandwidth": 1.25e9, "at_once": 32}
+        return Costs(**usual | {name: value for name, value in known.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Way:
+    """What one way to do a job costs.
+
+    requests, bytes  asked of the source
+    disk_bytes       written to and read from this node's disk, the shards included
+    space            bytes of disk that are needed at the peak
+    seconds          by the assumptions
+    """
+
+    requests: int
+    bytes: int
+    disk_bytes: int
+    space: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Both ways, and what comes out: numbers and sizes of shards are exact."""
+
+    costs: Costs
+    direct: Way
+    spool: Way
+    shards: tuple[int, ...]  # per worker
+    bytes: tuple[int, ...]  # per worker, in shards
+    smallest: int  # shard
+    largest: int
+
+    @property
+    def cheaper(self) -> Literal["direct", "spool"]:
+        """The way that takes less time; direct where both take the same."""
+        return "spool" if self.spool.seconds < self.direct.seconds else "direct"
+
+
+def estimate(
+    index: SampleIndex,
+    partition: Partition,
+    *,
+    layout: Layout | None = None,
+    keys: Literal["error", "prefix"] = "error",
+    costs: Costs | None = None,
+) -> Estimate:
+    """What ``write_shards(index, partition, ...)`` would cost. Reads nothing.
+
+    layout  as the shards are to be cut; None: as `write_shards` does by itself
+    costs   None: `Costs.of` the index' files
+
+    Raises ArgumentError as `write_shards` does.
+    """
+    work = Work.of(index, partition, layout or Layout(), keys)
+    return estimate_work(work, costs or Costs.of(index.files))
+
+
+def estimate_work(work: Work, costs: Costs) -> Estimate:
+    """`estimate`, for what was looked up already."""
+    files = work.index.files
+    remote = np.array([is_url(file) for file in files], bool)
+    direct, local = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    sizes: list[list[int]] = []
+    for worker in range(work.partition.workers):
+        sizes.append([])
+        for plan in work.shards(worker):
+            sizes[-1].append(plan.nbytes)
+            direct += _requests(plan, remote)
+            local += _requests(plan, np.zeros_like(remote)) if remote.any() else 0
+    local = local if remote.any() else direct
+    out = sum(map(sum, sizes))
+    source = int(work.index.file_bytes.sum())
+    in_order = sum(-(-n // _SEQUENTIAL) for n in work.index.file_bytes.tolist())
+    written = out / costs.disk_bandwidth
+
+    def asked(requests: int, nbytes: int) -> float:
+        return requests * costs.latency / costs.at_once + nbytes / costs.bandwidth
+
+    requests, nbytes = direct.tolist()
+    copied = int(local[0]) * costs.disk_latency / costs.at_once + int(local[1]) / costs.disk_bandwidth
+    spooled = asked(in_order, source) + source / costs.disk_bandwidth + copied + written
+    each = [size for worker in sizes for size in worker]
+    return Estimate(
+        costs=costs,
+        direct=Way(requests, nbytes, out, out, asked(requests, nbytes) + written),
+        spool=Way(in_order, source, source + int(local[1]) + out, source + out, spooled),
+        shards=tuple(map(len, sizes)),
+        bytes=tuple(map(sum, sizes)),
+        smallest=min(each, default=0),
+        largest=max(each, default=0),
+    )
+
+
+def _requests(plan: ShardPlan, remote: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(requests, bytes) that the copier makes for a shard."""
+    s = plan.samples
+    file = np.repeat(s.file, np.diff(s.part_start))
+    headers = _headers(s)
+    apart = (headers < BLOCK) | (headers > _HEADERS)  # headers that are read by themselves
+    begin = s.part_offset - np.where(apart, 0, headers)
+    end = s.part_offset + s.part_size
+    window = max(min(WINDOW, plan.nbytes), _MIN_WINDOW)
+    first, last = plan.part_offset // window, (plan.part_offset + np.maximum(s.part_size, 1) - 1) // window
+    order = np.lexsort((begin, file, first))
+    begin, end, file, first = begin[order], end[order], file[order], first[order]
+    gap = begin[1:] - end[:-1]
+    join = np.where(remote[file], _REMOTE[0], _LOCAL[0])
+    joined = (file[1:] == file[:-1]) & (first[1:] == first[:-1]) & (gap >= 0) & (gap < join[1:])
+    starts = np.flatnonzero(np.concatenate([[True], ~joined]))
+    length = end[np.append(starts[1:], len(end)) - 1] - begin[starts]
+    most = np.where(remote[file[starts]], _REMOTE[1], _LOCAL[1])
+    pieces = np.diff(np.append(starts, len(end)))
+    requests = np.maximum(np.maximum(-(-length // most), -(-pieces // _PIECES)), 1).sum()
+    requests += (last - plan.part_offset // window).sum() + apart.sum()
+    return np.array([requests, length.sum() + headers[apart].sum()], np.int64)
+
+
+def _headers(s: Selection) -> NDArray[np.int64]:
+    """int64 [P]: bytes in front of each payload in the source, back to the part before it."""
+    sample = np.repeat(np.arange(len(s.ids)), np.diff(s.part_start))
+    order = np.lexsort((s.part_offset, sample))
+    end = s.part_offset + s.part_size + -s.part_size % BLOCK
+    before = np.empty(len(order), np.int64)
+    before[order[1:]] = end[order[:-1]]
+    before[order[s.part_start[:-1]]] = s.offset
+    return s.part_offset - before

@@ -1,0 +1,99 @@
+"""Sources that are read in order, and plans, on the command line."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyimportance import Partition, ShardSet, index
+from pyimportance.shards.estimate import estimate
+
+
+@pytest.fixture
+def packed(source: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    for tar in source.iterdir():
+        (folder / f"{tar.name}.gz").write_bytes(gzip.compress(tar.read_bytes()))
+    return folder
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    path = tmp_path / "partition.parquet"
+    Partition(2, 1, np.arange(24), np.array([0, 12, 24])).save(path)
+    return path
+
+
+def test_index_and_shard_by_way_of_a_spool(cli: Callable, packed: Path, parts: Path, tmp_path: Path) -> None:
+    told = cli("index", packed, "-o", tmp_path / "index.arrow", "--spool", tmp_path / "spool", "--json").json
+    assert (told["samples"], told["files"]) == (24, 2)
+    assert told["digest"] == index(tmp_path / "spool").digest
+    arguments = ("--partition", parts, "--order", "shuffled", "--shard-samples", 5)
+    outs = [tmp_path / name for name in ("a", "b", "c")]
+    assert cli("shard", tmp_path / "index.arrow", outs[0], *arguments).status == 0
+    assert cli("shard", packed, outs[1], *arguments, "--spool", tmp_path / "spool").status == 0
+    assert cli("shard", tmp_path / "spool", outs[2], *arguments, "--exchange", "spool").status == 0
+    assert len({ShardSet.open(out).digest for out in outs}) == 1
+    assert ShardSet.open(outs[0]).manifest.layout.shard_samples == 5
+    assert not (tmp_path / "c.spool").exists()
+
+
+def test_without_a_spool(cli: Callable, packed: Path, parts: Path, tmp_path: Path) -> None:
+    words = ("train-0.tar.gz' and 1 more tars", "read from its start to its end; give --spool DIR")
+    cli("index", packed, "-o", tmp_path / "index.arrow").refused(*words)
+    cli("shard", packed, tmp_path / "out", "--partition", parts).refused(*words)
+    cli("plan", packed, "--partition", parts).refused(*words)
+
+
+def test_plan(cli: Callable, source: Path, parts: Path) -> None:
+    found = estimate(index(source), Partition.load(parts))
+    told = cli("plan", source, "--partition", parts, "--json").json
+    assert told["direct"]["requests"] == found.direct.requests
+    assert told["spool"]["space"] == found.spool.space
+    assert (told["shards"], told["cheaper"]) == ([1, 1], "direct")
+    slow = (
+        "--latency",
+        20,
+        "--bandwidth",
+        100,
+        "--at-once",
+        1,
+        "--disk-latency",
+        0.05,
+        "--disk-bandwidth",
+        2000,
+    )
+    told = cli("plan", source, "--partition", parts, *slow, "--shard-samples", 1, "--json").json
+    assert told["costs"] == {
+        "latency": 0.02, "bandwidth": 1e8, "at_once": 1, "disk_latency": 5e-5, "disk_bandwidth": 2e9
+    }  # fmt: skip
+    assert told["cheaper"] == "spool"
+    shown = cli("plan", source, "--partition", parts, *slow).out
+    for words in ("direct is cheaper", "20 ms a request, 100 MB/s, 1 at once", "shards per worker 1,"):
+        assert words in shown
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        (("--latency", -1), "--latency -1.0: must be a finite number >= 0"),
+        (("--disk-bandwidth", 0), "--disk-bandwidth 0.0: must be a finite number > 0"),
+        (("--at-once", 0), "--at-once 0: must be at least 1"),
+        (("--shard-samples", 0), "--shard-samples 0: must be at least 1"),
+        (("--keys", "x"), "--keys 'x': allowed are 'error' and 'prefix'"),
+    ],
+)
+def test_bad_options(
+    cli: Callable, parts: Path, tmp_path: Path, option: tuple[object, ...], problem: str
+) -> None:
+    cli("plan", tmp_path / "none.tar", "--partition", parts, *option).refused(problem)
+
+
+def test_bad_exchange(cli: Callable, parts: Path, tmp_path: Path) -> None:
+    command = ("shard", tmp_path / "none.tar", tmp_path / "out", "--partition", parts, "--exchange", "fast")
+    cli(*command).refused("--exchange 'fast': allowed are 'auto', 'direct', 'spool'")

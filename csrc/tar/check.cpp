@@ -84,6 +84,11 @@ void check_member(const Source& source, const Place& place, const unsigned char*
   if (!found.empty()) fail(found, source, place);
 }
 
+void check_known(const Source& source, const Place& place, const unsigned char* known, Count* count) {
+  if (place.payload - place.begin != kBlock || !is_plain_header(known, place))
+    check_member(source, place, known, count);
+}
+
 void check_samples(const Source& source, const Samples& s, const std::int64_t* rows, std::int64_t n,
                    const unsigned char* data, std::int64_t base, std::int64_t length) {
   Count count;

@@ -32,6 +32,9 @@ struct Place {
 // between `begin` and the payload, null to have them read; `count` is charged with what is.
 void check_member(const Source& source, const Place& place, const unsigned char* known, Count* count);
 
+// check_member for bytes that are known, and quick where they are one usual header.
+void check_known(const Source& source, const Place& place, const unsigned char* known, Count* count);
+
 // Throws DataError unless in front of every part of these samples, `rows` [n] of s, is what its index says. s
 // lists parts in file order. `data`: the bytes of the source from `base` on, `length` of them; headers before
 // it are not looked at.

@@ -3,7 +3,8 @@
 merge.py    several lists merged in proportion to their lengths, and any part of the merge on its own
 plan.py     the sequence one worker yields in an epoch: a function of (generation, seed, epoch, worker)
 deal.py     who gets what of it: ranks, rounds, batches, loader processes, padding
-reader.py   planned rows -> samples: coalesced reads of one window at a time
+ahead.py    windows of planned rows, read by native threads ahead of whoever consumes them
+reader.py   what a worker holds, and its sequence of samples
 batch.py    samples -> a batch, for batched=True
 shared.py   what the training process and its loader processes share: epoch, generation, position, counts
 state.py    the position of a loader as a small dict, checked when it comes back

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyimportance.load.reader import Sample
+from pyimportance.load.ahead import Sample
 
 Batch = dict[str, Any]
 

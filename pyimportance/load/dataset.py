@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from pyimportance.checks import check_flag, check_integer, check_rank
 from pyimportance.errors import ArgumentError, DataError, PyimportanceError
-from pyimportance.io.files import Files
 from pyimportance.io.meter import Meter
+from pyimportance.io.urls import is_url
+from pyimportance.load.ahead import ReadAhead, Sample
 from pyimportance.load.batch import batches
 from pyimportance.load.deal import Deal, Share
 from pyimportance.load.plan import Recipe, kept
-from pyimportance.load.reader import Holding, Sample
+from pyimportance.load.reader import Holding, Stream
 from pyimportance.load.shared import Assignment, Pass, Shared
 from pyimportance.load.state import Position
 from pyimportance.shards.manifest import local
@@ -62,7 +64,8 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             short last ones included. ``own_batch_size`` says how large this rank's are.
         elastic: allow ranks that do not fit the workers; samples from others' shards count as "origin".
         window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process
-            that reads for training holds twice that at the most.
+            that reads for training holds twice that at the most, or two samples that are larger: the window
+            that is consumed, and the next one, which threads read meanwhile.
 
     Raises ArgumentError for options that are not allowed or do not fit the shards, DataError for shards that
     are not sound; both at once, in the training process, and before a batch was yielded.
@@ -212,34 +215,36 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             )
         return shards
 
-    def _samples(self, share: Share, meter: Meter) -> Iterator[Sample]:
+    def _samples(self, share: Share, meter: Meter) -> Iterator[list[Sample]]:
         """Opens what ``share`` is read from, now, and reads it as the samples are taken."""
-        home, files = self._deal.home(self.rank), Files(meter)
+        home, ahead = self._deal.home(self.rank), ReadAhead(meter, remote=is_url(self._told.root))
         parts = share.by_worker()
-        room = max(1, 2 * self._recipe.window_bytes // max(1, len(parts)))
+        room = max(1, self._recipe.window_bytes // max(1, len(parts)))
         streams = {}
         for w, part in parts.items():
             if w not in self._holdings:
                 self._holdings[w] = self._hold(self.shards, w, meter)
-            plan, tier = self._holdings[w].plan(self._epoch), "disk" if w in home else "origin"
-            streams[w] = self._holdings[w].stream(plan, part, files, tier, room)
-        return _interleaved(share, streams, files)
+            holding, tier = self._holdings[w], "disk" if w in home else "origin"
+            runs = holding.runs(holding.plan(self._epoch), part, room)
+            streams[w] = Stream(holding.columns, runs, ahead, tier)
+        return _interleaved(share, streams, ahead)
 
     def _iterate(
-        self, samples: Iterator[Sample], process: int, processes: int, yielded: list[int]
+        self, samples: Iterator[list[Sample]], process: int, processes: int, yielded: list[int]
     ) -> Iterator[dict[str, Any]]:
         if self.batched:
             deal = self._deal
-            for n, batch in enumerate(batches(samples, self.own_batch_size)):
+            for n, batch in enumerate(batches(chain.from_iterable(samples), self.own_batch_size)):
                 if self.equalize == "batch":
                     weight = np.float32(deal.weight(self.rank, process + n * processes))
                     batch["__weight__"] *= np.where(batch["__pad__"], np.float32(0), weight)
                 yielded[0] += len(batch["__index__"])
                 yield batch
         else:
-            for sample in samples:
-                yielded[0] += 1
-                yield sample
+            for some in samples:
+                for sample in some:
+                    yielded[0] += 1
+                    yield sample
 
     # -- position and accounts ----------------------------------------------------------------------------
 
@@ -306,16 +311,17 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         return {**self.__dict__, "_shards": None, "_holdings": {}}
 
 
-def _interleaved(share: Share, streams: dict[int, Iterator[Sample]], files: Files) -> Iterator[Sample]:
-    """The workers' streams in the order of ``share``; closes ``files`` however it ends."""
+def _interleaved(share: Share, streams: dict[int, Stream], ahead: ReadAhead) -> Iterator[list[Sample]]:
+    """The workers' streams in the order of ``share``, some samples at a time; closes ``ahead`` at its end."""
     try:
         if len(streams) == 1:
             yield from next(iter(streams.values()))
         else:
+            samples = {w: chain.from_iterable(stream) for w, stream in streams.items()}
             for w in share.worker.tolist():
-                yield next(streams[w])
+                yield [next(samples[w])]
     finally:
-        files.close()
+        ahead.close()
 
 
 def _raising(error: PyimportanceError) -> Iterator[dict[str, Any]]:

@@ -1,39 +1,23 @@
-"""Planned rows -> samples.
-
-The samples that a process needs of a window are read in order of (file, offset), neighbours in one request
-whatever their number, and handed out in the planned order. So every byte of a sample, headers and padding
-included, is read and counted exactly once, and a process holds two windows (`Recipe.window_bytes`) at the
-very most, or one sample if that is larger: many workers read by one process share that room, in more
-and shorter requests.
-
-A shard is checked where it costs nothing: its length when it is opened, and that the headers of every sample
-have the names and sizes that the index has. `ShardSet.verify` checks every byte.
-"""
+"""Planned rows -> samples: what a worker holds, and its sequence read window by window (ahead.py)."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyimportance.errors import DataError
-from pyimportance.io.files import Files
-from pyimportance.io.headers import check_headers
 from pyimportance.io.meter import Meter
-from pyimportance.io.storage import File
+from pyimportance.load.ahead import Columns, ReadAhead, Sample, Window
 from pyimportance.load.deal import Share
 from pyimportance.load.merge import Ints
 from pyimportance.load.plan import EpochPlan, Recipe, Stock, most_important
-from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 
-Sample = dict[str, Any]
-
-_COMMON = ("__key__", "__url__", "__index__", "__weight__", "__pad__")
-_AT_ONCE = 256, 2**20  # samples and bytes cut in one go: enough to pay for the NumPy calls, and cache-warm
+_AT_ONCE = 256, 2**20  # samples and bytes made in one go: enough to pay for the call, and cache-warm
 
 
 class Holding:
@@ -44,6 +28,7 @@ class Holding:
 
     def __init__(self, shards: ShardSet, worker: int, recipe: Recipe, meter: Meter) -> None:
         self.index = shards.index(worker, meter)
+        self.columns = Columns(self.index)
         self._worker, self._recipe, self._digest = worker, recipe, shards.digest
         self._rows = most_important(
             self.index.score, self.index.ids, recipe.keep, descending=shards.manifest.descending
@@ -59,15 +44,20 @@ class Holding:
     def plan(self, epoch: int) -> EpochPlan:
         return EpochPlan(self._stock, self._recipe, digest=self._digest, epoch=epoch, worker=self._worker)
 
-    def stream(self, plan: EpochPlan, share: Share, files: Files, tier: str, room: int) -> Iterator[Sample]:
-        """The samples of ``share``, all of them this worker's. room: bytes to hold at a time."""
+    def runs(self, plan: EpochPlan, share: Share, room: int) -> Iterator[tuple[Ints, NDArray[np.bool_]]]:
+        """Rows and pads of ``share``, all of them this worker's, in parts to hold at a time.
+
+        Those are the windows of the epoch, cut evenly into parts of about ``room`` bytes where they are
+        larger.
+        """
         window = plan.window_of(share.position)
         for begin, end in _runs(window):
             k = int(window[begin])
             rows = self._rows[plan.window(k)[share.position[begin:end] - plan.bounds[k]]]
-            for a, b in _runs(np.cumsum(self.index.nbytes[rows]) // room):
-                pad = share.pad[begin + a : begin + b]
-                yield from read_samples(self.index, rows[a:b], pad, files, tier)
+            total = np.cumsum(self.index.nbytes[rows])
+            parts = max(1, round(int(total[-1]) / room))
+            for a, b in _runs((total - 1) * parts // total[-1]):
+                yield rows[a:b], share.pad[begin + a : begin + b]
 
 
 def _runs(values: Ints) -> Iterator[tuple[int, int]]:
@@ -75,82 +65,48 @@ def _runs(values: Ints) -> Iterator[tuple[int, int]]:
     return pairwise(np.flatnonzero(np.diff(values, prepend=-1, append=-1)).tolist())
 
 
-def read_samples(
-    index: SampleIndex, rows: Ints, pad: NDArray[np.bool_], files: Files, tier: str
-) -> Iterator[Sample]:
-    """The samples of ``rows`` in that order; repeated rows are read once.
+class Stream:
+    """The samples of ``runs`` (`Holding.runs`) in order, the next run always read ahead.
 
-    Raises DataError naming file, member and offset where a shard is not what the index says.
+    Errors are raised where the sample would have been yielded.
     """
-    order = np.lexsort((index.offset[rows], index.file[rows]))
-    file, begin = index.file[rows[order]], index.offset[rows[order]]
-    end = begin + index.nbytes[rows[order]]
-    # Within a file only repeated rows overlap, so that a sample either continues a range or starts one.
-    first = np.ones(len(rows), bool)
-    first[1:] = (file[1:] != file[:-1]) | (begin[1:] > end[:-1])
-    number = np.empty(len(rows), np.intp)
-    number[order] = np.cumsum(first) - 1
-    starts = np.flatnonzero(first)
-    ranges = []
-    for (a, b), start, stop in zip(
-        pairwise([*starts.tolist(), len(rows)]),
-        begin[starts].tolist(),
-        np.maximum.reduceat(end, starts).tolist() if len(rows) else [],
-        strict=True,
-    ):
-        lying = rows[order[a:b]]
-        shard = _opened(index, lying, files, tier)
-        data = shard.pread(start, stop - start)
-        check_headers(index, lying, shard, data, start, ours=True)
-        ranges.append(data)
-    base = begin[starts][number]
-    samples, nbytes = _AT_ONCE
-    step = max(1, min(samples, nbytes * len(rows) // max(1, int(index.nbytes[rows].sum()))))
-    for i in range(0, len(rows), step):
-        part = slice(i, i + step)
-        buffers = [ranges[n] for n in number[part].tolist()]
-        yield from _cut(index, rows[part], base[part], buffers, pad[part].tolist())
 
+    def __init__(
+        self, columns: Columns, runs: Iterator[tuple[Ints, NDArray[np.bool_]]], ahead: ReadAhead, tier: str
+    ) -> None:
+        self._columns, self._runs, self._ahead, self._tier = columns, runs, ahead, tier
+        self._begun: deque[Window] = deque()
+        self._window: Window | None = None
+        self._at = self._step = 0
+        self._error: tuple[int, DataError] | None = None
 
-def _opened(index: SampleIndex, rows: Ints, files: Files, tier: str) -> File:
-    """The shard in which these samples lie, of the length that the index knows."""
-    number = index.file[rows[0]]
-    file = files.get(index.files[number], tier)
-    if file.size != index.file_bytes[number]:
-        raise DataError(
-            f"has {file.size} bytes; {int(index.file_bytes[number])} were written",
-            path=file.path,
-            member=index.key(int(rows[0])),
-            offset=int(index.offset[rows[0]]),
-        )
-    return file
+    def take(self) -> list[Sample]:
+        """The next samples, as many as are made in one go; none at the end. Raises DataError."""
+        if self._window is None or self._at == len(self._window):
+            self._advance()
+        if self._window is None:
+            return []
+        end = min(self._at + self._step, len(self._window))
+        if self._error is not None:
+            if self._at == self._error[0]:
+                raise self._error[1]
+            end = min(end, self._error[0])
+        samples = self._window.native.samples(self._at, end)
+        self._at = end
+        return samples
 
+    def __iter__(self) -> Iterator[list[Sample]]:
+        while samples := self.take():
+            yield samples
 
-def _cut(index: SampleIndex, rows: Ints, base: Ints, buffers: list[bytes], pad: list[bool]) -> list[Sample]:
-    """Samples cut from ``buffers``, the ranges they lie in; base int64 [n]: where in the file these start."""
-    keys: list[str] = index.keys.take(rows).to_pylist()
-    urls = [index.files[f] for f in index.file[rows].tolist()]
-    common = [keys, urls, index.ids[rows].tolist(), [1.0] * len(rows), pad]
-    first = index.part_start[rows]
-    counts = index.part_start[rows + 1] - first
-    if (counts == counts[0]).all():
-        parts = first[:, None] + np.arange(counts[0])
-        extension = index.part_ext[parts]
-        if (extension == extension[0]).all():
-            # The usual case, all samples have the same parts: cut them column by column.
-            begin = index.part_offset[parts] - base[:, None]
-            end = begin + index.part_size[parts]
-            payloads = [
-                [buffer[a:b] for buffer, a, b in zip(buffers, begins, ends, strict=True)]
-                for begins, ends in zip(begin.T.tolist(), end.T.tolist(), strict=True)
-            ]
-            names = [*_COMMON, *(index.extensions[e] for e in extension[0].tolist())]
-            return [dict(zip(names, row, strict=True)) for row in zip(*common, *payloads, strict=True)]
-    samples = [dict(zip(_COMMON, row, strict=True)) for row in zip(*common, strict=True)]
-    for sample, buffer, start, p, count in zip(
-        samples, buffers, base.tolist(), first.tolist(), counts.tolist(), strict=True
-    ):
-        for q in range(p, p + count):
-            a, size = int(index.part_offset[q]) - start, int(index.part_size[q])
-            sample[index.extensions[index.part_ext[q]]] = buffer[a : a + size]
-    return samples
+    def _advance(self) -> None:
+        self._window = None  # its memory is read into again
+        while len(self._begun) < 2 and (run := next(self._runs, None)) is not None:
+            self._begun.append(self._ahead.window(self._columns, *run, self._tier))
+        if self._begun:
+            self._window = self._begun.popleft()
+            self._ahead.ready(self._window)
+            self._at, self._error = 0, next(self._window.errors(), None)
+            samples, nbytes = _AT_ONCE
+            mean = self._window.native.count()[0] // len(self._window)
+            self._step = max(1, min(samples, nbytes // max(1, mean)))

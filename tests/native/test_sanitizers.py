@@ -45,7 +45,7 @@ SANITIZERS = {
         "address,undefined",
         ("libasan.so", "libubsan.so"),
         b"__asan_init",
-        ("tests/score", "tests/order", "tests/shards"),
+        ("tests/score", "tests/order", "tests/shards", "tests/load/test_ahead.py"),
         least=1000,
     ),
     "thread": Sanitizer(
@@ -57,6 +57,7 @@ SANITIZERS = {
             *(f"tests/score/test_{name}.py" for name in ("reduce", "ensembles", "own_measures", "merge")),
             "tests/order/test_argsort.py",
             *(f"tests/shards/test_{name}.py" for name in ("scan", "crc32c", "write_shards", "verify")),
+            "tests/load/test_ahead.py",
         ),
         least=600,
     ),

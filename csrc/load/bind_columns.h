@@ -1,0 +1,33 @@
+// An index, as the loader's native code and the samples it makes need it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "load/window.h"
+#include "module.h"
+
+namespace pyi {
+
+using Int64s = Array<std::int64_t>;
+using Int32s = Array<std::int32_t>;
+using Bytes = Array<std::uint8_t>;
+
+// The arrays of a SampleIndex, which were checked when it was made, and what its samples have in common.
+struct LoadColumns {
+  LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<std::string>& extensions, Int64s ids,
+              Int32s file, Int64s offset, Int64s nbytes, Int64s part_start, Int32s part_ext,
+              Int64s part_offset, Int64s part_size, const std::vector<std::string>& files);
+
+  // Throws ArgumentError where a row, or what the index has of it, is out of range.
+  void check_rows(const std::int64_t* rows, std::int64_t n) const;
+
+  std::vector<py::object> arrays;  // keeps them
+  load::Index index;
+  std::int64_t N, P, text;
+  std::vector<py::str> names, urls;  // of extensions; of files
+};
+
+}  // namespace pyi

@@ -1,0 +1,20 @@
+// Samples of a window as Python has them.
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "load/bind_columns.h"
+#include "load/window.h"
+
+namespace pyi {
+
+using LargeParts = std::unordered_map<const unsigned char*, py::object>;  // bytes objects, by their contents
+
+// The samples [begin, end) of a window that was read, each a dict of `__key__ __url__ __index__ __weight__
+// __pad__` and its parts. Large parts are the objects they were read into, the others are copied out.
+py::list make_samples(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
+                      const LargeParts& large, std::int64_t begin, std::int64_t end);
+
+}  // namespace pyi

@@ -1,0 +1,95 @@
+#include "load/readahead.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "errors.h"
+
+namespace pyi::load {
+
+ReadAhead::~ReadAhead() { close(); }
+
+bool ReadAhead::elsewhere() const { return process_ != 0 && process_ != getpid(); }
+
+void ReadAhead::read(const std::shared_ptr<Window>& window, std::shared_ptr<const Sources> sources) {
+  if (elsewhere())
+    throw ArgumentError("this iteration was begun in process " + std::to_string(process_) +
+                        ", before a fork; begin another one here");
+  State& state = *state_;
+  {
+    const std::lock_guard<std::mutex> lock(state.mutex);
+    for (const Range& range : window->ranges()) {
+      if (sources->count(range.file) == 0) continue;
+      state.jobs.push_back({window, sources, &range});
+      ++window->left;
+    }
+  }
+  if (process_ == 0) {
+    process_ = getpid();
+    try {
+      while (static_cast<int>(state.threads.size()) < threads_) state.threads.emplace_back(run, &state);
+    } catch (const std::exception&) {  // fewer threads do as well, none do not
+      if (state.threads.empty()) throw;
+    }
+  }
+  state.work.notify_all();
+}
+
+bool ReadAhead::wait(const Window& window, std::chrono::milliseconds most) {
+  if (window.left == 0) return true;
+  if (elsewhere()) throw ArgumentError("this iteration was begun before a fork; begin another one here");
+  std::unique_lock<std::mutex> lock(state_->mutex);
+  return state_->done.wait_for(lock, most, [&] { return window.left == 0; });
+}
+
+void ReadAhead::forget(const Window& window) {
+  if (window.left == 0 || elsewhere()) return;
+  std::unique_lock<std::mutex> lock(state_->mutex);
+  std::deque<Job>& jobs = state_->jobs;
+  const auto its = [&](const Job& job) {
+    if (job.window.get() != &window) return false;
+    --job.window->left;
+    return true;
+  };
+  jobs.erase(std::remove_if(jobs.begin(), jobs.end(), its), jobs.end());
+  state_->done.wait(lock, [&] { return window.left == 0; });
+}
+
+void ReadAhead::close() {
+  if (elsewhere()) {
+    static_cast<void>(state_.release());  // its locks may be held by threads that are not here
+    process_ = 0;
+    state_ = std::make_unique<State>();
+    state_->closed = true;
+    return;
+  }
+  {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    state_->closed = true;
+    for (const Job& job : state_->jobs) --job.window->left;
+    state_->jobs.clear();
+  }
+  state_->work.notify_all();
+  for (std::thread& thread : state_->threads) thread.join();
+  state_->threads.clear();
+}
+
+void ReadAhead::run(State* state) {
+  std::unique_lock<std::mutex> lock(state->mutex);
+  for (;;) {
+    state->work.wait(lock, [&] { return state->closed || !state->jobs.empty(); });
+    if (state->closed) return;
+    Job job = std::move(state->jobs.front());
+    state->jobs.pop_front();
+    lock.unlock();
+    job.window->read(*job.range, job.sources->at(job.range->file));
+    lock.lock();
+    if (--job.window->left == 0) state->done.notify_all();
+  }
+}
+
+}  // namespace pyi::load

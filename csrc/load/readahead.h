@@ -1,0 +1,65 @@
+// Threads that read ahead of whoever consumes what they read.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "load/window.h"
+#include "tar/check.h"
+
+namespace pyi::load {
+
+using Sources = std::map<std::int32_t, tar::Source>;  // by number of the file in the index
+
+// Reads windows' ranges in the order they were asked for. Its threads start with the first one, and belong to
+// the process that asked: a fork's child has none of them, and leaves alone what they held.
+class ReadAhead {
+ public:
+  // At least 1 thread; more read several ranges at a time. `buffers` are for all windows.
+  explicit ReadAhead(int threads) : threads_(threads) {}
+  ~ReadAhead();
+
+  // Begins to read the ranges of a window that lie in `sources`, whose inputs stay open until it is
+  // done. Throws ArgumentError in another process than the first, std::system_error without any thread.
+  void read(const std::shared_ptr<Window>& window, std::shared_ptr<const Sources> sources);
+  // Whether all that was asked for of a window was read; waits up to so long for it.
+  bool wait(const Window& window, std::chrono::milliseconds most);
+  // Gives up what was not begun of a window, and waits for what was: then nobody writes to it any more.
+  void forget(const Window& window);
+  // Gives up what was not begun of all windows, and ends the threads. Twice is harmless.
+  void close();
+
+  const std::shared_ptr<Buffers> buffers = std::make_shared<Buffers>();
+
+ private:
+  struct Job {
+    std::shared_ptr<Window> window;
+    std::shared_ptr<const Sources> sources;
+    const Range* range;
+  };
+  struct State {
+    std::mutex mutex;
+    std::condition_variable work, done;
+    std::deque<Job> jobs;
+    std::vector<std::thread> threads;
+    bool closed = false;
+  };
+
+  bool elsewhere() const;  // in a forked child
+  static void run(State* state);
+
+  int threads_;
+  pid_t process_ = 0;  // 0: not begun
+  std::unique_ptr<State> state_ = std::make_unique<State>();
+};
+
+}  // namespace pyi::load

@@ -1,0 +1,120 @@
+// Samples that are read together: where every byte of them goes, and what was wrong with which.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "errors.h"
+#include "load/buffers.h"
+#include "tar/check.h"
+#include "tar/samples.h"
+
+namespace pyi::load {
+
+// An index, with what of it the tar part does not use. Pointers are the caller's.
+struct Index {
+  tar::Samples samples;
+  const std::int64_t *ids, *nbytes;  // [samples.n]
+  std::vector<std::string> files;    // paths, for errors
+};
+
+// Where a part lies in memory: its payload, and the headers in front of it.
+struct Piece {
+  unsigned char* data;
+  unsigned char* header;
+  std::int64_t size;
+  std::int32_t extension;
+};
+
+// What is needed of a sample once it is read, in one place: an index is far larger than a cache.
+struct Lying {
+  std::int64_t row, id;
+  const char* key;
+  std::int32_t key_size, file;
+  std::uint32_t piece, pieces;
+};
+
+// Contiguous bytes of a file, read in one request to where they belong, and the samples in them.
+struct Range {
+  std::int32_t file;
+  std::int64_t offset;
+  std::size_t place, places;  // of the window's places
+  std::size_t begin, end;     // of the window's samples, in order of storage
+};
+
+// Planned samples of an index, whose ranges are read in any order by any threads: each writes to places of
+// its own, so that what comes out depends on nothing but the files. Payloads of kLarge bytes or more go where
+// the caller wants them, all else (small payloads, headers and padding) into one buffer.
+class Window {
+ public:
+  static constexpr std::int64_t kLarge = 16 << 10;
+  static constexpr std::int64_t kRange = 4 << 20;  // a longer stretch is cut, for threads to share
+
+  // rows [n] of s, in any order, repeated ones are read once; s and nbytes [N] outlive the window.
+  // place(size, extension) gives memory of that size for a large payload, null to have it in the buffer like
+  // the small ones. Throws DataError for a sample whose parts do not lie one after another.
+  using Place = std::function<unsigned char*(std::int64_t size, std::int32_t extension)>;
+  Window(const Index& index, const std::int64_t* rows, std::int64_t n, const Place& place,
+         std::shared_ptr<Buffers> buffers);
+  ~Window() { buffers_->give_back(std::move(buffer_)); }
+  Window(const Window&) = delete;
+  Window& operator=(const Window&) = delete;
+
+  std::int64_t samples() const { return static_cast<std::int64_t>(number_.size()); }
+  const Lying& sample(std::int64_t i) const { return lying_[number_[static_cast<std::size_t>(i)]]; }
+  // The parts of a sample, as many as it says.
+  const Piece* pieces(const Lying& sample) const { return &pieces_[sample.piece]; }
+  // Puts sample j in the place of sample i.
+  void replace(std::int64_t i, std::int64_t j) {
+    number_[static_cast<std::size_t>(i)] = number_[static_cast<std::size_t>(j)];
+  }
+
+  const std::vector<Range>& ranges() const { return ranges_; }
+  // Reads a range and checks the headers in it (tar/check.h). What is wrong is kept, for `errors`. Where the
+  // whole cannot be read, its samples are read one by one.
+  void read(const Range& range, const tar::Source& source) noexcept;
+
+  // Says what is wrong with a file, none of whose ranges will be read.
+  void give_up(std::int32_t file, const DataError& error);
+  // Whether all ranges were read, or are known to be in error.
+  bool whole() const { return done_ == ranges_.size(); }
+  // Bytes and requests that were read so far.
+  tar::Count count() const;
+  // (sample, what is wrong with it), ascending. To be asked when all was read.
+  std::vector<std::pair<std::int64_t, DataError>> errors() const;
+
+  std::atomic<std::int64_t> left{0};  // ranges that are asked for and not read yet; ReadAhead counts them
+
+ private:
+  void arrange(const std::int64_t* rows, std::size_t n);
+  void lay_out(const Place& place);
+  void read_places(const Range& range, const tar::Source& source, tar::Count* count);
+  void read_alone(std::size_t number, const tar::Source& source, tar::Count* count);
+  void check(std::size_t number, const tar::Source& source);
+  void fail(std::size_t number, const DataError& error);
+
+  const Index& index_;
+  const tar::Samples& s_;
+  std::vector<std::uint32_t> number_;  // of each sample, which of the lying ones it is
+  std::vector<Lying> lying_;           // in order of storage, each row once
+  std::vector<Piece> pieces_;
+  std::vector<iovec> places_;
+  std::vector<Range> ranges_;
+  std::shared_ptr<Buffers> buffers_;
+  Buffer buffer_;
+  std::atomic<std::size_t> done_{0};
+  mutable std::mutex mutex_;
+  tar::Count count_;
+  std::map<std::size_t, DataError> errors_;  // by number
+};
+
+}  // namespace pyi::load

@@ -1,0 +1,190 @@
+"""Windows that threads read ahead: what comes out, what goes wrong with which sample, what is left behind."""
+
+import gc
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from pyimportance import ArgumentError, DataError, index, write_shards
+from pyimportance.io.meter import Meter
+from pyimportance.load.ahead import Columns, ReadAhead
+from pyimportance.load.reader import Stream
+
+SIZES = (0, 1, 511, 512, 3000, 2**14 - 1, 2**14, 70_001, 5 * 2**20)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, write_tar, divide):
+    """(index of shards with parts of all sizes, parts by id)"""
+    folder = tmp_path_factory.mktemp("ahead")
+    r = np.random.default_rng(5)
+    parts = []
+    for i in range(60):
+        size = SIZES[i % len(SIZES)] if i % 10 else 40_000
+        parts.append({"a": r.bytes(size), **({"b.c": r.bytes(i * 37)} if i % 3 else {}), "z": b"%d" % i})
+    write_tar(
+        folder / "source.tar", [(f"d/{i:03d}é" if i % 7 == 0 else f"{i:03d}", p) for i, p in enumerate(parts)]
+    )
+    shards = write_shards(index(folder / "source.tar"), divide([60], 2), folder / "set", shard_bytes=2**23)
+    assert len(shards.shards) > 4
+    return shards.index(0), parts
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """A copy of the shards of `made` to damage: its index."""
+    from dataclasses import replace
+
+    files = []
+    for name in made[0].files:
+        files.append(str(tmp_path / os.path.basename(name)))
+        shutil.copyfile(name, files[-1])
+    return replace(made[0], files=tuple(files))
+
+
+def read(ahead, found, rows, pad=None):
+    """What a stream yields of these rows, in windows of 17."""
+    pad = np.zeros(len(rows), bool) if pad is None else pad
+    runs = ((rows[i : i + 17], pad[i : i + 17]) for i in range(0, len(rows), 17))
+    return Stream(Columns(found), runs, ahead, "disk")
+
+
+def native_threads():
+    return len(os.listdir("/proc/self/task")) - threading.active_count()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_samples_are_what_was_written_whatever_the_threads(made, monkeypatch, threads):
+    monkeypatch.setattr("pyimportance.load.ahead.default_threads", lambda: threads)
+    monkeypatch.setattr("pyimportance.load.ahead._MOST_THREADS", threads)
+    found, parts = made
+    rows = np.random.default_rng(threads).permutation(np.tile(np.arange(len(found)), 3))
+    pad = np.arange(len(rows)) % 5 == 0
+    ahead = ReadAhead(meter := Meter())
+    samples = [sample for some in read(ahead, found, rows, pad) for sample in some]
+    for row, is_pad, sample in zip(rows.tolist(), pad.tolist(), samples, strict=True):
+        i = int(found.ids[row])
+        common = {"__key__": found.key(row), "__url__": found.files[found.file[row]], "__index__": i}
+        assert sample == {**common, "__weight__": 1.0, "__pad__": is_pad, **parts[i]}
+        assert list(sample)[:5] == ["__key__", "__url__", "__index__", "__weight__", "__pad__"]
+    ahead.close()
+    windows = [np.unique(rows[i : i + 17]) for i in range(0, len(rows), 17)]
+    assert meter.bytes("disk") == sum(int(found.nbytes[window].sum()) for window in windows)
+
+
+def test_neighbours_are_read_in_one_request(made):
+    found, _ = made
+    small = np.flatnonzero((found.file == found.file[0]) & (np.cumsum(found.nbytes) < 2**22))
+    assert len(small) > 2
+    ahead = ReadAhead(meter := Meter())
+    list(read(ahead, found, small[:17][::-1].copy()))
+    assert meter.requests("disk") == 1
+    ahead.close()
+
+
+def test_an_error_comes_at_its_sample(copied):
+    """A header is overwritten, a file is cut: what can be read is, in order, up to the first that cannot."""
+    row = 7
+    with open(copied.files[copied.file[row]], "r+b") as file:
+        file.seek(int(copied.offset[row]))
+        file.write(b"?")
+    order = np.array([20, 3, 7, 4, 30])
+    ahead, samples = ReadAhead(Meter()), []
+    with pytest.raises(DataError, match="its checksum does not match") as caught:
+        samples.extend(sample for some in read(ahead, copied, order) for sample in some)
+    assert [sample["__index__"] for sample in samples] == copied.ids[order[:2]].tolist()
+    header = int(copied.part_offset[copied.part_start[row]]) - 512
+    assert (caught.value.path, caught.value.offset) == (copied.files[copied.file[row]], header)
+    ahead.close()
+
+
+def test_a_file_that_is_cut_while_it_is_open(copied, monkeypatch):
+    """A range that cannot be read as a whole is read sample by sample: only those behind the cut are lost."""
+    lying = np.flatnonzero(copied.file == copied.file[0])
+    assert len(lying) > 3
+    from pyimportance.load import ahead as module
+
+    path, size = copied.files[0], int(copied.file_bytes[0])
+    cut = int(copied.part_offset[copied.part_start[lying[-1]]]) - 512 + 100
+    opened = module.open_file
+
+    def cutting(name, *args):
+        file = opened(name, *args)
+        os.truncate(path, cut)
+        return file
+
+    monkeypatch.setattr(module, "open_file", cutting)
+    ahead, samples = ReadAhead(Meter()), []
+    with pytest.raises(DataError, match="the file ends here; it has become shorter") as caught:
+        samples.extend(sample for some in read(ahead, copied, lying) for sample in some)
+    assert len(samples) == len(lying) - 1
+    assert (caught.value.path, caught.value.offset) == (path, cut)
+    assert caught.value.member == f"{copied.key(lying[-1])}.a"
+    assert cut < size
+    ahead.close()
+
+
+def test_an_index_whose_parts_are_out_of_order(made):
+    from dataclasses import replace
+
+    found, _ = made
+    swapped = {name: getattr(found, name).copy() for name in ("part_ext", "part_offset", "part_size")}
+    for column in swapped.values():
+        column[[0, 1]] = column[[1, 0]]
+    with pytest.raises(DataError, match="does not list the parts of this sample in the order") as caught:
+        list(read(ReadAhead(Meter()), replace(found, **swapped), np.arange(3)))
+    assert (caught.value.path, caught.value.member) == (found.files[0], found.key(0))
+
+
+@pytest.mark.parametrize("end", ["close", "forget", "interrupt"])
+def test_no_thread_is_left(made, end):
+    found, _ = made
+    before = native_threads()
+    ahead = ReadAhead(Meter())
+    assert native_threads() == before  # they start with the first window
+    stream = iter(read(ahead, found, np.arange(len(found))))
+    next(stream)
+    assert native_threads() > before
+    if end == "close":
+        ahead.close()
+        with pytest.raises(ArgumentError, match="the window was not read"):
+            list(stream)
+    elif end == "interrupt":
+        with pytest.raises(KeyboardInterrupt):
+            [signal.raise_signal(signal.SIGINT) for _ in stream]
+    del ahead, stream
+    gc.collect()
+    assert native_threads() == before
+
+
+FORK = """
+import os, sys
+from pyimportance import ArgumentError, ImportanceDataset
+dataset = ImportanceDataset(sys.argv[1], window_bytes=1, rank=0, world_size=1)
+begun = iter(dataset)
+first = next(begun)
+child = os.fork()
+if child == 0:
+    try:
+        list(begun)
+    except ArgumentError as error:
+        assert "before a fork" in str(error)
+        del begun
+        os._exit(len(list(dataset)))
+    os._exit(1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 1 + len(list(begun)))
+"""
+
+
+def test_a_forked_child_reads_anew(shard_set):
+    """What it inherits has no threads there: it says so, goes away without waiting, and is no hindrance."""
+    shards, _ = shard_set((31,))
+    command = [sys.executable, "-W", "ignore", "-c", FORK, shards.root]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.stdout == "31 31\n", result.stderr

@@ -1,5 +1,6 @@
 // Python's view of the tar part. Arrays are checked with the GIL held; the work runs without it.
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "tar/name.h"
 #include "tar/read.h"
 #include "tar/scan.h"
+#include "tar/summing.h"
 
 namespace pyi {
 namespace {
@@ -67,13 +69,7 @@ py::tuple crc32c_of_file(const py::object& handle, std::int64_t size) {
   return py::make_tuple(crc, count.bytes, count.requests);
 }
 
-py::dict scan(const py::object& handle, std::int64_t size, bool allow_missing_eof, std::int64_t limit) {
-  const auto input = make_input(handle);
-  tar::Columns c;
-  {
-    py::gil_scoped_release release;
-    c = tar::scan(input.get(), size, allow_missing_eof, limit);
-  }
+py::dict to_dict(tar::Columns&& c) {
   py::dict out;
   out["key_offsets"] = to_array(std::move(c.key_offsets));
   out["key_text"] = to_array(std::vector<std::uint8_t>(c.key_text.begin(), c.key_text.end()));
@@ -87,6 +83,41 @@ py::dict scan(const py::object& handle, std::int64_t size, bool allow_missing_eo
   out["bytes_read"] = c.bytes_read;
   out["requests"] = c.requests;
   return out;
+}
+
+py::dict scan(const py::object& handle, std::int64_t size, bool allow_missing_eof, std::int64_t limit) {
+  const auto input = make_input(handle);
+  tar::Columns c;
+  {
+    py::gil_scoped_release release;
+    c = tar::scan(input.get(), size, allow_missing_eof, limit);
+  }
+  return to_dict(std::move(c));
+}
+
+// The sum of the whole file, and its samples or what is wrong with them, by reading it once.
+py::tuple sum_and_scan(const py::object& handle, std::int64_t size) {
+  const auto input = make_input(handle);
+  tar::Columns c;
+  std::optional<DataError> problem;
+  tar::Count count;
+  std::uint32_t crc = 0;
+  {
+    py::gil_scoped_release release;
+    tar::Summing summing(input.get());
+    try {
+      c = tar::scan(&summing, size, false, -1);
+    } catch (const DataError& e) {
+      problem = e;
+    }
+    crc = summing.finish(size);
+    count = summing.count();
+  }
+  if (!problem) return py::make_tuple(crc, count.bytes, count.requests, to_dict(std::move(c)), py::none());
+  const py::object member = problem->member.empty() ? py::none() : py::object(py::cast(problem->member));
+  const py::object offset = problem->offset < 0 ? py::none() : py::object(py::cast(problem->offset));
+  const py::tuple said = py::make_tuple(std::string(problem->what()), member, offset);
+  return py::make_tuple(crc, count.bytes, count.requests, py::none(), said);
 }
 
 std::int64_t first_leading_out(const Int64s& key_offsets, const Bytes& key_text) {
@@ -233,6 +264,7 @@ void register_tar(py::module_& m) {
   const auto arr = [](const char* name) { return py::arg(name).noconvert(); };
   m.def("crc32c", &crc32c_of, py::arg("data"), py::arg("crc") = 0, py::kw_only(), py::arg("hardware") = true);
   m.def("crc32c_of_file", &crc32c_of_file, py::arg("handle"), py::arg("size"));
+  m.def("tar_sum_and_scan", &sum_and_scan, py::arg("handle"), py::arg("size"));
   m.def("tar_scan", &scan, py::arg("handle"), py::arg("size"), py::arg("allow_missing_eof"),
         py::arg("limit"));
   m.def("first_key_leading_out", &first_leading_out, arr("key_offsets"), arr("key_text"));

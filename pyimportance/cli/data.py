@@ -211,24 +211,50 @@ def repartition(
 
 def verify(
     shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="First make lost or damaged indexes anew, where that can be exact."),
+    ] = False,
+    partition: Annotated[
+        Path | None, typer.Option(help="For --repair: what the generation was written for.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="For --repair: the tars that the shards were written from, or their index."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check shards against their manifest and indexes: sizes, checksums, every sample in its place.
 
     Reads everything. What is wrong is named, and the exit status is 2.
 
-    Example:
+    Examples:
 
         pyimportance verify shards
+
+        pyimportance verify shards --repair --partition partition.parquet --source 'data/train-*.tar'
     """
+    from pyimportance.order.values import Partition
     from pyimportance.shards.shard_set import ShardSet
 
+    if not repair and (
+        idle := [n for n, v in (("partition", partition), ("source", source)) if v is not None]
+    ):
+        raise ArgumentError(f"{idle[0]}: only --repair uses it")
     opened = ShardSet.open(shards)
+    problems: list[str] = []
+    about: dict[str, Any] = {}
+    if repair:
+        plan = None if partition is None else Partition.load(partition)
+        index = None if source is None else read_source(source)
+        made = opened.repair(partition=plan, source=index)
+        about["repaired"] = list(made.repaired)
+        problems += map(str, made.problems)
     with progress_bar("verifying") as progress:
         report = opened.verify(progress=progress)
-    problems = [str(problem) for problem in report.problems]
+    problems += map(str, report.problems)
     if as_json or report.ok:
-        show(about_shards(opened) | {"verified": report.ok, "problems": problems}, as_json)
+        show(about_shards(opened) | about | {"verified": report.ok, "problems": problems}, as_json)
     if not report.ok:
         more = f" (and {len(problems) - 1} more problems; --json lists them)" if len(problems) > 1 else ""
         raise PyimportanceError(problems[0] + more)

@@ -28,4 +28,5 @@ compact.py       compact: the next generation, its tars written anew without wha
 prune.py         prune: generations that are no longer wanted, removed
 export.py        index files of other tools, beside the tars
 verify.py        every byte of a generation against its manifest
+repair.py        lost indexes, made anew from tars
 """

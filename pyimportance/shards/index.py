@@ -149,12 +149,13 @@ def _scan(file: File, path: str, allow_missing_eof: bool, limit: int = -1) -> Sa
         raise DataError(e.problem, path=file.path, member=e.member, offset=e.offset) from None
     file.charge(found["bytes_read"], found["requests"])
     try:
-        return _index_of(path, file.size, found)
+        return index_of(path, file.size, found)
     except ArgumentError as e:
         raise DataError(str(e), path=file.path) from None
 
 
-def _index_of(path: str, size: int, found: Any) -> SampleIndex:
+def index_of(path: str, size: int, found: Any) -> SampleIndex:
+    """What native code found in a tar. Raises ArgumentError where no index could say it."""
     N = len(found["offset"])
     # Readers fold the case of extensions as Python does; beyond ASCII that is left to Python.
     folded = [e.lower() for e in found["extensions"]]

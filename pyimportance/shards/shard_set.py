@@ -29,7 +29,9 @@ from pyimportance.shards.manifest import (
 from pyimportance.shards.sample_index import SampleIndex
 
 if TYPE_CHECKING:
+    from pyimportance.order.values import Partition
     from pyimportance.shards.export import Format
+    from pyimportance.shards.repair import RepairReport
     from pyimportance.shards.verify import VerifyReport
 
 
@@ -212,6 +214,18 @@ class ShardSet:
 
         local(self.root, "verify")
         return verify(self, threads=threads, meter=meter, progress=progress)
+
+    def repair(
+        self,
+        *,
+        partition: Partition | None = None,
+        source: SampleIndex | None = None,
+        meter: Meter | None = None,
+    ) -> RepairReport:
+        """Makes indexes that are missing or damaged anew, where that can be exact; see `repair.repair`."""
+        from pyimportance.shards.repair import repair
+
+        return repair(self, partition=partition, source=source, meter=meter)
 
     def export(
         self,

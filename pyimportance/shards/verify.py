@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +14,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pyimportance import _C
-from pyimportance.errors import DataError
+from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import open_file
-from pyimportance.shards.combine import keep, parts_of
-from pyimportance.shards.index import scan_file
+from pyimportance.shards.combine import of_file, parts_of
+from pyimportance.shards.index import index_of
 from pyimportance.shards.manifest import ShardInfo
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
@@ -75,28 +76,28 @@ def verify(
     """
     shards = replace(shards)  # what others of this process have in use is not what lies on the disk
     problems: list[Problem] = []
-    work: list[tuple[ShardInfo, SampleIndex | None]] = []
-    for worker in range(shards.workers):
-        own = [s for s in shards.shards if s.worker == worker]
-        try:
-            index = shards.index(worker, meter)
-            work += [(s, keep(index, index.file == f)) for f, s in enumerate(own)]
-        except DataError as e:
-            problems.append(_problem(shards, e))
-            work += [(s, None) for s in own]
-    if not problems:
+    held: list[SampleIndex] = []
+    done, nbytes = 0, sum(s.nbytes for s in shards.shards)
+    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+        for worker in range(shards.workers):
+            index = None
+            try:
+                index = shards.index(worker, meter)
+                held.append(index)
+            except DataError as e:
+                problems.append(_problem(shards, e))
+            own = [s for s in shards.shards if s.worker == worker]
+            verified = pool.map(partial(_verify_shard, shards, own, index, meter), range(len(own)))
+            for info, found in zip(own, verified, strict=True):
+                problems += found
+                done += info.nbytes
+                if progress is not None:
+                    progress(done, nbytes)
+    if len(held) == shards.workers:
         try:
             shards.worker_of(np.zeros(0, np.int64))  # finds samples that two workers hold
         except DataError as e:
             problems.append(_problem(shards, e))
-    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
-        done, nbytes = 0, sum(s.nbytes for s in shards.shards)
-        results = pool.map(lambda w: _verify_shard(shards, w[0], w[1], meter), work)
-        for (info, _), found in zip(work, results, strict=True):
-            problems += found
-            done += info.nbytes
-            if progress is not None:
-                progress(done, nbytes)
     return VerifyReport(len(shards.shards), shards.num_samples, nbytes, tuple(problems))
 
 
@@ -106,28 +107,33 @@ def _problem(shards: ShardSet, error: DataError) -> Problem:
 
 
 def _verify_shard(
-    shards: ShardSet, info: ShardInfo, index: SampleIndex | None, meter: Meter | None
+    shards: ShardSet, own: list[ShardInfo], index: SampleIndex | None, meter: Meter | None, number: int
 ) -> list[Problem]:
+    info = own[number]
     try:
         path = shards.path_of(info.path)
         with open_file(path, meter, "disk") as file:
             if file.size != info.nbytes:
                 return [Problem(info.path, f"has {file.size} bytes; the manifest says {info.nbytes}")]
-            crc32c, read, requests = _C.crc32c_of_file(file.handle, file.size)
+            crc32c, read, requests, columns, wrong = _C.tar_sum_and_scan(file.handle, file.size)
             file.charge(read, requests)
-        problems = []
-        if crc32c != info.crc32c:
-            problems.append(
-                Problem(info.path, f"has CRC32C {crc32c:#010x}; the manifest says {info.crc32c:#010x}")
-            )
-        found = scan_file(path, meter=meter)
+        found = None if columns is None else index_of(path, file.size, columns)
     except DataError as e:
         return [_problem(shards, e)]
+    except ArgumentError as e:
+        return [Problem(info.path, str(e))]
+    problems = []
+    if crc32c != info.crc32c:
+        problem = f"has CRC32C {crc32c:#010x}; the manifest says {info.crc32c:#010x}"
+        problems.append(Problem(info.path, problem))
+    if wrong is not None:
+        problems.append(Problem(info.path, *wrong))
+    if found is None:
+        return problems
     if found.num_samples != info.samples:
-        problems.append(
-            Problem(info.path, f"holds {found.num_samples} samples; the manifest says {info.samples}")
-        )
-    return problems + (_compare(info.path, index, found) if index is not None else [])
+        problem = f"holds {found.num_samples} samples; the manifest says {info.samples}"
+        problems.append(Problem(info.path, problem))
+    return problems + ([] if index is None else _compare(info.path, of_file(index, number), found))
 
 
 def _compare(name: str, index: SampleIndex, found: SampleIndex) -> list[Problem]:

@@ -58,11 +58,29 @@ def test_export(cli: Callable, moved: Path) -> None:
     assert cli("export", moved, "wids").status == 0
 
 
+def test_repair(cli: Callable, moved: Path, tmp_path: Path, source: Path) -> None:
+    lost = moved / "worker-001" / "index-000001.arrow"
+    data = lost.read_bytes()
+    lost.write_bytes(b"")
+    told = cli("verify", moved, "--repair", "--json")
+    assert told.status == 2
+    assert (
+        "worker-001/index-000001.arrow: cannot be made anew: the scores of 8 samples are in no other"
+        in told.err
+    )
+    assert (told.json["repaired"], told.json["verified"]) == ([], False)
+    fixed = cli("verify", moved, "--repair", "--partition", tmp_path / "p", "--source", source, "--json")
+    assert (fixed.status, fixed.json["repaired"]) == (0, ["worker-001/index-000001.arrow"])
+    assert lost.read_bytes() == data
+    assert cli("verify", moved, "--repair", "--json").json["repaired"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (("prune", "--keep", "7"), "--keep 7: is no generation that is there ([0, 1])"),
         (("compact", "--shard-bytes", "0"), "--shard-bytes 0: must be at least 1"),
+        (("verify", "--partition", "p"), "--partition: only --repair uses it"),
         (("export", "squash"), "format='squash': allowed are 'dali', 'wids', 'webshart', 'energon'"),
     ],
 )

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "input.h"
+#include "tar/summing.h"
 
 namespace {
 
@@ -100,5 +101,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t leng
                     "an error names a place");
     }
   }
+  fuzz::Bytes input(data, length, habits);
+  pyi::tar::Summing summing(&input);
+  try {
+    pyi::tar::scan(&summing, static_cast<std::int64_t>(length), false, -1);
+  } catch (const pyi::DataError&) {
+  }
+  fuzz::require(summing.finish(static_cast<std::int64_t>(length)) == pyi::tar::crc32c(0, data, length),
+                "every byte is summed once, wherever reading ended");
   return 0;
 }

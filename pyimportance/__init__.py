@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from pyimportance.score.uncertainty import pass_variance as pass_variance
     from pyimportance.score.values import Scores as Scores
     from pyimportance.shards.compact import compact as compact
+    from pyimportance.shards.estimate import estimate as estimate
     from pyimportance.shards.generations import repartition as repartition
     from pyimportance.shards.index import index as index
     from pyimportance.shards.prune import prune as prune
@@ -90,6 +91,7 @@ _HOME = {
     "depth_uncertainty": "score.uncertainty",
     "duq_uncertainty": "score.uncertainty",
     "evidential_uncertainty": "score.uncertainty",
+    "estimate": "shards.estimate",
     "fit_temperature": "score.calibration",
     "ifd_flagged": "score.measures.given",
     "index": "shards.index",

@@ -29,7 +29,7 @@ import numpy as np
 
 from pyimportance import _C
 from pyimportance.checks import check_flag, check_integer
-from pyimportance.errors import DataError, OutputError
+from pyimportance.errors import ArgumentError, DataError, OutputError
 from pyimportance.io import atomic
 from pyimportance.io.lock import locked
 from pyimportance.io.meter import Meter
@@ -74,7 +74,7 @@ def spool(
     fingerprint, or the first sample of an iterable: other data behind the same first sample cannot be told.
     A source that changes while it is read is a DataError.
     Memory: the index; for each of at most 4 units that are read at a time 16 MiB or two of the largest
-    sample, and the reader's own (a zstd window of at most 256 MiB, Arrow's pages of a row group).
+    sample, and the reader's own (of zstd at most 256 MiB, of Parquet some 4 times a row group).
     Raises ArgumentError for what is no source, DataError naming file and place for one that is damaged,
     OutputError (no space; ``directory`` holds something else).
     """
@@ -103,6 +103,8 @@ def spool_stream(
     shard_bytes = check_integer("shard_bytes", shard_bytes, 1)
     check_flag("allow_missing_eof", allow_missing_eof)
     root = os.path.abspath(os.fspath(directory))
+    if stream.folder is not None and _lies_in(root, stream.folder):
+        raise ArgumentError(f"spool={root!r}: lies in {stream.what}, of which it would become a part")
     job.check_directory(root)
     states = [unit.state() for unit in stream.units]
     options = {"shard_bytes": shard_bytes, "allow_missing_eof": allow_missing_eof}
@@ -117,6 +119,11 @@ def spool_stream(
         _remove(root, lambda name: name.endswith(".arrow") and name != INDEX)
         journal.settle([INDEX])
         return _read(root, journal, INDEX)
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    real, real_folder = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath([real, real_folder]) == real_folder
 
 
 def _digest(stream: Stream, states: list[State], options: dict[str, Any]) -> str:

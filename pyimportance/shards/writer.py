@@ -70,8 +70,8 @@ def write_shards(
     keys           "error": a key that two samples share is an error naming both. "prefix": the stem of its
                    tar goes before every key, as a directory
     spool          a directory for a copy of the source in plain tars, see `index`; where one is needed and
-                   none is named, that is ``out`` with ".spool", removed once the shards are complete (an
-                   ``out`` in a store has none beside it)
+                   none is named, that is ``out`` with ".spool", removed once the shards are complete (so that
+                   who calls again reads again; an ``out`` in a store has none beside it)
     exchange       "direct": samples are read from the source where they lie. "spool": the source is read
                    once, in order, to the spool, and samples from there. "auto": what `estimate` finds cheaper
                    of tars behind URLs, if the disk has the space; "direct" of local ones

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -106,6 +108,69 @@ def test_interrupted_it_goes_on_with_its_spool(
     assert meters[0].bytes("origin") == 0
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
     assert not (tmp_path / "out.spool").exists()
+
+
+# Forks a process per run, so that what takes time to import is imported once.
+KILLER = """
+import hashlib, os, random, signal, sys, time
+import pyarrow.parquet
+from pyimportance import Partition, ShardSet, write_shards
+
+source, parts, folder, kills = sys.argv[1:]
+parts = Partition.load(parts)
+
+def begin(out):
+    child = os.fork()
+    if child == 0:
+        write_shards(source, parts, out, shard_bytes=40_000)
+        os._exit(0)
+    return child
+
+def tree(root):
+    paths = [os.path.join(at, name) for at, _, names in os.walk(root) for name in names]
+    return {os.path.relpath(path, root): hashlib.sha256(open(path, "rb").read()).digest() for path in paths}
+
+start = time.monotonic()
+assert os.waitpid(begin(f"{folder}/whole"), 0)[1] == 0
+span, whole = time.monotonic() - start, tree(f"{folder}/whole")
+moments = random.Random(7)
+done = 0
+while done < int(kills):
+    out = f"{folder}/out-{done}"
+    child = begin(out)
+    time.sleep(moments.uniform(0, span))
+    os.kill(child, signal.SIGKILL)
+    if os.waitpid(child, 0)[1] != signal.SIGKILL:
+        span *= 0.9  # it was faster than the first
+        continue
+    print("spool" if not os.path.exists(out) else "shards", flush=True)
+    assert os.waitpid(begin(out), 0)[1] == 0, done
+    assert tree(out) == whole, done
+    assert not os.path.exists(out + ".spool"), done
+    done += 1
+"""
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+def test_killed_at_random(kills: int, tmp_path: Path, divide: Divide) -> None:
+    for i in range(66):
+        path = tmp_path / f"images/{i % 6}/{i:02d}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(1000 * (i % 7)))
+    divide(66, 2, 2).save(tmp_path / "parts")
+    command = [
+        sys.executable,
+        "-c",
+        KILLER,
+        *(str(tmp_path / n) for n in ("images", "parts", "")),
+        str(kills),
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    found = ended.stdout.split()
+    assert len(found) == kills
+    if kills == 60:  # in both of the jobs
+        assert set(found) == {"spool", "shards"}
 
 
 def test_a_source_that_changed_since(packed: Path, tmp_path: Path, divide: Divide) -> None:

@@ -162,8 +162,11 @@ def test_a_directory_that_holds_something_else(
     folder: Path, source: Path, tmp_path: Path, divide: Any
 ) -> None:
     before = sorted(folder.rglob("*"))
+    for inside in (folder, folder / "cat/spool"):
+        with pytest.raises(ArgumentError, match=r"lies in the folder '.*', of which it would become a part"):
+            spool(folder, inside)
     with pytest.raises(OutputError, match="holds something else \\('cat'\\); give an empty or new directory"):
-        spool(folder, folder)
+        spool(source, folder)
     assert sorted(folder.rglob("*")) == before
     shards = tmp_path / "shards"
     write_shards(source, divide(66, 2), shards)

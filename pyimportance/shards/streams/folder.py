@@ -39,7 +39,7 @@ def stream_of(root: str) -> Stream:
         raise DataError(
             "is a directory without *.tar files, and without others named KEY.EXTENSION", path=root
         )
-    return Stream(f"the folder {root!r}", tuple(units))
+    return Stream(f"the folder {root!r}", tuple(units), folder=root)
 
 
 def _unit(root: str, name: str, number: int | None) -> Samples:

@@ -36,7 +36,7 @@ def _read(path: str, meter: Meter | None) -> Iterator[Sample]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    shown = public(path)
+    shown, prefix = public(path), stem(path)
     with open_file(path, meter, "origin") as file:
         try:
             table = pq.ParquetFile(pa.PythonFile(_Seekable(file), "r"), buffer_size=1 << 20, pre_buffer=False)
@@ -49,7 +49,7 @@ def _read(path: str, meter: Meter | None) -> Iterator[Sample]:
                     batch_size=min(max(fit, 1), _ROWS), row_groups=[group], use_threads=False
                 )
                 for batch in batches:
-                    yield from samples_of(batch, shown, row, lambda at: f"{stem(path)}/{at:08d}")
+                    yield from samples_of(batch, shown, row, lambda at: f"{prefix}/{at:08d}")
                     row += len(batch)
         except DataError:
             raise

@@ -61,10 +61,14 @@ class Tar:
 
 @dataclass(frozen=True)
 class Stream:
-    """``units`` in the order of their samples; ``what`` names the source in messages."""
+    """``units`` in the order of their samples; ``what`` names the source in messages.
+
+    folder  everything below it is the source; None: that is not so
+    """
 
     what: str
     units: tuple[Samples | Tar, ...]
+    folder: str | None = None
 
     def version(self) -> str:
         """SHA-256 (hex) of what its units tell now."""

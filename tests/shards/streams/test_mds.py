@@ -14,7 +14,9 @@ import pytest
 
 from pyimportance import DataError, SampleIndex, index
 from pyimportance.io.meter import Meter
+from pyimportance.shards.streams import mds
 from pyimportance.shards.streams.mds_values import value_of
+from pyimportance.shards.streams.stream import Samples
 
 Read = Callable[[SampleIndex], list[dict[str, Any]]]
 
@@ -177,6 +179,29 @@ def test_damaged_shards(small: Path, tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(DataError, match=r"shard\.00000\.mds: does not exist"):
         index(small, spool=tmp_path / "spool")
+
+
+def test_damage_of_any_kind_is_a_data_error_or_none(small: Path) -> None:
+    edit_index(small, lambda f: shard_of(f)["raw_data"].update(hashes={}))
+    rng = np.random.default_rng(0)
+    refused = 0
+    for path in (small / "index.json", small / "shard.00000.mds"):
+        whole = path.read_bytes()
+        for _ in range(150):
+            at, data = int(rng.integers(len(whole))), bytearray(whole)
+            if rng.random() < 0.3:
+                del data[at : at + int(rng.integers(1, 30))]
+            else:
+                data[at : at + 4] = rng.bytes(int(rng.integers(1, 9)))
+            path.write_bytes(data)
+            try:
+                for unit in mds.stream_of(str(small)).units:
+                    assert isinstance(unit, Samples)
+                    list(unit.read(None))
+            except DataError:
+                refused += 1
+        path.write_bytes(whole)
+    assert refused > 200
 
 
 @pytest.mark.parametrize("encoding", ["ndarray:int7", "ndarray:int8:x", "jpeg_array", "", "int128"])

@@ -1,4 +1,4 @@
-"""How many threads the native code may use."""
+"""How many threads the native code may use. What works in many short calls, a tracker, asks once an epoch."""
 
 from __future__ import annotations
 

@@ -53,6 +53,11 @@ def test_sorting_and_tracking_go_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     tracker.observe([0], np.zeros((1, 2), np.float32), [0])
     tracker.end_epoch()
     assert used == [3, 3, 3]
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")  # a tracker asks as an epoch ends, for that and the next one
+    tracker.observe([0], np.zeros((1, 2), np.float32), [0])
+    tracker.end_epoch()
+    tracker.observe([0], np.zeros((1, 2), np.float32), [0])
+    assert used[3:] == [3, 5, 5]
 
 
 def test_tests_can_have_threads_for_little_work() -> None:

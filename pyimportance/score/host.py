@@ -65,8 +65,8 @@ class HostEngine:
         if missing := set(state.names(quantities)) - self._columns.keys():
             fresh = state.zeros(self._rows.size, quantities)
             self._columns |= {name: fresh[name] for name in missing}
-        _C.fold(self._columns, self._rows, epoch, self._threads)
         self._threads = default_threads()
+        _C.fold(self._columns, self._rows, epoch, self._threads)
         self._rows.view(np.uint8).fill(0)
 
     def packed(self) -> Packed:

@@ -55,13 +55,15 @@ def observe_with_torch(
 class Inputs:
     """Batches by number: ids that no other has, logits and targets that rotate."""
 
-    def __init__(self, rows: int, classes: int, dtype: torch.dtype, cache: int) -> None:
+    def __init__(
+        self, bench: Bench, rows: int, classes: int, dtype: torch.dtype, samples: int = SAMPLES
+    ) -> None:
         torch.manual_seed(0)
-        self.rows, self.ids = rows, torch.randperm(SAMPLES, device="cuda")
-        nbytes = rows * classes * dtype.itemsize
-        count = max(2, -(-4 * cache // nbytes))
-        self.logits = [torch.randn(rows, classes, device="cuda").mul_(3).to(dtype) for _ in range(count)]
-        self.targets = [torch.randint(classes, (rows,), device="cuda") for _ in range(count)]
+        make: dict[str, Any] = {"device": bench.device}
+        self.rows, self.ids = rows, torch.randperm(samples, **make)
+        count = bench.rotation(rows * classes * dtype.itemsize)
+        self.logits = [torch.randn(rows, classes, **make).mul_(3).to(dtype) for _ in range(count)]
+        self.targets = [torch.randint(classes, (rows,), **make) for _ in range(count)]
 
     def __getitem__(self, number: int) -> Batch:
         at = number % len(self.logits)
@@ -90,10 +92,11 @@ def check_states(tracker: Tracker, states: Mapping[str, torch.Tensor], inputs: I
 
 
 def bench_shape(bench: Bench, inputs: Inputs, compiled: Callable[..., None] | None) -> None:
-    tracker = Tracker(SAMPLES, device="cuda")
+    samples = inputs.ids.numel()
+    tracker = Tracker(samples, device="cuda")
     others = {"torch eager": observe_with_torch} | ({"torch.compile": compiled} if compiled else {})
-    check(bench.calls * inputs.rows <= SAMPLES, "there are too few samples for so many rounds")
-    states = {name: torch.zeros(len(NAMES), SAMPLES, device="cuda") for name in others}
+    check(bench.calls * inputs.rows <= samples, "there are too few samples for so many rounds")
+    states = {name: torch.zeros(len(NAMES), samples, device=bench.device) for name in others}
     contenders: dict[str, Callable[[int], object]] = {
         "pyimportance": lambda number: tracker.observe(*inputs[number])
     }
@@ -130,7 +133,7 @@ def check_ensembles(ours: Ensemble, theirs: TorchEnsemble, inputs: Inputs, calls
 def bench_ensemble(bench: Bench, inputs: Inputs) -> None:
     """A member whole, the same targets every time."""
     rows, classes = inputs.logits[0].shape
-    ours, theirs = Ensemble(rows, classes, device="cuda"), TorchEnsemble(rows, classes, "cuda")
+    ours, theirs = Ensemble(rows, classes, device="cuda"), TorchEnsemble(rows, classes, bench.device)
     targets = inputs.targets[0]
     nbytes, written = rows * (classes * inputs.logits[0].element_size() + 8), rows * (8 * classes + 18)
     add = bench.add(
@@ -162,7 +165,7 @@ def run(options: argparse.Namespace) -> Report:
     compiled = None if options.no_compile else torch.compile(observe_with_torch, dynamic=False)
     few = Bench(report, rounds(options, 5), cache, copy)
     for rows, classes, dtype in SHAPES:
-        inputs = Inputs(rows, classes, dtype, cache)
+        inputs = Inputs(few, rows, classes, dtype)
         bench_shape(Bench(report, rounds(options, 9), cache, copy), inputs, compiled)
         if classes <= 1000:
             bench_ensemble(few, inputs)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from pyimportance import Tracker
+from pyimportance import Ensemble, Tracker
 
 BENCH = Path(__file__).parents[3] / "bench"
 SMALL: dict[str, Any] = {
@@ -55,6 +55,19 @@ def test_two_rounds(others: Any, bench: Any, trackers: Callable[..., Tracker], n
     assert ours.contender == "pyimportance"
     assert ours.case == theirs.case
     assert " of copy, host " in ours.notes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_two_rounds_of_what_is_aimed_at(
+    bench: Any, trackers: Callable[..., Tracker], ensembles: Callable[..., Ensemble], dtype: torch.dtype
+) -> None:
+    module = importlib.import_module("_gpu")
+    inputs = module.Inputs(bench, 70, 13, dtype, samples=2000)
+    module.bench_shape(bench, inputs, module.observe_with_torch)
+    assert [row.contender for row in bench.report.rows] == ["pyimportance", "torch eager", "torch.compile"]
+    assert bench.report.rows[0].case == f"[70, 13] {str(dtype).removeprefix('torch.')}"
+    module.bench_ensemble(bench, inputs)
+    assert bench.report.rows[-1].case.startswith("ensemble [70, 13]")
 
 
 @pytest.mark.parametrize("name", ["bench_tokens", "bench_features"])

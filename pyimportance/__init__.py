@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyimportance.errors import OutputError as OutputError
     from pyimportance.errors import PyimportanceError as PyimportanceError
     from pyimportance.load.dataset import ImportanceDataset as ImportanceDataset
+    from pyimportance.load.webdataset.dataset import WebDataset as WebDataset
     from pyimportance.order import samplers as samplers
     from pyimportance.order.argsort import argsort as argsort
     from pyimportance.order.partition import partition as partition
@@ -85,6 +86,7 @@ _HOME = {
     "ShardSet": "shards.shard_set",
     "Tracker": "score.tracker",
     "VanillaDataset": "account.baselines",
+    "WebDataset": "load.webdataset.dataset",
     "argsort": "order.argsort",
     "calibration": "score.calibration",
     "compact": "shards.compact",

@@ -7,7 +7,10 @@ ahead.py    windows of planned rows, read by native threads ahead of whoever con
 reader.py   what a worker holds, and its sequence of samples
 batch.py    samples -> a batch, for batched=True
 shared.py   what the training process and its loader processes share: epoch, generation, position, counts
+mapped.py   memory that processes share
 state.py    the position of a loader as a small dict, checked when it comes back
+rank.py     which rank of how many this process is
+tars.py     tars that were not written by us, as the shards of one worker; and some parts alone
 dataset.py  ImportanceDataset: all of it as a torch IterableDataset
 
 The first three are pure NumPy and know neither files nor torch.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch.utils.data
 from numpy.typing import NDArray
 
-from pyimportance.checks import check_flag, check_integer, check_rank
+from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError, DataError, PyimportanceError
 from pyimportance.io.meter import Meter
 from pyimportance.io.urls import is_url
@@ -19,9 +19,11 @@ from pyimportance.load.ahead import ReadAhead, Sample
 from pyimportance.load.batch import batches
 from pyimportance.load.deal import Deal, Share
 from pyimportance.load.plan import Recipe, kept
+from pyimportance.load.rank import placement
 from pyimportance.load.reader import Holding, Stream
 from pyimportance.load.shared import Assignment, Pass, Shared
-from pyimportance.load.state import Position
+from pyimportance.load.state import Position, ProcessPosition
+from pyimportance.load.tars import Tars
 from pyimportance.shards.manifest import local
 from pyimportance.shards.shard_set import ShardSet
 
@@ -51,7 +53,8 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         batched: yield whole batches (load/batch.py says what is in one) for a DataLoader(batch_size=None).
         rank, world_size: by default those of torch.distributed if it is initialised, else of the environment
             (RANK, WORLD_SIZE), else 0 of 1. World size and workers must divide one another, else ``elastic``.
-        shuffle: False reads every bin in storage order, in every epoch the same.
+        shuffle: False reads every bin in storage order, in every epoch the same; "shards" shuffles a bin's
+            shards and leaves each in storage order.
         seed: of the shuffling.
         keep: read only the ceil(keep * n) most important samples of each worker, 0 < keep <= 1.
         mix: "stratified" draws every batch from all bins in proportion; "sequential" reads bin after bin,
@@ -63,6 +66,10 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             ``(losses * batch["__weight__"]).mean()`` average to the mean over all samples of their batches,
             short last ones included. ``own_batch_size`` says how large this rank's are.
         elastic: allow ranks that do not fit the workers; samples from others' shards count as "origin".
+        select_files: called with the name of each part (key, dot, extension in lower case), once; parts of
+            which it is not true are left out, and not read unless they lie between two of a sample's that
+            are. The order of samples does not depend on it. A sample of which nothing would be left is an
+            ArgumentError.
         window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process
             that reads for training holds twice that at the most, or two samples that are larger: the window
             that is consumed, and the next one, which threads read meanwhile.
@@ -79,12 +86,13 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         batched: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
-        shuffle: bool = True,
+        shuffle: bool | str = True,
         seed: int = 0,
         keep: float = 1.0,
         mix: str = "stratified",
         equalize: str = "pad",
         elastic: bool = False,
+        select_files: Callable[[str], bool] | None = None,
         window_bytes: int = 32 * 2**20,
     ) -> None:
         super().__init__()
@@ -96,23 +104,31 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             raise ArgumentError(
                 "equalize='batch': batches differ between ranks; let them be made here, batched=True"
             )
-        self.rank, self.world_size = _placement(rank, world_size)
-        self.batch_size, self.batched = batch_size, batched
+        self.rank, self.world_size = placement(rank, world_size)
+        self._given = rank, world_size
+        self.batch_size, self._batched = batch_size, batched
         self._recipe = Recipe(seed, shuffle, mix, keep, window_bytes)
         self.equalize, self._elastic = equalize, elastic
         self._shared = Shared()
+        self._select_files = select_files
         self._yielded = [0]
+        self._skip = 0  # samples of its share that this loader process had yielded when its state was saved
+        self._ended: tuple[int, bool] | None = None
         self._holdings: dict[int, Holding] = {}
-        self._shards: ShardSet | None = None
+        self._shards: ShardSet | Tars | None = None
         self._told = Assignment(0, "", -1, "", 0, ())
         self._passes = 0  # iterations of this copy, if it is a loader process's
-        self._take_up(_opened(shards, self._shared.meter()), 0, None)
+        self._take_up(self._opened(shards), 0, None)
 
     # -- what to read -------------------------------------------------------------------------------------
 
     @property
     def shards(self) -> ShardSet:
         """The generation being read."""
+        return cast(ShardSet, self._source)
+
+    @property
+    def _source(self) -> ShardSet | Tars:
         if self._shards is None:  # a copy was sent elsewhere without it
             self._shards = self._open(self._told)
         return self._shards
@@ -138,53 +154,68 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         """
         epoch = check_integer("epoch", epoch, 0)
         if epoch != self._epoch:
-            self._take_up(self.shards, epoch, None)
+            self._take_up(self._source, epoch, None)
 
     def set_shards(self, shards: ShardSet | str | os.PathLike[str]) -> None:
         """Reads another generation (what `repartition` returned) from the next iteration on; same epoch."""
-        self._take_up(_opened(shards, self._shared.meter()), self._epoch, None)
+        self._take_up(self._opened(shards), self._epoch, None)
 
-    def _take_up(self, shards: ShardSet, epoch: int, consumed: list[int] | None) -> None:
-        """Checks everything first, so that an error leaves the dataset as it was."""
+    def _take_up(self, shards: ShardSet | Tars, epoch: int, consumed: list[int] | None) -> None:
+        """Checks everything first, so that an error leaves the dataset as it was. In a loader process it
+        changes this copy alone."""
         deal = self._deal_of(shards, consumed)
         holdings = self._holdings
         if self._shards is None or shards.digest != self._shards.digest:
             meter = self._shared.meter()
             # Opened here as well as in spawned loader processes: errors show at once, forked ones inherit.
             holdings = {w: self._hold(shards, w, meter) for w in deal.home(self.rank)}
-        position = tuple(deal.consumed.tolist())
-        told = Assignment(
-            self._told.serial + 1, shards.root, shards.generation, shards.digest, epoch, position
-        )
-        self._shared.assign(told)
-        self._told, self._epoch = told, epoch
+        if torch.utils.data.get_worker_info() is None:
+            position = tuple(deal.consumed.tolist())
+            told = Assignment(
+                self._told.serial + 1, shards.root, shards.generation, shards.digest, epoch, position
+            )
+            self._shared.assign(told)
+            self._told = told
+        self._epoch, self._skip, self._ended = epoch, 0, None
         self._shards, self._holdings, self._deal = shards, holdings, deal
         self._yielded = [0]
 
-    def _hold(self, shards: ShardSet, worker: int, meter: Meter) -> Holding:
-        return Holding(shards, worker, self._recipe, meter)
+    def _opened(self, shards: Any) -> ShardSet | Tars:
+        if not isinstance(shards, ShardSet | str | os.PathLike):
+            raise ArgumentError(f"shards={shards!r}: must be a ShardSet, or the path of one")
+        opened = shards if isinstance(shards, ShardSet) else ShardSet.open(shards, meter=self._shared.meter())
+        local(opened.root, "loading")
+        return opened
 
-    def _sizes(self, shards: ShardSet) -> list[int]:
-        return [kept(info.samples, self._recipe.keep) for info in shards.manifest.indexes]
+    def _hold(self, shards: ShardSet | Tars, worker: int, meter: Meter) -> Holding:
+        return Holding(shards, worker, self._recipe, meter, self._select_files)
 
-    def _deal_of(self, shards: ShardSet, consumed: list[int] | tuple[int, ...] | None) -> Deal:
+    def _sizes(self, shards: ShardSet | Tars) -> list[int]:
+        return [kept(samples, self._recipe.keep) for samples in shards.samples_per_worker]
+
+    def _deal_of(
+        self, shards: ShardSet | Tars, consumed: list[int] | tuple[int, ...] | None, batch: int | None = None
+    ) -> Deal:
         sizes = np.array(self._sizes(shards), np.int64)
         start = np.zeros_like(sizes) if consumed is None else np.array(consumed, np.int64)
-        batch = 1 if self.batch_size is None else self.batch_size
+        batch = batch or self.batch_size or 1
         return Deal(sizes, self.world_size, batch, self.equalize, self._elastic, start)
 
     # -- reading it ---------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         """Samples (batches where ``batched``) that the next iteration yields on this and on every rank."""
-        return self._deal.batches if self.batched else int(self._deal.lengths[self.rank])
+        return self._deal.batches if self._batched else int(self._deal.lengths[self.rank])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = torch.utils.data.get_worker_info()
         meter = self._shared.meter()
+        self._check_rank()
         if info is None:
+            self._leave_the_end()
             self._yielded = [0]
-            return self._iterate(self._samples(self._deal.share(self.rank), meter), 0, 1, self._yielded)
+            share = self._deal.share(self.rank)
+            return self._iterate(self._samples(share, meter, self._epoch), 0, 1, self._yielded)
         self._passes += 1
         # The seeds of a DataLoader's processes are a random number of its own and their number in it.
         this = Pass(info.seed - info.id, info.id, self._passes)
@@ -194,16 +225,39 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             else:
                 self._follow(self._shared.follow(this))
             share = self._deal.share(self.rank).process(info.id, info.num_workers, self.own_batch_size)
-            return self._iterate(self._samples(share, meter), info.id, info.num_workers, [0])
+            self._yielded, self._skip = [self._skip], 0
+            samples = self._samples(share.after(self._yielded[0]), meter, self._epoch)
+            return self._iterate(samples, info.id, info.num_workers, self._yielded)
         except PyimportanceError as error:  # a DataLoader passes on what `next` raises, not what `iter` does
-            return _raising(error)
+            return raising(error)
 
     def _follow(self, told: Assignment) -> None:
         """In a persistent loader process: takes up what the training process assigned since."""
         if told.digest != self._told.digest:
             self._shards, self._holdings = self._open(told), {}
         self._told, self._epoch = told, told.epoch
-        self._deal = self._deal_of(self.shards, told.consumed)
+        self._deal = self._deal_of(self._source, told.consumed)
+
+    def _check_rank(self) -> None:
+        """Raises where torch.distributed was initialised only after this data set took its rank."""
+        now = placement(*self._given)
+        if now != (self.rank, self.world_size):
+            raise ArgumentError(
+                f"rank and world_size: this data set took itself for rank {self.rank} of {self.world_size} "
+                f"when it was made, and this is rank {now[0]} of {now[1]}; make it when torch.distributed is "
+                "initialised, or give both"
+            )
+
+    def _leave_the_end(self) -> None:
+        """What is left at a loaded position where nothing is left: one iteration, and then the epoch that was
+        set before it was loaded. (torchdata's StatefulDataLoader begins an epoch that it finds finished, and
+        then begins again.)"""
+        if self._ended is not None:
+            epoch, begun = self._ended
+            if begun:
+                self._take_up(self._source, epoch, None)
+            else:
+                self._ended = epoch, True
 
     def _open(self, told: Assignment) -> ShardSet:
         shards = ShardSet.open(told.root, generation=told.generation, meter=self._shared.meter())
@@ -215,7 +269,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             )
         return shards
 
-    def _samples(self, share: Share, meter: Meter) -> Iterator[list[Sample]]:
+    def _samples(self, share: Share, meter: Meter, epoch: int) -> Iterator[list[Sample]]:
         """Opens what ``share`` is read from, now, and reads it as the samples are taken."""
         home, ahead = self._deal.home(self.rank), ReadAhead(meter, remote=is_url(self._told.root))
         parts = share.by_worker()
@@ -223,18 +277,20 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         streams = {}
         for w, part in parts.items():
             if w not in self._holdings:
-                self._holdings[w] = self._hold(self.shards, w, meter)
-            holding, tier = self._holdings[w], "disk" if w in home else "origin"
-            runs = holding.runs(holding.plan(self._epoch), part, room)
+                self._holdings[w] = self._hold(self._source, w, meter)
+            holding, tier = self._holdings[w], self._source.tier if w in home else "origin"
+            runs = holding.runs(holding.plan(epoch), part, room)
             streams[w] = Stream(holding.columns, runs, ahead, tier)
         return _interleaved(share, streams, ahead)
 
     def _iterate(
         self, samples: Iterator[list[Sample]], process: int, processes: int, yielded: list[int]
     ) -> Iterator[dict[str, Any]]:
-        if self.batched:
+        if self._batched:
             deal = self._deal
-            for n, batch in enumerate(batches(chain.from_iterable(samples), self.own_batch_size)):
+            before = yielded[0] // self.own_batch_size
+            rows = chain.from_iterable(samples)
+            for n, batch in enumerate(batches(rows, self.own_batch_size), before):
                 if self.equalize == "batch":
                     weight = np.float32(deal.weight(self.rank, process + n * processes))
                     batch["__weight__"] *= np.where(batch["__pad__"], np.float32(0), weight)
@@ -254,13 +310,16 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         batches: how many batches of the current iteration the training loop has consumed. Needed where loader
         processes read ahead of it, else counted here. Ranks are taken to be in step, as DDP keeps them.
         epoch: the start of this epoch instead, for a loop that is between two.
+
+        In a loader process it is the position of that process alone, which torchdata's StatefulDataLoader
+        asks for after every batch, and which goes back to the same process of as many.
         """
-        if torch.utils.data.get_worker_info() is not None:
-            raise ArgumentError("state_dict: loader processes read ahead; call it in the training process")
+        if (info := torch.utils.data.get_worker_info()) is not None:
+            return self._state_here(info, self._epoch, self._deal.consumed.tolist(), self._yielded[0])
         if epoch is not None:
             if batches is not None:
                 raise ArgumentError("state_dict: give batches= within an epoch, or epoch= between two")
-            return self._state(check_integer("epoch", epoch, 0), [0] * self.shards.workers)
+            return self._state(check_integer("epoch", epoch, 0), [0] * self._source.workers)
         yielded = self._yielded[0]
         if batches is not None:
             batches = check_integer("batches", batches, 0)
@@ -278,8 +337,13 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         return self._state(self._epoch, consumed)
 
     def _state(self, epoch: int, consumed: list[int]) -> dict[str, Any]:
-        shards = self.shards
+        shards = self._source
         return Position(shards.generation, shards.digest, epoch, tuple(consumed)).to_state(self._recipe)
+
+    def _state_here(self, process: Any, epoch: int, consumed: list[int], yielded: int) -> dict[str, Any]:
+        """That of a loader process."""
+        place = ProcessPosition(self.rank, self.world_size, process.id, process.num_workers, yielded)
+        return {**self._state(epoch, consumed), **place.to_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state_dict` was taken, on any world size, batch size and number of loader processes.
@@ -289,12 +353,22 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         from the folder that this data set reads, whichever it reads now and whatever came after. Raises
         ArgumentError for a state of other shards or options, DataError where that generation is gone.
         """
-        position, shards = Position.from_state(state, self._recipe), self.shards
+        position, shards = Position.from_state(state, self._recipe), self._source
+        place = ProcessPosition.from_state(state)
+        if place is not None:
+            info = torch.utils.data.get_worker_info()
+            process, processes = (None, None) if info is None else (info.id, info.num_workers)
+            place.check(self.rank, self.world_size, process, processes)
         if position.generation != shards.generation:
             meter = self._shared.meter()
             shards = ShardSet.open(shards.root, generation=position.generation, meter=meter)
-        position.check(shards.root, shards.digest, self._sizes(shards))
+        sizes, before = self._sizes(shards), self._epoch
+        position.check(shards.root, shards.digest, sizes)
         self._take_up(shards, position.epoch, list(position.consumed))
+        if place is not None:
+            self._skip = place.yielded
+        elif list(position.consumed) == sizes:
+            self._ended = before, False
 
     def counts(self) -> NDArray[np.int64]:
         """int64 [4, 2]: bytes and requests by tier (io.meter.TIERS) so far, of loader processes as well."""
@@ -308,7 +382,8 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned loader process opens the shards itself, told where by the shared assignment.
-        return {**self.__dict__, "_shards": None, "_holdings": {}}
+        shards = self._shards if isinstance(self._shards, Tars) else None
+        return {**self.__dict__, "_shards": shards, "_holdings": {}}
 
 
 def _interleaved(share: Share, streams: dict[int, Stream], ahead: ReadAhead) -> Iterator[list[Sample]]:
@@ -324,34 +399,6 @@ def _interleaved(share: Share, streams: dict[int, Stream], ahead: ReadAhead) -> 
         ahead.close()
 
 
-def _raising(error: PyimportanceError) -> Iterator[dict[str, Any]]:
+def raising(error: PyimportanceError) -> Iterator[dict[str, Any]]:
     raise error
     yield {}
-
-
-def _opened(shards: ShardSet | str | os.PathLike[str], meter: Meter) -> ShardSet:
-    if not isinstance(shards, ShardSet | str | os.PathLike):
-        raise ArgumentError(f"shards={shards!r}: must be a ShardSet, or the path of one")
-    opened = shards if isinstance(shards, ShardSet) else ShardSet.open(shards, meter=meter)
-    local(opened.root, "loading")
-    return opened
-
-
-def _placement(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """(rank, world size), each as given or found."""
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        found = dist.get_rank(), dist.get_world_size()
-    else:
-        found = _environment("RANK", 0), _environment("WORLD_SIZE", 1)
-    rank = found[0] if rank is None else rank
-    world_size = found[1] if world_size is None else world_size
-    return check_rank(rank, world_size)
-
-
-def _environment(name: str, default: int) -> int:
-    value = os.environ.get(name, str(default))
-    if not value.isdecimal():
-        raise ArgumentError(f"environment variable {name}={value!r}: must be an integer of at least 0")
-    return int(value)

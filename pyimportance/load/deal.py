@@ -54,7 +54,7 @@ class Share:
         if processes <= 1:
             return self
         mine = (np.arange(len(self)) // batch_size) % processes == process
-        return self._take(mine)
+        return self.where(mine)
 
     def by_worker(self) -> dict[int, Share]:
         """The part of each worker that has one, in order."""
@@ -62,11 +62,16 @@ class Share:
         workers, starts = np.unique(self.worker[order], return_index=True)
         ends = starts + np.bincount(self.worker)[workers]
         return {
-            w: self._take(order[a:b])
+            w: self.where(order[a:b])
             for w, a, b in zip(workers.tolist(), starts.tolist(), ends.tolist(), strict=True)
         }
 
-    def _take(self, which: NDArray[Any]) -> Share:
+    def after(self, count: int) -> Share:
+        """Without its first ``count``."""
+        return self.where(np.arange(min(count, len(self)), len(self)))
+
+    def where(self, which: NDArray[Any]) -> Share:
+        """The part at these places, or of a mask."""
         return Share(self.worker[which], self.position[which], self.pad[which])
 
 

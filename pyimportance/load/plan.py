@@ -11,6 +11,7 @@ that fit one window are shuffled perfectly.
 mix="stratified": the bins are merged in proportion (merge.py), so that every batch draws from all bins,
 window edges or not. mix="sequential": bins one after the other, the most important first.
 shuffle=False: every bin in storage order, which in a compact generation is the order of importance.
+shuffle="shards": a bin's shards in random order, the samples of each in storage order.
 
 Random numbers are raw words of PCG64 that sort the samples: unlike the methods of numpy.random.Generator,
 bit streams never change between NumPy versions, and an epoch must be the same on every rank.
@@ -18,6 +19,7 @@ bit streams never change between NumPy versions, and an epoch must be the same o
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,6 +31,7 @@ from pyimportance.errors import ArgumentError
 from pyimportance.load.merge import Floats, Ints, merge, taken
 
 MIXES = ("stratified", "sequential")
+SHARDS = "shards"  # a value of shuffle
 BLOCKS_PER_WINDOW = 64
 
 
@@ -83,7 +86,7 @@ class Recipe:
     """The options that decide a worker's sequence; a loader's state carries their digest."""
 
     seed: int = 0
-    shuffle: bool = True
+    shuffle: bool | str = True
     mix: str = "stratified"
     keep: float = 1.0
     window_bytes: int = 32 * 2**20
@@ -92,7 +95,10 @@ class Recipe:
         object.__setattr__(self, "seed", check_integer("seed", self.seed, 0))
         object.__setattr__(self, "window_bytes", check_integer("window_bytes", self.window_bytes, 1))
         object.__setattr__(self, "keep", check_fraction("keep", self.keep, positive=True))
-        object.__setattr__(self, "shuffle", check_flag("shuffle", self.shuffle))
+        if self.shuffle != SHARDS:
+            if isinstance(self.shuffle, str):
+                raise ArgumentError(f"shuffle={self.shuffle!r}: must be True, False or {SHARDS!r}")
+            object.__setattr__(self, "shuffle", check_flag("shuffle", self.shuffle))
         if self.mix not in MIXES:
             raise ArgumentError(f"mix={self.mix!r}: allowed are {', '.join(MIXES)}")
 
@@ -109,7 +115,8 @@ class EpochPlan:
         # 128 bits of the generation's digest are plenty to tell generations apart.
         words = [int(digest[i : i + 8], 16) for i in range(0, min(len(digest), 32), 8)]
         self._entropy = [recipe.seed, epoch, worker, *words]
-        self._sizes, blocks = stock.bin_sizes, stock.blocks(max(recipe.window_bytes // BLOCKS_PER_WINDOW, 1))
+        block_bytes = sys.maxsize if recipe.shuffle == SHARDS else recipe.window_bytes // BLOCKS_PER_WINDOW
+        self._sizes, blocks = stock.bin_sizes, stock.blocks(max(block_bytes, 1))
         bins = len(self._sizes)
         self._phases: Floats = np.full(bins, 0.5)
         order = np.arange(len(blocks.start))
@@ -144,7 +151,7 @@ class EpochPlan:
             [self._rows[first + a : first + b] for first, a, b in zip(self._first, start, end, strict=True)]
         )
         which, element = self._merged(start, end)
-        if self._recipe.shuffle:
+        if self._recipe.shuffle is True:
             # Samples of a bin are shuffled among the bin's own places in the window.
             bin_of = np.repeat(np.arange(len(start)), end - start)
             pool = pool[np.lexsort((self._random(k + 1, len(pool)), bin_of))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +15,7 @@ from pyimportance.load.ahead import Columns, ReadAhead, Sample, Window
 from pyimportance.load.deal import Share
 from pyimportance.load.merge import Ints
 from pyimportance.load.plan import EpochPlan, Recipe, Stock, most_important
+from pyimportance.load.tars import Tars, narrowed
 from pyimportance.shards.shard_set import ShardSet
 
 _AT_ONCE = 256, 2**20  # samples and bytes made in one go: enough to pay for the call, and cache-warm
@@ -26,20 +27,23 @@ class Holding:
     Opening it reads the worker's index. ``keep`` below 1 leaves only the most important samples.
     """
 
-    def __init__(self, shards: ShardSet, worker: int, recipe: Recipe, meter: Meter) -> None:
-        self.index = shards.index(worker, meter)
-        self.columns = Columns(self.index)
+    def __init__(
+        self,
+        shards: ShardSet | Tars,
+        worker: int,
+        recipe: Recipe,
+        meter: Meter,
+        select_files: Callable[[str], bool] | None = None,
+    ) -> None:
+        index = shards.index(worker, meter)
         self._worker, self._recipe, self._digest = worker, recipe, shards.digest
-        self._rows = most_important(
-            self.index.score, self.index.ids, recipe.keep, descending=shards.manifest.descending
-        )
-        bins = np.zeros(len(self.index), np.int32) if self.index.bin is None else self.index.bin
+        self._rows = most_important(index.score, index.ids, recipe.keep, descending=shards.descending)
+        bins = np.zeros(len(index), np.int32) if index.bin is None else index.bin
         self._stock = Stock(
-            self.index.file[self._rows],
-            self.index.offset[self._rows],
-            self.index.nbytes[self._rows],
-            bins[self._rows],
+            index.file[self._rows], index.offset[self._rows], index.nbytes[self._rows], bins[self._rows]
         )
+        self.index = index if select_files is None else narrowed(index, select_files)
+        self.columns = Columns(self.index)
 
     def plan(self, epoch: int) -> EpochPlan:
         return EpochPlan(self._stock, self._recipe, digest=self._digest, epoch=epoch, worker=self._worker)

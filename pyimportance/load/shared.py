@@ -14,16 +14,9 @@ dies. A row keeps what was counted when its process is gone, and the next one co
 
 from __future__ import annotations
 
-import fcntl
 import json
-import mmap
 import os
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing.context import get_spawning_popen
-from multiprocessing.reduction import DupFd
 from typing import Any
 
 import numpy as np
@@ -31,6 +24,7 @@ from numpy.typing import NDArray
 
 from pyimportance.errors import ArgumentError
 from pyimportance.io.meter import TIERS, Meter
+from pyimportance.load.mapped import Mapped
 
 PROCESSES = 256
 _ROOM = 2**17  # bytes for an assignment: a path and a number per worker
@@ -60,18 +54,16 @@ class Pass:
     number: int
 
 
-class Shared:
-    """Shared memory of one dataset, and of its copies in forked and spawned processes.
+class Shared(Mapped):
+    """Shared memory of one dataset, and of its copies in forked and spawned processes."""
 
-    Copied or pickled otherwise, it becomes memory of its own with the same contents.
-    """
-
+    nbytes = _SIZE
     _meter: Meter | None
     _row: int
     _pid: int
 
     def __init__(self) -> None:
-        self._map(os.memfd_create("pyimportance"))
+        super().__init__()
         self.meter()
 
     def assign(self, assignment: Assignment) -> None:
@@ -151,37 +143,13 @@ class Shared:
     def _note(self, this: Pass, serial: int) -> None:
         self._rows[self._row, _POOL:_COUNTS] = this.pool, this.member, this.number, serial
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        # lockf, not flock: a forked process has the same open file, which flock would take for one holder.
-        fcntl.lockf(self._fd, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN)
-
     def _map(self, fd: int) -> None:
-        os.ftruncate(fd, _SIZE)
-        self._fd, self._memory = fd, mmap.mmap(fd, _SIZE)
+        super()._map(fd)
         self._meter = None
         self._row = self._pid = -1
         self._rows: NDArray[np.int64] = np.frombuffer(self._memory, np.int64, offset=_ROOM).reshape(
             PROCESSES, _COLUMNS
         )
-        weakref.finalize(self, os.close, fd)
-
-    def __getstate__(self) -> dict[str, Any]:
-        if get_spawning_popen() is not None:
-            return {"fd": DupFd(self._fd)}
-        with self._locked():
-            return {"contents": self._memory[:]}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if "fd" in state:
-            self._map(state["fd"].detach())
-        else:
-            self._map(os.memfd_create("pyimportance"))
-            self._memory[:] = state["contents"]
 
 
 def _alive(pid: int) -> bool:

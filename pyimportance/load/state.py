@@ -77,5 +77,50 @@ class Position:
             raise ArgumentError(f"state: consumed is {list(self.consumed)}; the workers hold {sizes} samples")
 
 
+@dataclass(frozen=True)
+class ProcessPosition:
+    """What a loader process has ``yielded`` of the samples that fell to it from a position on.
+
+    It is saved beside that position, as `{"place": [rank, world size, process, processes], "yielded"}`.
+    """
+
+    rank: int
+    world_size: int
+    process: int
+    processes: int
+    yielded: int
+
+    def to_state(self) -> dict[str, Any]:
+        return {
+            "place": [self.rank, self.world_size, self.process, self.processes],
+            "yielded": self.yielded,
+        }
+
+    @staticmethod
+    def from_state(state: Mapping[str, Any]) -> ProcessPosition | None:
+        """None where it is the state of a training process."""
+        if "place" not in state:
+            return None
+        numbers = [*state["place"], state.get("yielded")]
+        if len(numbers) != 5 or not all(type(n) is int and n >= 0 for n in numbers):
+            raise ArgumentError(f"state: place and yielded must be five integers of 0 or more, got {numbers}")
+        return ProcessPosition(*numbers)
+
+    def check(self, rank: int, world_size: int, process: int | None, processes: int | None) -> None:
+        """Raises ArgumentError unless it is of the same process; None where this is the training process."""
+        if (self.rank, self.world_size, self.process, self.processes) != (
+            rank,
+            world_size,
+            process,
+            processes,
+        ):
+            this = "the training process" if process is None else f"loader process {process} of {processes}"
+            raise ArgumentError(
+                f"state: of loader process {self.process} of {self.processes} on rank {self.rank} of "
+                f"{self.world_size}; this is {this} on rank {rank} of {world_size}. Keep num_workers, or "
+                "save state_dict(batches=n) in the training process, which resumes on any shape"
+            )
+
+
 def _digest(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:DIGITS]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -44,6 +44,7 @@ class ShardSet:
     meter   counts what is read of its indexes where a call names no other
     """
 
+    tier: ClassVar[str] = "disk"
     root: str
     manifest: Manifest
     digest: str
@@ -101,6 +102,10 @@ class ShardSet:
         return self.manifest.samples
 
     @property
+    def samples_per_worker(self) -> tuple[int, ...]:
+        return tuple(info.samples for info in self.manifest.indexes)
+
+    @property
     def id_bound(self) -> int:
         """The highest live id + 1: more than ``num_samples`` where samples were pruned, 0 without samples."""
         return self.manifest.id_bound
@@ -108,6 +113,11 @@ class ShardSet:
     @property
     def measure(self) -> str:
         return self.manifest.measure
+
+    @property
+    def descending(self) -> bool:
+        """Whether a high score is the more important."""
+        return self.manifest.descending
 
     @property
     def policy(self) -> str:

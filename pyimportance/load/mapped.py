@@ -1,0 +1,53 @@
+"""Memory that a training process and its loader processes map, forked or spawned."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.context import get_spawning_popen
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+
+class Mapped:
+    """``nbytes`` zero bytes, shared with the copies in forked and spawned processes, and a lock between them.
+
+    Copied or pickled otherwise, it becomes memory of its own with the same contents.
+    """
+
+    nbytes: int  # of the class
+    _memory: mmap.mmap
+
+    def __init__(self) -> None:
+        self._map(os.memfd_create("pyimportance"))
+
+    def _map(self, fd: int) -> None:
+        os.ftruncate(fd, self.nbytes)
+        self._fd, self._memory = fd, mmap.mmap(fd, self.nbytes)
+        weakref.finalize(self, os.close, fd)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        # lockf, not flock: a forked process has the same open file, which flock would take for one holder.
+        fcntl.lockf(self._fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if get_spawning_popen() is not None:
+            return {"fd": DupFd(self._fd)}
+        with self._locked():
+            return {"contents": self._memory[:]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "fd" in state:
+            self._map(state["fd"].detach())
+        else:
+            self._map(os.memfd_create("pyimportance"))
+            self._memory[:] = state["contents"]

@@ -1,0 +1,29 @@
+"""Which rank of how many this process is, where nobody says so."""
+
+from __future__ import annotations
+
+import os
+
+from pyimportance.checks import check_rank
+from pyimportance.errors import ArgumentError
+
+
+def placement(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """(rank, world size), each as given or found: torch.distributed's if it is initialised, else the
+    environment's (RANK, WORLD_SIZE), else 0 of 1."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        found = dist.get_rank(), dist.get_world_size()
+    else:
+        found = _environment("RANK", 0), _environment("WORLD_SIZE", 1)
+    rank = found[0] if rank is None else rank
+    world_size = found[1] if world_size is None else world_size
+    return check_rank(rank, world_size)
+
+
+def _environment(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal():
+        raise ArgumentError(f"environment variable {name}={value!r}: must be an integer of at least 0")
+    return int(value)

@@ -1,0 +1,87 @@
+"""Tars that were not written by us, read as if they were the shards of one worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from pyimportance.errors import ArgumentError
+from pyimportance.io.meter import Meter
+from pyimportance.shards.sample_index import BLOCK, SampleIndex
+
+
+@dataclass(frozen=True, eq=False)
+class Tars:
+    """What a loader asks of a generation of shards, of tars as they were found; ids are those of the index.
+
+    Any number of ranks share the one worker, whose samples are then dealt to them batch by batch.
+    """
+
+    samples: SampleIndex
+
+    generation: ClassVar[int] = 0
+    workers: ClassVar[int] = 1
+    descending: ClassVar[bool] = True
+    tier: ClassVar[str] = "origin"
+
+    @property
+    def root(self) -> str:
+        """Names them in errors."""
+        folders = {os.path.dirname(file) for file in self.samples.files}
+        return self.samples.files[0] if len(folders) > 1 else folders.pop() or "."
+
+    @property
+    def digest(self) -> str:
+        return self.samples.digest
+
+    @property
+    def samples_per_worker(self) -> tuple[int, ...]:
+        return (len(self.samples),)
+
+    def index(self, worker: int, meter: Meter | None = None) -> SampleIndex:
+        return self.samples
+
+
+def narrowed(index: SampleIndex, select: Callable[[str], bool]) -> SampleIndex:
+    """The index of those parts alone whose names ``select`` is true of: of each sample only the bytes from
+    the first to the last of them are read.
+
+    Raises ArgumentError where nothing would be left of a sample.
+    """
+    counts = np.diff(index.part_start)
+    keys = index.keys.to_pylist()
+    keep = np.array(
+        [
+            bool(select(f"{keys[row]}.{index.extensions[e]}"))
+            for row, e in zip(
+                np.repeat(np.arange(len(index)), counts).tolist(), index.part_ext.tolist(), strict=True
+            )
+        ],
+        bool,
+    )
+    kept = np.add.reduceat(keep, index.part_start[:-1], dtype=np.int64) if len(index) else counts
+    if (empty := np.flatnonzero(kept == 0)).size:
+        raise ArgumentError(
+            f"select_files leaves nothing of sample {keys[empty[0]]!r}, nor of {empty.size - 1} others; to "
+            "leave out whole samples use .select(), or keep="
+        )
+    # A part's headers begin where the part before it ends: parts lie in the order in which they are listed.
+    end = index.part_offset + -(-index.part_size // BLOCK) * BLOCK
+    begin = np.concatenate([end[:1] * 0, end[:-1]])
+    begin[index.part_start[:-1]] = index.offset
+    start = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
+    which = np.flatnonzero(keep)
+    first, last = which[start[:-1]], which[start[1:] - 1]
+    return replace(
+        index,
+        offset=begin[first],
+        nbytes=end[last] - begin[first],
+        part_start=start,
+        part_ext=index.part_ext[which],
+        part_offset=index.part_offset[which],
+        part_size=index.part_size[which],
+    )

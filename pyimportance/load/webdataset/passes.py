@@ -1,0 +1,86 @@
+"""Which samples make an iteration: a pass over the data, several, or part of an endless row of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyimportance.load.deal import Deal, Share
+
+Consumed = tuple[int, ...]
+
+
+@dataclass
+class Iteration:
+    """What is being read: of ``epoch``, from ``consumed`` (samples per worker) on, and how far it got.
+
+    pulled: samples that went into the stages, of those that fall to this process; outputs: what came out.
+    """
+
+    epoch: int
+    consumed: Consumed
+    pulled: int = 0
+    outputs: int = 0
+    over: bool = False
+
+
+@dataclass(frozen=True)
+class Rule:
+    """passes: over the data, in an iteration; None: without an end. outputs: at most, of each loader process.
+
+    ratio: samples that make an output. unit: samples that make a batch of the training loop, which are dealt
+    to loader processes as a whole.
+    """
+
+    passes: int | None
+    outputs: int | None
+    ratio: int
+    unit: int
+
+    def begin(self, epoch: int, length: int, processes: int) -> tuple[int, int]:
+        """(pass, position in it) where an epoch begins: each goes on where the one before it ended."""
+        if self.outputs is not None:
+            return divmod(epoch * self.outputs * self.ratio * processes, max(1, length))
+        return epoch * (self.passes or 1), 0
+
+    def dealt(self, position: NDArray[Any], processes: int) -> NDArray[Any]:
+        """Which process reads each: whole batches in turn, and where an epoch is of so many outputs of each
+        process, equally many of what is left at its end."""
+        if self.outputs is not None:
+            rounds, last = divmod(self.outputs * self.ratio, self.unit)
+            if last:
+                late = position - rounds * self.unit * processes
+                return np.where(late < 0, position // self.unit, late // last) % processes
+        dealt: NDArray[Any] = position // self.unit % processes
+        return dealt
+
+    def shares(
+        self,
+        at: Iteration,
+        deal: Callable[[Consumed | None], Deal],
+        rank: int,
+        process: int,
+        processes: int,
+    ) -> Iterator[tuple[int, Share]]:
+        """(number of the pass, what this process reads of it), from where ``at`` got to on.
+
+        deal: the Deal of a pass from a position on.
+        """
+        number, first = self.begin(at.epoch, int(deal(None).lengths[rank]), processes)
+        consumed: Consumed | None = at.consumed
+        skip, base, rest = at.pulled, 0, self.passes
+        while rest is None or rest > 0:
+            share = deal(consumed).share(rank).after(first)
+            if not len(share) and not first:
+                return
+            part = share.where(self.dealt(base + np.arange(len(share)), processes) == process)
+            if len(part) > skip:
+                yield number, part.after(skip)
+            skip = max(0, skip - len(part))
+            base += len(share)
+            number, consumed, first = number + 1, None, 0
+            rest = None if rest is None else rest - 1

@@ -1,0 +1,83 @@
+"""What may stand where webdataset takes URLs, and its arguments that are answered otherwise here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pyimportance.errors import ArgumentError
+from pyimportance.io.meter import Meter
+from pyimportance.load.tars import Tars
+from pyimportance.load.webdataset.stages import reraise
+from pyimportance.shards.index import index
+from pyimportance.shards.manifest import local
+from pyimportance.shards.sample_index import SampleIndex
+from pyimportance.shards.shard_set import ShardSet
+
+# What a value of an argument of webdataset's means here that need not be said, as it is so anyway.
+_SPLITTERS = ("single_node_only", "split_by_node", "split_by_worker")
+
+_INSTEAD = {
+    "cache_dir": "local tars are read where they lie",
+    "cache_size": "local tars are read where they lie",
+    "url_to_name": "nothing is cached under other names",
+    "rename_files": "use .rename_keys() or .rename() on the samples",
+}
+
+
+def opened(source: Any, meter: Meter) -> ShardSet | Tars:
+    """A ShardSet, the path of one, an index, or whatever `index` takes, which is then indexed.
+
+    Raises ArgumentError for what only webdataset reads, and as `index` and `ShardSet.open` do.
+    """
+    if isinstance(source, ShardSet):
+        local(source.root, "loading")
+        return source
+    if isinstance(source, SampleIndex):
+        return Tars(source)
+    if isinstance(source, Mapping):
+        raise ArgumentError("urls: a specification of several data sets is not read; give the tars of one")
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        if os.path.exists(os.path.join(path, "manifest.json")):
+            return ShardSet.open(path, meter=meter)
+        if path.endswith((".yaml", ".yml", ".json")):
+            raise ArgumentError(f"urls: {path!r} is not read; give the tars, or the folder of a shard set")
+        source = [path]
+    elif not isinstance(source, Iterable):
+        raise ArgumentError(f"urls={source!r}: must be tars, a shard set, or the path of one")
+    urls = [os.fspath(url) for url in source]
+    for url in urls:
+        for part in url.split("::"):
+            if part.startswith("pipe:"):
+                raise ArgumentError(
+                    f"urls: {part!r} would run a shell; fetch the tars to files, and name these here"
+                )
+    return Tars(index(urls, meter=meter))
+
+
+def check_splitter(name: str, value: Any) -> None:
+    """Samples are dealt to ranks and loader processes here; webdataset's own functions mean no more."""
+    if getattr(value, "__name__", None) not in _SPLITTERS:
+        raise ArgumentError(
+            f"{name}={value!r}: samples are dealt to ranks and loader processes here, all equally many; to "
+            "have every rank read everything: rank=0, world_size=1"
+        )
+
+
+def check_handler(handler: Any) -> None:
+    if handler is not reraise and getattr(handler, "__name__", None) != "reraise_exception":
+        raise ArgumentError(
+            f"handler={handler!r}: a tar that is damaged is refused as a whole, when it is indexed; leave it "
+            "out, or repair it. Methods, .map() and .decode(), take a handler"
+        )
+
+
+def check_others(arguments: Mapping[str, Any]) -> None:
+    """Raises ArgumentError for an argument that is not taken, and says what to do instead."""
+    for name, value in arguments.items():
+        if name not in _INSTEAD:
+            raise ArgumentError(f"{name}={value!r}: WebDataset takes no such argument")
+        if value is not None and (name, value) != ("cache_size", -1):
+            raise ArgumentError(f"{name}={value!r}: not taken; {_INSTEAD[name]}")

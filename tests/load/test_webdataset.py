@@ -1,0 +1,309 @@
+"""WebDataset beside webdataset's: the same pipelines give the same; and what is refused, with what to do."""
+
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+import webdataset as wds
+from torch.utils.data import DataLoader
+
+from pyimportance import ArgumentError, DataError, SampleIndex, WebDataset, index
+from tests.load.samples import ids
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # webdataset leaves files to the collector
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),
+]
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.fixture
+def tars(tmp_path, write_tar):
+    """Six tars of four samples, of which every fifth has a .text in the place of a .txt."""
+    for n in range(6):
+        samples = []
+        for i in range(4 * n, 4 * n + 4):
+            text = {"text" if i % 5 == 0 else "txt": b"number %d" % i}
+            array = npy(np.full((2, 3), i, np.float32))
+            parts = {"cls": b"%d" % i, "json": json.dumps({"i": i}).encode(), "npy": array, **text}
+            samples.append((f"{i:03d}", parts))
+        write_tar(tmp_path / f"{n:03d}.tar", samples)
+    return f"{tmp_path}/{{000..005}}.tar"
+
+
+def plain(value):
+    """For comparison: what ours adds left out."""
+    if isinstance(value, dict):
+        added = ("__index__", "__weight__", "__pad__", "__local_path__")
+        return {k: plain(v) for k, v in value.items() if k not in added}
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return type(value).__name__, str(value.dtype), value.tolist()
+    return type(value)(map(plain, value)) if isinstance(value, list | tuple) else value
+
+
+def odd_only(sample):
+    return sample if sample["cls"] % 2 else None
+
+
+def even_fails(x):
+    if x % 2 == 0:
+        raise ValueError(x)
+    return x
+
+
+PIPELINES = {
+    "bytes": lambda d: d,
+    "decode": lambda d: d.decode(),
+    "decode only": lambda d: d.decode(only="cls json"),
+    "decode, a function": lambda d: d.decode(lambda key, data: key if key == ".json" else None),
+    "decode twice": lambda d: d.decode(only=["cls"]).decode(partial=True),
+    "to_tuple": lambda d: d.decode().to_tuple("txt;text", "cls", "npy"),
+    "to_tuple, in words": lambda d: d.decode().to_tuple("json cls"),
+    "to_tuple, missing": lambda d: d.to_tuple("txt", missing_is_error=False),
+    "to_tuple, left out": lambda d: d.to_tuple("txt", handler=wds.ignore_and_continue),
+    "map": lambda d: d.decode().map(odd_only),
+    "map, stopped": lambda d: (
+        d.decode().to_tuple("cls").map(lambda x: x[0]).map(even_fails, wds.ignore_and_stop)
+    ),
+    "map_dict": lambda d: d.decode().map_dict(cls=lambda x: -x, json=len),
+    "map_dict, left out": lambda d: d.decode().map_dict(cls=even_fails, handler=wds.ignore_and_continue),
+    "map_tuple": lambda d: d.decode().to_tuple("cls", "json", "npy").map_tuple(float, None),
+    "rename": lambda d: d.rename(text="text;txt", label="cls"),
+    "rename, alone": lambda d: d.rename(keep=False, text="text;txt"),
+    "rename_keys": lambda d: d.rename_keys(("label", "cls"), text="*t*xt", keep_unselected=True),
+    "extract_keys": lambda d: d.decode().extract_keys("*.cls", "*.txt;*.text"),
+    "select": lambda d: d.decode().select(lambda sample: sample["cls"] < 7),
+    "slice": lambda d: d.slice(2, 20, 3),
+    "batched": lambda d: d.decode().to_tuple("cls", "npy", "json").batched(5),
+    "batched, whole": lambda d: d.decode().to_tuple("cls").batched(5, partial=False),
+    "batched dicts": lambda d: d.decode().rename(text="text;txt").batched(7),
+    "batched tensors": lambda d: d.decode().to_tuple("npy").map_tuple(torch.from_numpy).batched(5),
+    "listed": lambda d: d.decode().to_tuple("cls").listed(5),
+    "unbatched": lambda d: d.decode().to_tuple("cls", "npy").batched(5).unbatched(),
+    "unlisted": lambda d: d.listed(5).unlisted(),
+    "compose": lambda d: d.compose(wds.decode(), wds.to_tuple("cls"), lambda samples: (s for s in samples)),
+    "repeat": lambda d: d.to_tuple("cls").repeat(2),
+    "with_epoch": lambda d: d.to_tuple("cls").with_epoch(30),
+    "shuffle(0)": lambda d: d.shuffle(0).to_tuple("cls"),
+}
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_gives_the_same(tars, pipeline):
+    theirs = PIPELINES[pipeline](wds.WebDataset(tars, shardshuffle=False))
+    ours = PIPELINES[pipeline](WebDataset(tars, shardshuffle=False))
+    assert [plain(sample) for sample in ours] == [plain(sample) for sample in theirs]
+
+
+def test_log_keys(tars, tmp_path):
+    assert len(list(WebDataset(tars).log_keys(tmp_path / "log").to_tuple("cls"))) == 24
+    assert (tmp_path / "log").read_text().splitlines()[23] == "23\t023\t23"
+    assert len(list(WebDataset(tars).log_keys())) == 24
+
+
+def test_a_pipeline_is_left_as_it_is(tars):
+    base = WebDataset(tars)
+    base.decode().shuffle(10).to_tuple("cls")
+    assert ids(base) == list(range(24))
+    assert base.epoch == 1
+    assert base.decode().epoch == 0
+
+
+@pytest.mark.parametrize("processes", [0, 2, 3])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_every_iteration_of_a_loader_is_another_epoch(tars, processes, persistent):
+    def made():
+        return WebDataset(tars, shardshuffle=6, seed=3).shuffle(24).to_tuple("__index__").batched(5, None)
+
+    def read(batches):
+        return [[row[0] for row in batch] for batch in batches]
+
+    alone = made()
+    expected = [read(alone) for _ in range(4)]
+    options = {"persistent_workers": persistent and processes > 0, "batch_size": None}
+    dataset = made()
+    loader = DataLoader(dataset, num_workers=processes, **options)
+    assert len(loader) == 5
+    assert [read(loader) for _ in range(3)] == expected[:3]
+    assert len({str(epoch) for epoch in expected}) == 4
+    assert {tuple(sorted(i for batch in epoch for i in batch)) for epoch in expected} == {tuple(range(24))}
+    dataset.set_epoch(1)
+    assert [read(loader) for _ in range(3)] == expected[1:]
+
+
+def test_loaders_with_equal_generators(tars):
+    """Their processes cannot be told apart by their seeds; each begins an epoch of its own all the same."""
+    dataset, seen = WebDataset(tars).shuffle(24), set()
+    for _ in range(3):
+        generator = torch.Generator().manual_seed(0)
+        loader = DataLoader(dataset, batch_size=None, num_workers=2, generator=generator)
+        seen.add(tuple(ids(loader)))
+    assert len(seen) == 3
+    assert {tuple(sorted(epoch)) for epoch in seen} == {tuple(range(24))}
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_epochs_of_a_number_of_batches_cover_everything(tars, processes):
+    dataset = WebDataset(tars).shuffle(24).to_tuple("__index__").batched(2, None).with_epoch(nbatches=3)
+    loader = DataLoader(dataset, batch_size=None, num_workers=processes)
+    with pytest.raises(TypeError, match="no length"):
+        len(loader)
+    each = 6 * max(1, processes)
+    epochs = [[row[0] for batch in loader for row in batch] for _ in range(4 * 24 // each)]
+    assert {len(epoch) for epoch in epochs} == {each}
+    seen = [i for epoch in epochs for i in epoch]
+    for n in range(4):
+        assert sorted(seen[24 * n : 24 * n + 24]) == list(range(24))
+
+
+def test_endless_epochs(tars):
+    dataset = WebDataset(tars, resampled=True).to_tuple("__index__").with_epoch(100)
+    rows = [row[0] for row in dataset]
+    assert len(rows) == 100
+    for n in range(4):
+        assert sorted(rows[24 * n : 24 * n + 24]) == list(range(24))
+    assert dataset.with_length(7) is dataset
+    assert len(dataset) == 7
+
+
+def test_a_shuffle_of_batches_is_a_buffer(tars):
+    dataset = WebDataset(tars).to_tuple("__index__").batched(2, None).shuffle(6, initial=3)
+    one, two = list(dataset), list(dataset)
+    assert one != two
+    for epoch in (one, two):
+        assert sorted(epoch) == [[(i,), (i + 1,)] for i in range(0, 24, 2)]
+    dataset.set_epoch(0)
+    assert list(dataset) == one
+
+
+def test_a_part_of_each_epoch(tars):
+    dataset = WebDataset(tars).rsample(0.5)
+    epochs = [ids(dataset) for _ in range(4)]
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert all(4 <= len(epoch) <= 20 for epoch in epochs)
+
+
+def test_importance_shards(shard_set):
+    """Keep, bins and ranks of shards, through a pipeline."""
+    shards, _ = shard_set((31, 33))
+    dataset = WebDataset(shards.root, keep=0.25, rank=1, world_size=2, equalize="drop").shuffle(10)
+    assert len(dataset) == len(ids(dataset)) == 8
+    assert set(ids(dataset)) <= set(shards.index(1).ids.tolist())
+    assert dataset.shards.digest == shards.digest
+    assert dataset.io_report().bytes("disk") > 0
+    batches = WebDataset(shards, rank=0, world_size=2).to_tuple("cls").batched(8)
+    assert len(batches) == len(list(batches)) == 5
+
+
+def test_an_index_is_not_made_anew(tars, tmp_path):
+    index(tars).save(tmp_path / "index.arrow")
+    dataset = WebDataset(SampleIndex.load(tmp_path / "index.arrow"))
+    assert ids(dataset) == list(range(24))
+    report = dataset.io_report()
+    assert (report.bytes("index"), report.bytes("origin")) == (0, 24 * 4 * 1024)
+
+
+@pytest.mark.parametrize("method", ["spawn"])
+def test_spawned_processes(tars, method):
+    dataset = WebDataset(tars, shardshuffle=True).shuffle(8).decode().to_tuple("__index__", "cls").batched(5)
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context=method)
+    batches = list(loader)
+    assert sorted(i for numbers, _ in batches for i in numbers.tolist()) == list(range(24))
+    assert all(np.array_equal(numbers, classes) for numbers, classes in batches)
+
+
+REFUSED = {
+    "cache_dir": ({"cache_dir": "/tmp"}, "cache_dir='/tmp': not taken; local tars are read where they lie"),
+    "rename_files": ({"rename_files": str.lower}, r"not taken; use \.rename_keys\(\)"),
+    "unknown": ({"shards": 3}, "shards=3: WebDataset takes no such argument"),
+    "handler": ({"handler": wds.ignore_and_continue}, "a tar that is damaged is refused as a whole"),
+    "nodesplitter": ({"nodesplitter": iter}, "all equally many; to have every rank read everything: rank=0"),
+    "mode": ({"mode": "keep"}, "mode='keep': must be None or 'resampled'"),
+    "shardshuffle": ({"shardshuffle": -1}, "shardshuffle=-1: must be at least 0"),
+    "equalize": ({"equalize": "batch"}, "equalize='batch'"),
+    "keep": ({"keep": 0.5}, "carry no scores to choose by"),
+    "select_files": ({"select_files": lambda name: name.endswith(".txt")}, "leaves nothing of sample '000'"),
+    "batch_size": ({"batch_size": 0}, "batch_size=0: must be at least 1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_arguments_that_are_refused(tars, case):
+    options, text = REFUSED[case]
+    with pytest.raises(ArgumentError, match=text):
+        WebDataset(tars, **options)
+
+
+def test_what_goes_without_saying(tars):
+    options = {"detshuffle": True, "verbose": True, "empty_check": False, "nodesplitter": wds.split_by_node}
+    more = {"workersplitter": wds.split_by_worker, "cache_size": -1, "cache_dir": None}
+    assert len(WebDataset(tars, **options, **more, handler=wds.reraise_exception)) == 24
+
+
+SOURCES = {
+    "yaml": ("a.yaml", "'a.yaml' is not read; give the tars"),
+    "dict": ({"datasets": []}, "a specification of several data sets is not read"),
+    "number": (3, "urls=3: must be tars, a shard set, or the path of one"),
+    "pipe in a list": (["a.tar::pipe:cat b.tar"], "'pipe:cat b.tar' would run a shell"),
+}
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_sources_that_are_refused(case):
+    with pytest.raises(ArgumentError, match=re.escape(SOURCES[case][1])):
+        WebDataset(SOURCES[case][0])
+
+
+METHODS = {
+    "xdecode": (lambda d: d.xdecode(), "use decode"),
+    "mcached": (lambda d: d.mcached(), "page cache"),
+    "lmdb_cached": (lambda d: d.lmdb_cached("x"), "write_shards"),
+    "rng": (lambda d: d.shuffle(3, rng=0), "rng= is not taken"),
+    "seed of a buffer": (lambda d: d.batched(2).shuffle(3, seed=1), "seeded by the data set's seed"),
+    "compose": (lambda d: d.compose(3), "must be a function of an iterator"),
+    "slice": (lambda d: d.slice(3).with_epoch(2), "with_epoch: after .slice"),
+    "map_dict": (lambda d: d.map_dict(), "name a part"),
+    "to_tuple": (lambda d: d.to_tuple(), "name a part"),
+    "image": (lambda d: d.decode("jpg"), "must be one of l, l8, pil"),
+    "decoder": (lambda d: d.decode(3), "neither a function nor the name"),
+}
+
+
+@pytest.mark.parametrize("case", METHODS)
+def test_methods_that_are_refused(tars, case):
+    make, text = METHODS[case]
+    with pytest.raises(ArgumentError, match=re.escape(text)):
+        make(WebDataset(tars))
+
+
+SAMPLES = {
+    "to_tuple": (lambda d: d.to_tuple("jpg"), ArgumentError, "sample '000' has no jpg; it has __key__"),
+    "map_dict": (lambda d: d.map_dict(jpg=len), ArgumentError, "has no jpg"),
+    "decode": (
+        lambda d: d.rename(npy="cls").decode(),
+        DataError,
+        "000.tar, member '000.npy': cannot be decoded",
+    ),
+    "decode twice": (lambda d: d.decode().decode(), ArgumentError, "partial=True lets it be"),
+    "decode tuples": (lambda d: d.to_tuple("cls").decode(), ArgumentError, "decode before to_tuple"),
+    "batched": (lambda d: d.batched(5), ArgumentError, "text, txt is not in all samples of a batch"),
+    "batched bytes": (lambda d: d.map(lambda s: s["cls"]).batched(5), ArgumentError, "give collation_fn="),
+    "rename_keys": (lambda d: d.rename_keys(image="*.jpg"), ArgumentError, "matches '*.jpg'"),
+    "extract_keys": (lambda d: d.extract_keys("*.jpg"), ArgumentError, "matches *.jpg"),
+    "unbatched": (lambda d: d.map(lambda s: 3).unbatched(), ArgumentError, "a tuple or dict of columns"),
+}
+
+
+@pytest.mark.parametrize("case", SAMPLES)
+def test_samples_that_do_not_fit(tars, case):
+    make, error, text = SAMPLES[case]
+    with pytest.raises(error, match=re.escape(text)):
+        list(make(WebDataset(tars)))

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from pyimportance.shards.writer import write_shards as write_shards
     from pyimportance.train.batchnorm import pool_batchnorm as pool_batchnorm
     from pyimportance.train.controller import Controller as Controller
+    from pyimportance.train.frameworks import OwnRanks as OwnRanks
+    from pyimportance.train.frameworks import own_ranks as own_ranks
     from pyimportance.train.schedule import Schedule as Schedule
 
 __version__ = "0.1.0"
@@ -76,6 +78,7 @@ _HOME = {
     "NaNScoresWarning": "order.ranking",
     "Node": "order.place",
     "OutputError": "errors",
+    "OwnRanks": "train.frameworks",
     "Partition": "order.values",
     "Placement": "order.place",
     "PyimportanceError": "errors",
@@ -100,6 +103,7 @@ _HOME = {
     "label_quality": "score.labels",
     "measure": "score.measures",
     "measures": "score.measures",
+    "own_ranks": "train.frameworks",
     "partition": "order.partition",
     "pass_disagreement": "score.uncertainty",
     "pass_variance": "score.uncertainty",

@@ -9,7 +9,7 @@ batch.py    samples -> a batch, for batched=True
 shared.py   what the training process and its loader processes share: epoch, generation, position, counts
 mapped.py   memory that processes share
 state.py    the position of a loader as a small dict, checked when it comes back
-rank.py     which rank of how many this process is
+rank.py     which rank of how many this process is, and whether its share stays so
 tars.py     tars that were not written by us, as the shards of one worker; and some parts alone
 dataset.py  ImportanceDataset: all of it as a torch IterableDataset
 

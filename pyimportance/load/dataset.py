@@ -19,7 +19,7 @@ from pyimportance.load.ahead import ReadAhead, Sample
 from pyimportance.load.batch import batches
 from pyimportance.load.deal import Deal, Share
 from pyimportance.load.plan import Recipe, kept
-from pyimportance.load.rank import placement
+from pyimportance.load.rank import check_share, placement
 from pyimportance.load.reader import Holding, Stream
 from pyimportance.load.shared import Assignment, Pass, Shared
 from pyimportance.load.state import Position, ProcessPosition
@@ -144,6 +144,11 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         return int(self._deal.batch_sizes[self.rank])
 
     @property
+    def makes_batches(self) -> bool:
+        """Whether it yields batches, for a DataLoader(batch_size=None)."""
+        return self._batched
+
+    @property
     def epoch(self) -> int:
         return self._epoch
 
@@ -210,7 +215,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = torch.utils.data.get_worker_info()
         meter = self._shared.meter()
-        self._check_rank()
+        check_share((self.rank, self.world_size), *self._given)
         if info is None:
             self._leave_the_end()
             self._yielded = [0]
@@ -237,16 +242,6 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             self._shards, self._holdings = self._open(told), {}
         self._told, self._epoch = told, told.epoch
         self._deal = self._deal_of(self._source, told.consumed)
-
-    def _check_rank(self) -> None:
-        """Raises where torch.distributed was initialised only after this data set took its rank."""
-        now = placement(*self._given)
-        if now != (self.rank, self.world_size):
-            raise ArgumentError(
-                f"rank and world_size: this data set took itself for rank {self.rank} of {self.world_size} "
-                f"when it was made, and this is rank {now[0]} of {now[1]}; make it when torch.distributed is "
-                "initialised, or give both"
-            )
 
     def _leave_the_end(self) -> None:
         """What is left at a loaded position where nothing is left: one iteration, and then the epoch that was

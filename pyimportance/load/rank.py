@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from pyimportance.checks import check_rank
 from pyimportance.errors import ArgumentError
@@ -20,6 +21,35 @@ def placement(rank: int | None, world_size: int | None) -> tuple[int, int]:
     rank = found[0] if rank is None else rank
     world_size = found[1] if world_size is None else world_size
     return check_rank(rank, world_size)
+
+
+_DIVIDERS = {"IterableDatasetShard", "DataLoaderDispatcher"}  # of Accelerate, and Transformers'
+
+
+def check_share(taken: tuple[int, int], rank: int | None, world_size: int | None) -> None:
+    """Raises ArgumentError where a data set that took itself for rank ``taken`` yields what it should not.
+
+    That is so where torch.distributed was initialised after it was made with this ``rank`` and
+    ``world_size``, and where a caller would divide among ranks what is a rank's share already; who that is
+    shows in the calls that led here, which a forked loader process has inherited.
+    """
+    now = placement(rank, world_size)
+    if now != taken:
+        raise ArgumentError(
+            f"rank and world_size: this data set took itself for rank {taken[0]} of {taken[1]} when it was "
+            f"made, and this is rank {now[0]} of {now[1]}; make it when torch.distributed is initialised, or "
+            "give both"
+        )
+    frame = sys._getframe() if taken[1] > 1 else None
+    while frame is not None:
+        name = type(frame.f_locals["self"]).__name__ if "self" in frame.f_code.co_varnames[:1] else ""
+        if name in _DIVIDERS:
+            raise ArgumentError(
+                f"this data set yields this rank's share, and {name} would divide it among ranks once more; "
+                "prepare its DataLoader with pyimportance.own_ranks(loader, accelerator), or give a Trainer "
+                "pyimportance.OwnRanks as its first base"
+            )
+        frame = frame.f_back
 
 
 def _environment(name: str, default: int) -> int:

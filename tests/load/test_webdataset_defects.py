@@ -1,7 +1,7 @@
 """What webdataset 1.0 does that nobody wants to be loaded so, each beside what ours does with the same call.
 
-Every test first shows webdataset fail: where a later release no longer does, the test says so. Those that concern
-what is in tars, as they are written or indexed, are in ``tests/shards/test_defects.py``.
+Every test first shows webdataset fail: where a later release no longer does, the test says so. Those that
+concern what is in tars, as they are written or indexed, are in ``tests/shards/test_defects.py``.
 """
 
 import os

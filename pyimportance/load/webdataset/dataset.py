@@ -17,12 +17,13 @@ from pyimportance.errors import ArgumentError, PyimportanceError
 from pyimportance.load.dataset import ImportanceDataset, raising
 from pyimportance.load.deal import Deal
 from pyimportance.load.plan import SHARDS
+from pyimportance.load.rank import check_share
 from pyimportance.load.shared import Pass
 from pyimportance.load.tars import Tars
 from pyimportance.load.webdataset.fluent import Fluent
 from pyimportance.load.webdataset.passes import Iteration, Rule
 from pyimportance.load.webdataset.sources import check_handler, check_others, check_splitter, opened
-from pyimportance.load.webdataset.stages import Stage, reraise
+from pyimportance.load.webdataset.stages import Batched, Stage, reraise
 from pyimportance.load.webdataset.turns import Turns
 from pyimportance.shards.shard_set import ShardSet
 
@@ -238,6 +239,10 @@ class WebDataset(Fluent, ImportanceDataset):
         return self._deal_of(self._source, consumed, 1 if self._endless else self._unit)
 
     @property
+    def makes_batches(self) -> bool:
+        return any(isinstance(stage.run, Batched) for stage in self._stages)
+
+    @property
     def epoch(self) -> int:
         """The one that the next iteration reads."""
         return self._told.epoch + self._turns.latest(self._told.serial)[0] + 1
@@ -257,7 +262,7 @@ class WebDataset(Fluent, ImportanceDataset):
     # -- reading it -----------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Any]:
-        self._check_rank()
+        check_share((self.rank, self.world_size), *self._given)
         info = torch.utils.data.get_worker_info()
         if info is None:  # decides nothing before the first output is asked for: some begin, and begin again
             return self._read(None, 0, 1)

@@ -1,0 +1,130 @@
+"""Real jobs of two ranks, in the frameworks that people train with: every sample once, equally many batches.
+
+pip install "pyimportance[test,frameworks]" && pytest tests/train/test_frameworks.py
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from pyimportance import ArgumentError, ImportanceDataset, Partition, WebDataset, own_ranks, write_shards
+
+SAMPLES = 27  # not divisible by two
+
+
+@pytest.fixture
+def tar(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for i in range(SAMPLES):
+            member = tarfile.TarInfo(f"{i:02d}.cls")
+            member.size = 2
+            tar.addfile(member, io.BytesIO(b"%02d" % i))
+    return tmp_path / "a.tar"
+
+
+@pytest.fixture
+def shards(tar, tmp_path):
+    ids = torch.arange(SAMPLES).numpy()
+    offsets = torch.tensor([0, 14, SAMPLES]).numpy()
+    return write_shards(tar, Partition(workers=2, bins=1, order=ids, offsets=offsets), tmp_path / "set").root
+
+
+def job(framework, source, tmp_path):
+    """What the ranks noted."""
+    torchrun = "-m torch.distributed.run --standalone"
+    out = tmp_path / "out"
+    out.mkdir()
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+    options = {"GLOO_SOCKET_IFNAME": "lo", "SCRATCH": str(tmp_path / "scratch"), "PYTHONPATH": paths}
+    script = Path(__file__).with_name("framework_rank.py")
+    result = subprocess.run(
+        [
+            sys.executable,
+            *torchrun.split(),
+            "--nproc-per-node=2",
+            str(script),
+            framework,
+            str(source),
+            str(out),
+        ],
+        env={**os.environ, **options, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-6000:]
+    return [json.loads((out / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("framework", ["ddp", "lightning", "accelerate", "transformers"])
+@pytest.mark.parametrize("kind", ["tar", "shards"])
+def test_every_sample_once_in_every_epoch(request, tmp_path, framework, kind):
+    if framework != "ddp" and find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed (pip install 'pyimportance[frameworks]')")
+    ranks = job(framework, request.getfixturevalue(kind), tmp_path)
+    for epoch in range(2):
+        assert [[len(batch) for batch in rank[epoch]] for rank in ranks] == [[4, 4, 4, 2]] * 2
+        rows = [row for rank in ranks for batch in rank[epoch] for row in batch]
+        assert sorted(i for i, pad in rows if not pad) == list(range(SAMPLES))
+        assert sum(pad for _, pad in rows) == 1
+    assert ranks[0][0] != ranks[0][1]
+
+
+def test_a_data_set_that_is_made_too_early(tar, monkeypatch):
+    """It took itself for the only rank, and would read everything on each."""
+    early, told = WebDataset(tar), WebDataset(tar, rank=0, world_size=1)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ArgumentError, match=r"rank 0 of 1 when it was made, and this is rank 1 of 2"):
+        iter(early)
+    with pytest.raises(ArgumentError, match=r"make it when torch\.distributed is initialised, or give"):
+        next(iter(DataLoader(early, num_workers=1)))
+    assert len(list(told)) == SAMPLES
+
+
+class IterableDatasetShard(IterableDataset):
+    """What Accelerate makes of an iterable data set, as far as it matters here."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __iter__(self):
+        yield from self.dataset
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_wrapped_once_more(tar, shards, processes):
+    """Without Accelerate: the same calls."""
+    for dataset in (WebDataset(tar, rank=0, world_size=2), ImportanceDataset(shards, rank=0, world_size=2)):
+        loader = DataLoader(IterableDatasetShard(dataset), batch_size=None, num_workers=processes)
+        with pytest.raises(ArgumentError, match="IterableDatasetShard would divide it among ranks once more"):
+            list(loader)
+    alone = DataLoader(IterableDatasetShard(WebDataset(tar)), batch_size=None, num_workers=processes)
+    assert len(list(alone)) == SAMPLES
+
+
+def test_accelerate_of_another_rank(tar):
+    accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
+    accelerator = accelerate.Accelerator(cpu=True)
+    with pytest.raises(ArgumentError, match="its data set is rank 1 of 2, the accelerator 0 of 1"):
+        own_ranks(DataLoader(WebDataset(tar, rank=1, world_size=2)), accelerator)
+    with pytest.raises(ArgumentError, match=r"of a list; accelerator\.prepare divides others than ours"):
+        own_ranks(DataLoader([1]), accelerator)
+    batched = WebDataset(tar).to_tuple("__index__").batched(4, None)
+    whole = list(DataLoader(WebDataset(tar).to_tuple("__index__").batched(4, None), batch_size=None))
+    batched.load_state_dict({**batched.state_dict(epoch=0), "consumed": [8]})
+    prepared = own_ranks(DataLoader(batched, batch_size=None), accelerator)
+    assert list(iter(prepared)) == whole[2:]  # a position stays, whatever epochs Accelerate counts
+    assert list(iter(prepared)) == whole
+    assert batched.epoch == 2

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io import storage, urls
 from pyimportance.io.meter import Meter
+from pyimportance.order.checks import MOST_GROUPS
 from pyimportance.shards.layout import ORDERS, Layout, Order
 
 if TYPE_CHECKING:
@@ -192,6 +193,8 @@ def _decode(f: _Fields, generation: int) -> Manifest:
     if f.integer("generation") != generation:
         f.fail("generation", f"must be {generation}, as the file's name says")
     workers, bins = f.integer("workers", low=1), f.integer("bins", low=1)
+    if workers * bins > MOST_GROUPS:
+        f.fail("bins", f"must be at most {MOST_GROUPS} // 'workers' ({workers})")
     indexes = tuple(_decode_index(g) for g in f.items("indexes"))
     shards = tuple(_decode_shard(g, workers, bins) for g in f.items("shards"))
     if len(indexes) != workers:

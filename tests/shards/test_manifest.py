@@ -85,6 +85,7 @@ def change(shards: ShardSet, path: str, value: Any) -> None:
         ("workers", True, "field 'workers': must be an integer"),
         ("workers", 3, r"field 'indexes': must hold one entry per worker \(3\)"),
         ("bins", 1.5, "field 'bins': must be an integer"),
+        ("bins", 1 << 40, r"field 'bins': must be at most 4194304 // 'workers' \(2\); got 1099511627776"),
         ("bins", 1, r"field 'shards\[\d+\]\.bin': must be an integer from 0 to 0; got 1"),
         ("samples", 67, "field 'indexes': add up to 66 samples; 'samples' says 67"),
         ("samples", 1 << 70, "field 'samples': must be an integer from 0 to"),

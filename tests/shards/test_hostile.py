@@ -187,7 +187,7 @@ def test_no_member_of_a_tar_leads_out(kind: str, tmp_path: Path, divide: Divide)
 
 
 # No file is run as code. numba compiles what users wrote as measures, by source that stands there; the
-# drop-in for webdataset unpickles where it is told to by `unsafe_pickle=True`, which `tests/load` has tests of.
+# drop-in for webdataset unpickles where it is told to, by `unsafe_pickle=True`; `tests/load` has its tests.
 ABLE = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "copyreg", "jsonpickle"}
 CALLS = {"eval", "exec", "compile", "os.system", "os.popen", "yaml.load", "__import__"}
 EXEMPT = {("score/measures/compiled.py", "exec"), ("load/webdataset/decoders.py", "pickle")}

@@ -50,8 +50,8 @@ def partition(
                             no division with these shares moves fewer bytes
                sticky(tolerance=e)
                             the fewest bytes move that keep every worker's scores within Kolmogorov-Smirnov
-                            distance e of all (or a sample of a worker, where that is more); how near to the
-                            fewest is in order/policies/tolerance.py
+                            distance e of all (or two samples of it or of the average worker, where that is
+                            more); how near to the fewest is in order/policies/tolerance.py
                balanced     one of each stratum of ``workers`` consecutive ranks to everyone, bytes nearly
                             even (longest processing time first); needs ``sizes``
              the numbers of samples of any two workers differ by at most one

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from pyimportance import Scores, partition
+from pyimportance.order.capacity import apportion
 from pyimportance.order.distance import ks_distances, tie_ends
 from pyimportance.order.policies import tolerance
 from pyimportance.order.policies.task import Task
@@ -20,12 +21,12 @@ from pyimportance.order.policies.tolerance import assign_within, fewest
 Ints = npt.NDArray[np.int64]
 
 
-def least_bytes(task: Task, e: float, counts: Ints) -> float:
+def least_bytes(task: Task, e: float, counts: Ints) -> int:
     """x[i, w] = 1 where worker w gets the sample at rank i. A network's matrix: the best x is integral."""
     n, workers = task.num_samples, task.workers
     held = task.current
     assert held is not None
-    size = np.ones(n) if task.sizes is None else task.sizes
+    size = np.ones(n, np.int64) if task.sizes is None else task.sizes
     cost = np.where((held[:, None] >= 0) & (held[:, None] != np.arange(workers)), size[:, None], 0)
     rows, least, most = [], [], []
     for r in tie_ends(task.values, n).tolist():
@@ -40,7 +41,9 @@ def least_bytes(task: Task, e: float, counts: Ints) -> float:
     bounds = np.concatenate([most, -np.array(least)])
     best = linprog(cost.ravel(), np.vstack([rows, -np.array(rows)]), bounds, once, np.ones(n), bounds=(0, 1))
     assert best.success
-    return float(best.fun)
+    chosen = np.rint(best.x).astype(bool)
+    assert np.abs(best.x - chosen).max() < 1e-6
+    return int(cost.ravel()[chosen].sum())
 
 
 def moved(task: Task, owners: npt.NDArray[np.int32]) -> int:
@@ -59,7 +62,7 @@ def tasks(draw: st.DrawFn) -> Task:
         return np.array(draw(st.lists(st.integers(low, high), min_size=n, max_size=n)), np.int64)
 
     values = draw(st.sampled_from([None, -np.sort(-column(0, 6)).astype(np.float32)]))
-    sizes = draw(st.sampled_from([None, column(0, 3), column(0, 2**18)]))
+    sizes = draw(st.sampled_from([None, column(0, 3), column(0, 2**18), column(0, 2**39)]))
     counts = draw(st.sampled_from([None, np.bincount(column(0, workers - 1), minlength=workers)]))
     return Task(np.arange(n), workers, 0, np.array(held, np.int32), sizes, counts, values)
 
@@ -75,7 +78,7 @@ def test_no_division_within_the_tolerance_moves_fewer_bytes(task: Task, e: float
         assert counts.tolist() == task.counts.tolist()
     distances = ks_distances(owners, tie_ends(task.values, task.num_samples), task.workers)
     assert (distances[counts > 0] <= np.maximum(e, 1 / counts[counts > 0]) + 1e-12).all()
-    assert moved(task, owners) == pytest.approx(least_bytes(task, e, counts), abs=1e-6)
+    assert moved(task, owners) == least_bytes(task, e, counts)
     assert fewest(task, e) == moved(task, owners)  # every rank is a block of its own
 
 
@@ -132,6 +135,23 @@ def test_a_band_narrower_than_blocks_is_kept_by_strata(monkeypatch: pytest.Monke
     owners = assign_within(task, 0.002)
     assert ks_distances(owners, tie_ends(task.values, 20_000), 16).max() <= 0.002 + 1e-12
     assert np.ptp(np.bincount(owners)) == 0
+
+
+@pytest.mark.parametrize("unequal", [False, True])
+@pytest.mark.parametrize(("n", "workers", "e"), [(20_000, 16, 0.002), (20_000, 16, 0.004), (3001, 50, 0.02)])
+def test_strata_keep_what_is_promised(
+    n: int, workers: int, e: float, unequal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers that no round divides evenly: turns, and so strata, stray from the line."""
+    monkeypatch.setattr(tolerance, "MOST_CELLS", 64)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        counts = apportion(rng.random(workers) + 0.02, workers, n) if unequal else None
+        task = Task(np.arange(n), workers, current=rng.integers(0, workers, n, np.int32), counts=counts)
+        owners = assign_within(task, e)
+        c = np.maximum(np.bincount(owners, minlength=workers), 1)
+        allowed = np.maximum(np.maximum(e, 1 / c), 1 / (2 * c) + 1.5 * workers / n)
+        assert (ks_distances(owners, tie_ends(None, n), workers) / allowed).max() <= 1 + 1e-12
 
 
 def test_sizes_in_groups_come_close_too() -> None:

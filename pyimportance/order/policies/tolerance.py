@@ -13,6 +13,8 @@ That is exact where a block is a single rank (workers * N <= MOST_CELLS). In mor
 ranks; the band is narrowed by how far P strays between its ends, and so the result can be a little above the
 least. `fewest` is a bound below it: the same flow, held to the band at the blocks' ends only. Where the band
 is but a few samples wide and blocks are longer, strata take over, which move more than need be.
+
+Bytes are exact up to 2**40 in a sample and 2**61 in all; beyond, they are counted in larger units.
 """
 
 from __future__ import annotations
@@ -34,15 +36,16 @@ Floats = npt.NDArray[np.float64]
 
 MOST_CELLS = 2**15  # of workers times blocks: what the flow is solved for in about a second
 _FEWEST_PRICES = 4  # for the bytes of one worker's samples in one block; more where there are few blocks
-_LARGEST_PRICE = 2**20
+_LARGEST_PRICE, _LARGEST_COST = 2**40, 2**61  # the one times nodes below 2**62 (csrc/order/flow.h)
 
 
 def assign_within(task: Task, tolerance: float) -> npt.NDArray[np.int32]:
     """Owners int32 [N] by rank; ``task`` has current holders.
 
     Counts differ by at most one (the larger ones are of those who hold most now), or are as given. Every
-    worker's distance is at most ``tolerance``, or as small as a single sample of it allows. Samples
-    whose score is NaN are dealt by exact shares: no distribution counts them.
+    worker's distance is at most ``tolerance``, or where that is more 1 / c, a sample of its c; by strata, if
+    it has to be, 1 / (2 c) + 3 W / (2 N), which is two samples. Samples whose score is NaN are dealt by exact
+    shares: no distribution counts them.
     """
     assert task.current is not None
     whole = replace(task, counts=_counts(task) if task.counts is None else task.counts)
@@ -90,10 +93,15 @@ def _within(task: Task, tolerance: float) -> npt.NDArray[np.int32]:
         if excess <= 1e-12:
             return owners
         limit = max(0.0, limit - excess)
-    # Blocks are too long for so narrow a band. Strata of this k keep within it by their length alone.
-    length = max(1, int(tolerance * task.num_samples / task.workers)) * task.workers
-    edges = np.append(np.arange(0, task.num_samples, length, dtype=np.int64), task.num_samples)
-    return keep_most(task, edges, count_by_stratum(turns(task), edges, task.workers))
+    # Blocks are too long for so narrow a band. Strata of k keep within it by their length, k W / N, and by
+    # how far turns stray from the line at their ends: half a sample, and half of one of each a round.
+    k = max(1, int(tolerance * task.num_samples / task.workers))
+    while True:
+        edges = np.append(np.arange(0, task.num_samples, k * task.workers, dtype=np.int64), task.num_samples)
+        owners = keep_most(task, edges, count_by_stratum(turns(task), edges, task.workers))
+        if k == 1 or np.nanmax(ks_distances(owners, ends, task.workers) - allowed) <= 1e-12:
+            return owners
+        k //= 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +190,7 @@ class Band:
         assert current is not None
         if sizes is None:
             return np.arange(G * W, dtype=np.int32), self.holds.ravel(), np.ones(G * W, np.int64), 1.0
-        scale = max(1.0, float(sizes.max(initial=0)) / _LARGEST_PRICE)
+        scale = max(1.0, float(sizes.max(initial=0)) / _LARGEST_PRICE, float(sizes.sum()) / _LARGEST_COST)
         block = np.repeat(np.arange(G, dtype=np.int64), np.diff(self.edges))
         cells = np.where(current < 0, -1, block * W + current)
         by_size = argsort(sizes, descending=False)

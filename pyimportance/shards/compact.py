@@ -42,8 +42,7 @@ def compact(
     can be read by any WebDataset reader without an index, and exported (`ShardSet.export`). They have the
     bytes that `write_shards` writes for the same source, options and partition; only the generation in their
     names differs. (That takes a partition that `partition` made: in a group the order is that of the scores,
-    ties by ascending sample id, NaN last. Samples without scores keep the order in which they lie. And shards
-    that were written with order="shuffled" are shuffled anew in every generation.)
+    ties by ascending sample id, NaN last. Samples without scores keep the order in which they lie.)
 
     shard_bytes  a shard's size at most; None: as until now
     meters       one per worker: what is copied from its own shards, as "disk"; its index, as "index"

@@ -145,7 +145,7 @@ def plan_group(
     headers, extent = _extents(samples)
     cuts = layout.cuts(np.add.reduceat(extent, samples.part_start[:-1]) if len(samples.ids) else extent)
     if layout.order == "shuffled":
-        samples = samples.take(shuffled(cuts, [seed, generation, worker, bin_]))
+        samples = samples.take(shuffled(cuts, [seed, worker, bin_]))
         headers, extent = _extents(samples)
     part_end = np.cumsum(extent)
     sample_end = part_end[samples.part_start[1:] - 1]

@@ -151,7 +151,7 @@ def test_without_scores_the_order_is_that_of_the_places(index: Any, divide: Divi
     assert compact(new) is new
 
 
-def test_shuffled_shards_hold_the_samples_they_would(index: Any, divide: Divide, tmp_path: Path) -> None:
+def test_shuffled_shards_are_those_that_would_be_written(index: Any, divide: Divide, tmp_path: Path) -> None:
     first, last = divide(index, 3, 2), divide(index, 3, 2, seed=1)
     options: dict[str, Any] = {"shard_samples": 4, "order": "shuffled"}
     shards = write_shards(index, first, tmp_path / "out", **options)
@@ -159,14 +159,9 @@ def test_shuffled_shards_hold_the_samples_they_would(index: Any, divide: Divide,
     new = compact(repartition(shards, last))
     assert compact(new) is new
     fresh = write_shards(index, last, tmp_path / "fresh", **options)
-    assert [(s.samples, s.bin, s.nbytes) for s in new.shards] == [
-        (s.samples, s.bin, s.nbytes) for s in fresh.shards
+    assert [(s.bin, s.nbytes, s.crc32c) for s in new.shards] == [
+        (s.bin, s.nbytes, s.crc32c) for s in fresh.shards
     ]
-    for worker in range(3):
-        a, b = new.index(worker), fresh.index(worker)
-        assert a.ids.tolist() != b.ids.tolist()
-        for number in range(len(a.files)):
-            assert sorted(a.ids[a.file == number]) == sorted(b.ids[b.file == number])
 
 
 def test_workers_without_samples(index: Any, divide: Divide, tmp_path: Path) -> None:

@@ -300,6 +300,7 @@ def about_shards(shards: ShardSet) -> dict[str, Any]:
         "samples": shards.num_samples,
         "workers": shards.workers,
         "bins": shards.bins,
+        "compact": shards.is_compact,
         "policy": shards.policy,
         "measure": shards.measure,
         "tars": len(shards.shards),

@@ -18,6 +18,7 @@ from pyimportance.shards.combine import empty
 from pyimportance.shards.delta import commit, write_part
 from pyimportance.shards.index import Progress
 from pyimportance.shards.layout import Layout
+from pyimportance.shards.manifest import local
 from pyimportance.shards.plan import ShardPlan, filled, plan_group, select, take_keys
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
@@ -54,6 +55,7 @@ def compact(
     sums. Memory: one worker's index, 20 bytes a sample, and 64 MiB.
     Raises ArgumentError, DataError where headers or indexes are damaged, OutputError.
     """
+    local(shards.root, "compact")
     if meters is not None and len(meters) != shards.workers:
         raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({shards.workers})")
     layout = shards.manifest.layout

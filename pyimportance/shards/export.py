@@ -27,7 +27,7 @@ from pyimportance.io.meter import Meter
 from pyimportance.io.storage import open_file
 from pyimportance.shards.combine import of_file
 from pyimportance.shards.index import Progress
-from pyimportance.shards.manifest import ShardInfo
+from pyimportance.shards.manifest import ShardInfo, local
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 
@@ -61,6 +61,7 @@ def export(
     """
     if format not in _TOOLS:
         raise ArgumentError(f"format={format!r}: allowed are {', '.join(map(repr, _TOOLS))}")
+    local(shards.root, "export")
     if not shards.is_compact:
         raise ArgumentError(
             f"generation {shards.generation} of {shards.root} is not compact: its tars still hold samples "

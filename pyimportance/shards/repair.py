@@ -30,7 +30,7 @@ from pyimportance.shards import claims
 from pyimportance.shards.combine import concatenate, keep, with_scores
 from pyimportance.shards.index import scan_file
 from pyimportance.shards.index_file import encode
-from pyimportance.shards.manifest import ShardInfo, shard_prefix
+from pyimportance.shards.manifest import ShardInfo, local, shard_prefix
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 from pyimportance.shards.verify import Problem
@@ -71,6 +71,7 @@ def repair(
     An index is written only if its bytes sum to what the manifest says (another release of Arrow may lay the
     same table out differently; then nothing is written). Sound indexes, tars and manifests are left alone.
     """
+    local(shards.root, "repair")
     shards = replace(shards)  # what others of this process have in use is not what lies on the disk
     repaired: list[str] = []
     problems: list[Problem] = []

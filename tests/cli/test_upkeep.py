@@ -30,6 +30,7 @@ def test_compact_and_prune(cli: Callable, moved: Path) -> None:
     assert (told.status, told.err) == (0, "")
     assert (told.json["generation"], told.json["rewritten"], told.json["samples"]) == (2, True, N)
     assert ShardSet.open(moved).is_compact
+    assert cli("inspect", moved, "--json").json["compact"] is told.json["compact"] is True
     again = cli("compact", moved, "--json").json
     assert again == told.json | {"rewritten": False}
     smaller = cli("compact", moved, "--shard-bytes", 4096, "--json").json

@@ -21,6 +21,7 @@ from pyimportance import (
     OutputError,
     SampleIndex,
     ShardSet,
+    compact,
     index,
     repartition,
     write_shards,
@@ -311,7 +312,10 @@ def test_what_a_set_behind_a_url_is_not_for(shards: tuple[ShardSet, str], tmp_pa
     opened = ShardSet.open(f"{shards[1]}?signature=secret")
     for what, call in {
         "a new generation or its removal": lambda: repartition(opened, divide(66, 2)),
+        "compact": lambda: compact(opened),
         "verify": opened.verify,
+        "repair": opened.repair,
+        "export": lambda: opened.export("dali"),
         "loading": lambda: ImportanceDataset(opened, rank=0, world_size=3),
     }.items():
         with pytest.raises(

@@ -1,6 +1,7 @@
 #include "tar/bind_input.h"
 
 #include <cstring>
+#include <exception>
 #include <map>
 #include <string>
 #include <utility>
@@ -14,6 +15,10 @@ namespace {
 class Remote final : public tar::Input {
  public:
   explicit Remote(py::object file) : Input(tar::kRemote), file_(std::move(file)) {}
+  ~Remote() override {
+    if (std::uncaught_exceptions() == 0) return;  // what was counted is fetched
+    for (const auto& [range, request] : begun_) give_up(request);
+  }
   using Input::read;
 
   void read(iovec* places, int n, std::int64_t offset, tar::Count* count) override {
@@ -39,6 +44,14 @@ class Remote final : public tar::Input {
   }
 
  private:
+  // Nobody comes for it: what is not under way yet need not be.
+  static void give_up(const py::object& request) noexcept {
+    if (PyObject* answer = PyObject_CallMethod(request.ptr(), "cancel", nullptr))
+      Py_DECREF(answer);
+    else
+      PyErr_Clear();
+  }
+
   static void add(std::int64_t n, tar::Count* count) {
     ++count->requests;
     count->bytes += n;

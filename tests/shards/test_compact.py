@@ -15,6 +15,7 @@ import pyimportance
 from pyimportance import (
     ArgumentError,
     DataError,
+    ImportanceDataset,
     Partition,
     Scores,
     ShardSet,
@@ -68,6 +69,16 @@ def test_the_bytes_are_those_of_write_shards(
         # What a reader finds that knows nothing of indexes.
         keys = [s["__key__"] for path in mine.files for s in read_wds(path)]
         assert keys == mine.keys.to_pylist()
+
+
+def test_a_loader_finds_the_same_samples(moved: ShardSet) -> None:
+    def loaded(shards: ShardSet) -> list[tuple[int, bytes]]:
+        samples = [s for rank in range(4) for s in ImportanceDataset(shards, rank=rank, world_size=4)]
+        return sorted((s["__index__"], s["txt"]) for s in samples if not s["__pad__"])
+
+    before = loaded(moved)
+    assert [i for i, _ in before] == list(range(66))
+    assert loaded(compact(moved)) == before
 
 
 def test_old_generations_stay(moved: ShardSet, tree: Any) -> None:

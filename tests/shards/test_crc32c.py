@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pyimportance import _C
 from pyimportance._C import crc32c, crc32c_of_file
 
 # RFC 3720, B.4, and the check value of the catalogue of CRCs.
@@ -46,3 +48,28 @@ def test_of_a_file(tmp_path: Path) -> None:
 def test_refuses_what_is_not_contiguous() -> None:
     with pytest.raises(BufferError, match="contiguous"):
         crc32c(np.zeros(10, np.uint8)[::2])
+
+
+@pytest.mark.parametrize(
+    "sizes", [[], [0], [3] * 2000, [700_000] * 3, [1 << 20, 0, 5, 300_000, 262_144 - 512, 9]]
+)
+def test_a_tar_is_summed_while_it_is_scanned(sizes: list[int], tmp_path: Path, write_tar: Any) -> None:
+    """Read once, whatever is skipped of it; the samples are those that scanning finds."""
+    rng = np.random.default_rng(0)
+    path = write_tar(tmp_path / "a.tar", [(f"{i:05d}.x", rng.bytes(n)) for i, n in enumerate(sizes)])
+    data = path.read_bytes()
+    with open(path, "rb") as file:
+        summed, read, requests, found, problem = _C.tar_sum_and_scan(file.fileno(), len(data))
+        plain = _C.tar_scan(file.fileno(), len(data), False, -1)
+    assert (summed, read, problem) == (crc32c(data), len(data), None)
+    assert requests <= 3 * len(sizes) + len(data) // (200 << 10) + 1
+    assert found is not None
+    for name in ("key_offsets", "key_text", "offset", "nbytes", "part_start", "part_offset", "part_size"):
+        assert np.array_equal(found[name], plain[name]), name  # type: ignore[literal-required]
+    at = 10 if sizes else len(data) - 1
+    path.write_bytes(data[:at] + b"!" + data[at + 1 :])
+    with open(path, "rb") as file:
+        summed, read, _, found, problem = _C.tar_sum_and_scan(file.fileno(), len(data))
+    assert (summed, read, found) == (crc32c(path.read_bytes()), len(data), None)
+    assert problem is not None
+    assert problem[2] == (0 if sizes else at)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pyimportance import _C
 from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError, PyimportanceError
+from pyimportance.score import inputs
 from pyimportance.score.engine import cuda
 from pyimportance.threads import default_threads
 
@@ -57,11 +58,7 @@ def argsort(
     loaded = sys.modules.get("torch")  # no tensor without it
     if loaded is not None and isinstance(values, loaded.Tensor):
         return _argsort_tensor(values, descending, threads)
-    try:
-        array = np.asarray(values)
-    except ValueError as error:  # lists of unequal lengths
-        raise ArgumentError(f"values: {error}") from None
-    return _argsort_numpy(array, descending, threads)
+    return _argsort_numpy(inputs.as_array("values", values), descending, threads)
 
 
 def regroup(
@@ -97,10 +94,7 @@ def _argsort_tensor(values: torch.Tensor, descending: bool, threads: int) -> tor
             return argsort_native(values, descending, cuda(), stream)
     if values.device.type != "cpu":
         return _argsort_torch(values, descending)
-    values = values.detach()
-    if values.dtype == torch.bfloat16:  # NumPy has no such dtype
-        values = values.float()
-    return torch.from_numpy(_argsort_numpy(values.numpy(), descending, threads))
+    return torch.from_numpy(_argsort_numpy(inputs.as_array("values", values), descending, threads))
 
 
 def _cuda_is_built() -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
+from pyimportance.score import inputs
 
 
 def apportion(capacity: npt.ArrayLike, workers: int, num_samples: int) -> npt.NDArray[np.int64]:
@@ -21,7 +22,7 @@ def apportion(capacity: npt.ArrayLike, workers: int, num_samples: int) -> npt.ND
     weights = _integers(check_capacity(capacity, workers))
     total = sum(weights)
     if total == 0:
-        raise ArgumentError(f"capacity: all {workers} are 0, which cannot hold {num_samples} samples")
+        raise ArgumentError(f"capacity: all {workers} are 0, which can hold no samples")
     quotas = [divmod(num_samples * weight, total) for weight in weights]
     counts = np.array([whole for whole, _ in quotas], np.int64)
     by_fraction = sorted(range(workers), key=lambda worker: -quotas[worker][1])  # stable
@@ -31,7 +32,7 @@ def apportion(capacity: npt.ArrayLike, workers: int, num_samples: int) -> npt.ND
 
 def check_capacity(capacity: npt.ArrayLike, workers: int) -> npt.NDArray[Any]:
     """``capacity`` as an array [workers] of finite numbers >= 0, or ArgumentError."""
-    array = np.asarray(capacity)
+    array = inputs.as_array("capacity", capacity)
     if array.dtype.kind not in "iuf" or array.shape != (workers,):
         raise ArgumentError(
             f"capacity: {array.dtype} of shape {list(array.shape)}; must be numbers, one for each of "

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
+from pyimportance.score import inputs
 from pyimportance.score.values import Scores
 
 # Each group costs 8 bytes wherever a partition goes: what a file says must not ask for more than memory has.
@@ -37,7 +38,7 @@ def check_groups(workers: int, bins: int) -> tuple[int, int]:
 
 def check_classes(classes: npt.ArrayLike, num_samples: int) -> npt.NDArray[np.int64]:
     """``classes`` as int64 [num_samples]."""
-    array = np.asarray(classes)
+    array = inputs.as_array("classes", classes)
     if array.dtype.kind not in "iu" or array.shape != (num_samples,):
         raise ArgumentError(
             f"classes: {array.dtype} of shape {list(array.shape)}; must be integers, one for each "
@@ -48,7 +49,7 @@ def check_classes(classes: npt.ArrayLike, num_samples: int) -> npt.NDArray[np.in
 
 def check_sizes(sizes: npt.ArrayLike, num_samples: int) -> npt.NDArray[np.int64]:
     """``sizes`` as int64 [num_samples] bytes >= 0, whose sum int64 holds as well."""
-    array = np.asarray(sizes)
+    array = inputs.as_array("sizes", sizes)
     if array.dtype.kind not in "iu" or array.shape != (num_samples,):
         raise ArgumentError(
             f"sizes: {array.dtype} of shape {list(array.shape)}; must be integers, one for each "

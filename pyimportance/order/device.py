@@ -67,6 +67,8 @@ def divide(
     Nothing waits for the device, so scores that are all NaN are divided as well. "random" draws on the host,
     8 bytes a sample. Raises ArgumentError where an argument is not as described.
     """
+    if not isinstance(values, torch.Tensor):
+        raise ArgumentError(f"values: {type(values).__name__}; must be a tensor (partition takes Scores)")
     workers, bins = check_groups(workers, bins)
     seed = check_integer("seed", seed, 0)
     if policy not in POLICIES:

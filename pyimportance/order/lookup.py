@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
+from pyimportance.score import inputs
 
 # A table indexed by id is built when it needs at most this many slots per sample.
 SLOTS_PER_SAMPLE = 4
@@ -27,7 +28,7 @@ class IdMap:
 
     def __call__(self, ids: npt.ArrayLike) -> npt.NDArray[np.int32]:
         """int32, the shape of ``ids`` (integers): the value of each id, -1 where it is unknown."""
-        wanted = np.asarray(ids)
+        wanted = inputs.as_array("ids", ids)
         if wanted.size and wanted.dtype.kind not in "iu":
             raise ArgumentError(f"ids: {wanted.dtype}; sample ids are integers")
         wanted = wanted.astype(np.int64, copy=False)  # uint64 from 2**63 wraps to negative: unknown as well

@@ -19,6 +19,7 @@ from pyimportance.order.policies.registry import resolve
 from pyimportance.order.policies.task import Task
 from pyimportance.order.ranking import Ranking, rank
 from pyimportance.order.values import HasOwners, Partition
+from pyimportance.score import inputs
 from pyimportance.score.values import Scores
 
 __all__ = ["Partition", "partition"]
@@ -138,7 +139,7 @@ def _holders(
     current: HasOwners | npt.ArrayLike, ids: npt.NDArray[np.int64], workers: int
 ) -> npt.NDArray[np.int32]:
     """int32 [N]: who of the ``workers`` holds each id now, -1 nobody (or a worker there no longer is)."""
-    held = current.worker_of(ids) if hasattr(current, "worker_of") else np.asarray(current)
+    held = current.worker_of(ids) if hasattr(current, "worker_of") else inputs.as_array("current", current)
     if held.dtype.kind not in "iu" or held.shape != ids.shape:
         raise ArgumentError(
             f"current: {held.dtype} of shape {list(held.shape)}; must be a Partition, a ShardSet or one "

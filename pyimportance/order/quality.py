@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
 from pyimportance.order.argsort import argsort
-from pyimportance.order.checks import check_classes, check_sizes
+from pyimportance.order.checks import check_classes, check_scores, check_sizes
 from pyimportance.order.distance import ks_distances, tie_ends
 from pyimportance.order.values import Partition
 from pyimportance.score.values import Scores
@@ -76,7 +76,7 @@ def _values(partition: Partition, scores: Scores | None) -> npt.NDArray[np.float
         if partition.values is None:
             raise ArgumentError("scores: none are given, and the partition carries none")
         return partition.values
-    ids = scores.sample_ids()
+    ids = check_scores(scores).sample_ids()
     rows = np.searchsorted(ids, partition.order)
     known = rows < ids.size
     known[known] = ids[rows[known]] == partition.order[known]

@@ -15,6 +15,7 @@ from pyimportance.errors import ArgumentError
 from pyimportance.order.checks import check_groups, check_sizes
 from pyimportance.order.lookup import SLOTS_PER_SAMPLE, IdMap
 from pyimportance.order.moves import Moves, holdings
+from pyimportance.score import inputs
 
 
 class HasOwners(Protocol):
@@ -69,7 +70,7 @@ class Partition:
         self._check_ids()
 
     def _freeze(self, name: str, dtype: type[np.generic]) -> None:
-        array = np.asarray(getattr(self, name))
+        array = inputs.as_array(name, getattr(self, name))
         if array.dtype != dtype or array.ndim != 1:
             raise ArgumentError(
                 f"{name}: {array.dtype} with {array.ndim} axes; must be {np.dtype(dtype).name} with one axis"

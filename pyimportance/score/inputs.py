@@ -25,7 +25,8 @@ def as_array(name: str, value: Any, *, bfloat16: bool = False) -> npt.NDArray[An
 
     bfloat16  whether a tensor of that type comes as BFLOAT16, where it lies, and not as a copy in float32
 
-    ArgumentError where NumPy has no such array: a ragged list, a sparse or meta tensor, an exotic dtype.
+    ArgumentError where NumPy has no such array: a ragged list, a sparse or meta tensor, an exotic dtype; and
+    where numbers of a masked array are masked, whose mask it would lose.
     """
     if type(value) is np.ndarray:
         return value
@@ -47,6 +48,8 @@ def _converted(value: Any, bfloat16: bool) -> npt.NDArray[Any]:
             return bits.view(BFLOAT16)
         array: npt.NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
         return array
+    if isinstance(value, np.ma.MaskedArray) and (masked := np.count_nonzero(value.mask)):
+        raise ValueError(f"{masked} of its {value.size} numbers are masked; fill them first")
     return np.asarray(value)
 
 

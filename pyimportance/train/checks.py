@@ -10,7 +10,7 @@ import numpy as np
 
 from pyimportance.checks import check_fraction
 from pyimportance.errors import ArgumentError
-from pyimportance.order.capacity import apportion
+from pyimportance.order.capacity import apportion, check_capacity
 from pyimportance.score.measures.registry import find
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def check_capacity_of(dataset: ImportanceDataset, capacity: ArrayLike | None) ->
     if capacity is None:
         return None
     workers, ranks = dataset.shards.workers, dataset.world_size
-    apportion(capacity, workers, dataset.shards.num_samples)
-    array = np.asarray(capacity)
+    array = check_capacity(capacity, workers)
+    apportion(array, workers, dataset.shards.num_samples)
     of_ranks = array.reshape(gcd(workers, ranks), -1).sum(axis=1)
     if np.ptp(of_ranks) > 0 and dataset.equalize != "batch":
         raise ArgumentError(

@@ -161,7 +161,10 @@ def test_kinds_of_arrays() -> None:
         (torch.zeros(2, 2), "values: 2 axes; must have one"),
         (np.zeros(2, complex), "values: complex128; must be floats or integers of at most 64 bits"),
         (np.zeros(2, "M8[s]"), r"values: datetime64\[s\]; must be floats or integers"),
-        ([[1], [1, 2]], "values: setting an array element"),
+        ([[1], [1, 2]], "values: no array can be made of this list"),
+        (np.ma.array([1, 2], mask=[0, 1]), r"values: .* \(1 of its 2 numbers are masked"),  # type: ignore[no-untyped-call]
+        (torch.zeros(3).to(torch.float8_e4m3fn), "values: no array can be made of this Tensor"),
+        (torch.zeros(3).to_sparse(), "values: no array can be made of this Tensor"),
         (["a"], "values: <U1; must be floats or integers"),
         (torch.zeros(2, dtype=torch.complex64), "values: complex64; must be floats or integers"),
     ],

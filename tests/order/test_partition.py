@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -267,6 +268,27 @@ def test_current_may_be_anything_with_worker_of() -> None:
     np.testing.assert_array_equal(by_object.order, by_array.order)
 
 
+MASKED = np.ma.array([1, 0, 1], mask=[False, True, False])  # type: ignore[no-untyped-call]
+
+
+def test_tensors_are_taken_as_arrays_are() -> None:
+    s, rng = scores(np.arange(40)), np.random.default_rng(0)
+    arrays = {
+        "current": rng.integers(-1, 3, 40),
+        "sizes": rng.integers(0, 9, 40).astype(np.int32),
+        "classes": rng.integers(0, 3, 40).astype(np.uint8),
+        "capacity": np.array([1, 2, 0.5], np.float32),
+    }
+    tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    tensors["capacity"] = tensors["capacity"].bfloat16().requires_grad_()
+    by_arrays, by_tensors = (partition(s, 3, policy="sticky", **given) for given in (arrays, tensors))
+    np.testing.assert_array_equal(by_tensors.order, by_arrays.order)
+    unmasked = np.ma.array(arrays["classes"])  # type: ignore[no-untyped-call]
+    np.testing.assert_array_equal(
+        partition(s, 3, policy="sticky", **arrays | {"classes": unmasked}).order, by_arrays.order
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -302,9 +324,17 @@ def test_current_may_be_anything_with_worker_of() -> None:
         ({"capacity": [1, -0.5]}, "capacity: -0.5 of worker 1; must be finite and >= 0"),
         ({"capacity": [np.inf, 1]}, "capacity: inf of worker 0; must be finite"),
         ({"capacity": [np.nan, 1]}, "capacity: nan of worker 0; must be finite"),
-        ({"capacity": [0, 0.0]}, "capacity: all 2 are 0, which cannot hold 3 samples"),
+        ({"capacity": [0, 0.0]}, "capacity: all 2 are 0, which can hold no samples"),
         ({"current": [0, 1]}, r"current: int64 of shape \[2\]; .* for each of 3 samples"),
         ({"current": [0, -2, 1]}, "current: -2 at position 1; workers are >= 0, nobody is -1"),
+        ({"sizes": [[1], [1, 2]]}, "sizes: no array can be made of this list"),
+        ({"classes": [[1], [1, 2]]}, "classes: no array can be made of this list"),
+        ({"current": [[1], [1, 2]]}, "current: no array can be made of this list"),
+        ({"capacity": [[1], [1, 2]]}, "capacity: no array can be made of this list"),
+        ({"current": MASKED}, r"current: .* \(1 of its 3 numbers are masked; fill them first\)"),
+        ({"sizes": MASKED}, r"sizes: .* \(1 of its 3 numbers are masked"),
+        ({"classes": MASKED}, r"classes: .* \(1 of its 3 numbers are masked"),
+        ({"capacity": MASKED[:2]}, r"capacity: .* \(1 of its 2 numbers are masked"),
         ({"scores": scores([])}, "scores: there are none"),
         ({"scores": np.zeros(3)}, r"scores: ndarray; must be Scores, say Scores\(values=array\)"),
         ({"scores": scores([np.nan, np.nan])}, "scores: all 2 are NaN"),

@@ -93,5 +93,7 @@ def test_other_scores() -> None:
         quality(p, by_id)
     with pytest.raises(ArgumentError, match="scores: there is none of sample id 3"):
         quality(p, scores([1, 2, 3]))
+    with pytest.raises(ArgumentError, match="scores: ndarray; must be Scores"):
+        quality(p, np.zeros(4))  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="scores: none are given, and the partition carries none"):
         quality(Partition(1, 1, np.array([0]), np.array([0, 1])))

@@ -50,11 +50,16 @@ def test_copies_are_as_read_only(how: Callable[[Scores], Scores]) -> None:
         back.metadata["k"] = "w"  # type: ignore[index]
 
 
+MASKED = np.ma.array([1, 2], mask=[False, True])  # type: ignore[no-untyped-call]
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
         ({"values": [[1.0], [1.0, 2.0]]}, "values: no array can be made of this list"),
         ({"values": [1], "metadata": None}, "metadata=None: must be a mapping of strings to strings"),
+        ({"values": MASKED}, r"values: .* MaskedArray \(1 of its 2 numbers are masked; fill them first\)"),
+        ({"ids": MASKED, "values": [1, 2]}, r"ids: .* MaskedArray \(1 of its 2 numbers"),
         ({"values": [[1.0]]}, r"values: float64 of shape \[1, 1\]; must be real numbers \[N\]"),
         ({"values": ["a"]}, r"values: <U1"),
         ({"values": [1, 2], "ids": [1]}, "ids: 1 of them for 2 values"),

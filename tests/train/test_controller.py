@@ -319,7 +319,7 @@ def test_unequal_machines_take_batches_in_proportion(
             {"capacity": [1, 2, 3]},
             r"capacity: int64 of shape \[3\]; must be numbers, one for each of 2 workers",
         ),
-        ({"capacity": [0, 0]}, "capacity: all 2 are 0, which cannot hold 45 samples"),
+        ({"capacity": [0, 0]}, "capacity: all 2 are 0, which can hold no samples"),
         ({"classes": [0] * (N - 1)}, r"classes: int64 of shape \[44\]; .* one for each of 45 samples"),
     ],
 )

@@ -123,7 +123,9 @@ def test_divisions_on_a_device(device: Any, policy: str) -> None:
     check_division(values, 7, 4, policy)
 
 
-def test_a_policy_that_needs_more_than_ranks() -> None:
+def test_what_cannot_be_divided() -> None:
+    with pytest.raises(ArgumentError, match="values: ndarray; must be a tensor"):
+        divide(np.zeros(3), 2)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="policy 'sticky': on a device it is one of random, stripes"):
         divide(torch.zeros(3), 2, policy="sticky")
 

@@ -4,6 +4,7 @@ sources.py       names of tars -> tar files, local or behind URLs
 streams/         sources of other kinds -> samples in order
 pack.py          samples in order -> canonical tars
 spool.py         spool: sources that are read in order -> plain tars -> SampleIndex
+spool_units.py   its files, and the work on them
 sample_index.py  SampleIndex: where every sample lies
 keys.py          keys as raw buffers
 combine.py       SampleIndex -> SampleIndex: concatenated, or a part of one

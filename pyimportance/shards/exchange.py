@@ -48,7 +48,13 @@ class Origin:
         if self.stream is None and self._prefers_spool(work):
             stream = tars.stream_of(self.index.files)
             # A tar without its end is in the index because that was allowed.
-            copies = spool_stream(stream, _named(self.directory), allow_missing_eof=True, meter=self.meter)
+            copies = spool_stream(
+                stream,
+                _named(self.directory),
+                allow_missing_eof=True,
+                meter=self.meter,
+                temporary=self.temporary,
+            )
             self.spooled = True
             with copy.open_sources(self.index, copies.files, "disk") as files:
                 yield files
@@ -95,7 +101,7 @@ def origin_of(
     if stream is not None and exchange == "direct":
         raise ArgumentError(f"exchange='direct': source is {stream.what}, which can only be read in order")
     if isinstance(found, Stream):
-        whole = spool_stream(found, _named(directory), meter=meter)
+        whole = spool_stream(found, _named(directory), meter=meter, temporary=spool is None)
     else:
         whole = found if isinstance(found, SampleIndex) else make_index(found)
     return Origin(whole, stream, exchange, directory, spool is None, meter, spooled=stream is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from pyimportance import ArgumentError, DataError, OutputError, index, write_sha
 from pyimportance.io.lock import locked
 from pyimportance.io.meter import Meter
 from pyimportance.shards.journal import parse
-from pyimportance.shards.spool import spool
+from pyimportance.shards.spool import spool, spool_stream
+from pyimportance.shards.streams.recognise import recognise
+from pyimportance.shards.streams.stream import Samples, State, Stream
 
 # Forks a process per point, which is killed at its n-th rename, before or after it.
 KILLED = """
@@ -143,6 +146,34 @@ def test_what_a_failed_run_left_does_not_stay(tmp_path: Path, tree: Any) -> None
     assert len(list((tmp_path / "spool").glob("*.tar"))) > 10
     spool(samples(20, False), tmp_path / "spool", shard_bytes=100_000)
     spool(samples(20, False), tmp_path / "whole", shard_bytes=100_000)
+    assert tree(tmp_path / "spool") == tree(tmp_path / "whole")
+
+
+def test_a_unit_that_fails_ends_the_others(tmp_path: Path) -> None:
+    def fails(meter: Meter | None) -> Iterator[tuple[str, dict[str, bytes]]]:
+        yield "0", {"bin": b""}
+        raise DataError("broken", path="first")
+
+    def goes_on(meter: Meter | None) -> Iterator[tuple[str, dict[str, bytes]]]:
+        for i in itertools.count():
+            yield str(i), {"bin": bytes(1000)}
+
+    units = (
+        Samples("a", "first", fails, lambda: State(1)),
+        Samples("b", "second", goes_on, lambda: State(2)),
+    )
+    with pytest.raises(DataError, match="first: broken"):
+        spool_stream(Stream("two", units), tmp_path / "spool", shard_bytes=1 << 20)
+    assert not list((tmp_path / "spool").glob("*.tmp"))
+
+
+def test_a_temporary_one_makes_room(folder: Path, tmp_path: Path, tree: Any) -> None:
+    stream = recognise(folder)
+    assert isinstance(stream, Stream)
+    spool_stream(stream, tmp_path / "spool", temporary=True)
+    (folder / "cat/00.bin").write_bytes(b"other")
+    spool_stream(stream, tmp_path / "spool", temporary=True)
+    spool(folder, tmp_path / "whole")
     assert tree(tmp_path / "spool") == tree(tmp_path / "whole")
 
 

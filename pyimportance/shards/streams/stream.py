@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,6 +21,8 @@ Sample: TypeAlias = "tuple[str, dict[str, bytes]]"
 
 Data: TypeAlias = "Source | Iterable[Mapping[str, Any]]"
 """What names a source, or is one: paths of any kind, or samples as dicts."""
+
+_AT_ONCE = 16  # units that are looked at: a server is asked for each
 
 
 class State(NamedTuple):
@@ -70,9 +73,14 @@ class Stream:
     units: tuple[Samples | Tar, ...]
     folder: str | None = None
 
+    def states(self) -> list[State]:
+        """What each unit is now."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(lambda unit: unit.state(), self.units))
+
     def version(self) -> str:
         """SHA-256 (hex) of what its units tell now."""
-        return version_of(self, [unit.state() for unit in self.units])
+        return version_of(self, self.states())
 
 
 def version_of(stream: Stream, states: Sequence[State]) -> str:

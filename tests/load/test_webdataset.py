@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from pyimportance import ArgumentError, DataError, SampleIndex, WebDataset, index
 from tests.load.samples import ids
+from tests.server import Server
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # webdataset leaves files to the collector
@@ -191,6 +193,39 @@ def test_a_part_of_each_epoch(tars):
     assert all(4 <= len(epoch) <= 20 for epoch in epochs)
 
 
+def test_shards_in_random_order_are_read_one_after_the_other(tars):
+    dataset = WebDataset(tars, shardshuffle=True, window_bytes=3000)
+    orders = []
+    for _ in range(3):
+        epoch = ids(dataset)
+        orders.append(epoch[::4])
+        assert epoch == [i + k for i in epoch[::4] for k in range(4)]
+    assert len({tuple(order) for order in orders}) == 3
+    assert sorted(orders[0]) == list(range(0, 24, 4))
+
+
+def test_parts_that_lie_apart(tars, shard_set):
+    """What lies between is read, and given to nobody; the order is that of all parts."""
+
+    def wanted(name):
+        return name.endswith((".cls", ".npy"))
+
+    whole = WebDataset(tars, window_bytes=3000).shuffle(1)
+    some = WebDataset(tars, window_bytes=3000, select_files=wanted).shuffle(1)
+    assert ids(some) == ids(whole)
+    for dataset in (whole, some):
+        dataset.set_epoch(0)
+    for few, all_ in zip(some, whole, strict=True):
+        assert few == {name: all_[name] for name in all_ if name not in ("json", "txt", "text")}
+    assert some.io_report().bytes("origin") == 2 * 24 * 3 * 1024
+    shards, samples = shard_set((31, 33))
+    for sample in WebDataset(shards, select_files=lambda name: name.endswith(".cls")):
+        assert {name: sample.get(name) for name in ("cls", "bin")} == {
+            "cls": samples[sample["__index__"]]["cls"],
+            "bin": None,
+        }
+
+
 def test_importance_shards(shard_set):
     """Keep, bins and ranks of shards, through a pipeline."""
     shards, _ = shard_set((31, 33))
@@ -211,13 +246,44 @@ def test_an_index_is_not_made_anew(tars, tmp_path):
     assert (report.bytes("index"), report.bytes("origin")) == (0, 24 * 4 * 1024)
 
 
-@pytest.mark.parametrize("method", ["spawn"])
-def test_spawned_processes(tars, method):
-    dataset = WebDataset(tars, shardshuffle=True).shuffle(8).decode().to_tuple("__index__", "cls").batched(5)
-    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context=method)
-    batches = list(loader)
-    assert sorted(i for numbers, _ in batches for i in numbers.tolist()) == list(range(24))
-    assert all(np.array_equal(numbers, classes) for numbers, classes in batches)
+def test_spawned_processes(tars):
+    def made():
+        return WebDataset(tars, shardshuffle=True).shuffle(8).decode().to_tuple("__index__", "cls").batched(5)
+
+    dataset, alone = made(), made()
+    options = {"num_workers": 1, "multiprocessing_context": "spawn", "persistent_workers": True}
+    loader = DataLoader(dataset, batch_size=None, **options)
+    expected = [plain(list(DataLoader(alone, batch_size=None))) for _ in range(3)]
+    assert [plain(list(loader)) for _ in range(2)] == expected[:2]
+    dataset.load_state_dict(dataset.state_dict(epoch=2))
+    assert plain(list(loader)) == expected[2]
+
+
+def test_an_iteration_that_is_given_up_leaves_nothing_open(tars, tmp_path, open_below):
+    dataset = WebDataset(tars, window_bytes=2000).decode().to_tuple("cls").batched(2).with_epoch(50)
+    threads = len(os.listdir("/proc/self/task"))
+    iterator = iter(dataset)
+    next(iterator)
+    assert open_below(tmp_path)
+    del iterator
+    assert (open_below(tmp_path), len(os.listdir("/proc/self/task"))) == ([], threads)
+
+
+def test_tars_behind_a_url(tars, tmp_path):
+    with Server(tmp_path) as server:
+        dataset = WebDataset(f"{server.url}/{{000..005}}.tar", shardshuffle=True).shuffle(8)
+        assert sorted(ids(dataset)) == list(range(24))
+        # What reads URLs has threads, which a forked process would lack.
+        options = {"num_workers": 1, "multiprocessing_context": "spawn", "batch_size": None}
+        loader = DataLoader(dataset.to_tuple("__index__").batched(5, None), **options)
+        assert sorted(i for batch in loader for (i,) in batch) == list(range(24))
+        assert dataset.io_report().bytes("origin") == 24 * 4 * 1024
+
+
+def test_webdatasets_own_loader(tars):
+    batched = WebDataset(tars).decode().to_tuple("cls").batched(4)
+    loader = wds.WebLoader(batched, batch_size=None, num_workers=1).unbatched().batched(6)
+    assert [len(batch[0]) for batch in loader] == [6] * 4
 
 
 REFUSED = {

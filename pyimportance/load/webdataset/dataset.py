@@ -289,8 +289,10 @@ class WebDataset(Fluent, ImportanceDataset):
             outputs = stage.run(outputs, seed)
         if self._outputs_each is not None:
             outputs = islice(outputs, max(0, self._outputs_each - at.outputs))
+        ratio, even = self._ratio, True
         for number, output in enumerate(outputs, 1):
-            if pulled > number * self._ratio and not self._turns.uneven:
+            if even and pulled > number * ratio:
+                even = False
                 self._turns.note_uneven()
             at.pulled, at.outputs = before + pulled, at.outputs + 1
             yield output

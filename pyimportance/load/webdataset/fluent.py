@@ -224,7 +224,7 @@ class _ToTuple:
 
     def __call__(self, sample: dict[str, Any]) -> tuple[Any, ...]:
         values = tuple(first_of(sample, n, missing_is_error=self.missing_is_error) for n in self.names)
-        if self.none_is_error and None in [v for v in values if v is None]:
+        if self.none_is_error and any(value is None for value in values):
             raise ArgumentError(f"to_tuple: a part of sample {sample.get('__key__')!r} is None")
         return values
 

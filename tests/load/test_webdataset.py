@@ -266,7 +266,8 @@ def test_an_iteration_that_is_given_up_leaves_nothing_open(tars, tmp_path, open_
     next(iterator)
     assert open_below(tmp_path)
     del iterator
-    assert (open_below(tmp_path), len(os.listdir("/proc/self/task"))) == ([], threads)
+    assert open_below(tmp_path) == []
+    assert len(os.listdir("/proc/self/task")) <= threads  # those of the index may have ended only now
 
 
 def test_tars_behind_a_url(tars, tmp_path):

@@ -22,6 +22,9 @@ from pyimportance.cli.scoring import about_scores
 from pyimportance.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pyimportance.order.values import Partition
     from pyimportance.score.dynamics import Dynamics
     from pyimportance.shards.shard_set import ShardSet
@@ -36,7 +39,7 @@ def inspect(
     """Tell what a file or folder of pyimportance's is, and what it holds.
 
     Of a partition and of shards, also how alike the workers are: in mean score and, as Kolmogorov-Smirnov
-    distance, in the distribution of scores; with --sizes and --classes of a partition, in these as well.
+    distance, in the distribution of scores; with --classes and (of a partition) --sizes, in these as well.
 
     Examples:
 
@@ -56,11 +59,15 @@ def describe(path: Path, sizes: Path | None = None, classes: Path | None = None)
     from pyimportance.shards.shard_set import ShardSet
 
     divides = path.is_file() and first_bytes(path).startswith(b"PAR1") and is_partition(path)
-    if (sizes or classes) and not divides:
+    if (sizes and not divides) or (classes and not (divides or path.is_dir())):  # shards know sizes
         raise ArgumentError("--sizes and --classes are of a partition's samples, and this is none")
     if path.is_dir():
         shards = ShardSet.open(path)
-        return about_shards(shards) | about_quality(owned(shards))
+        partition, nbytes = owned(shards)
+        alike = about_quality(partition, nbytes, None if classes is None else integers(classes))
+        if "bytes_per_worker" in alike:  # without what tars hold of samples that have moved away
+            alike["live_bytes_per_worker"] = alike.pop("bytes_per_worker")
+        return about_shards(shards) | alike
     magic = first_bytes(path)
     if magic == b"ARROW1":
         return about_index(SampleIndex.load(path))
@@ -78,21 +85,23 @@ def describe(path: Path, sizes: Path | None = None, classes: Path | None = None)
     raise DataError("is no index, dynamics, scores, partition or folder of shards", path=path)
 
 
-def owned(shards: ShardSet) -> Partition:
-    """Who owns which samples, with their scores where all indexes have them."""
+def owned(shards: ShardSet) -> tuple[Partition, NDArray[np.int64]]:
+    """Who owns which samples, with their scores where all indexes have them; their bytes by ascending id."""
     import numpy as np
 
     from pyimportance.order.values import Partition
 
     indexes = [shards.index(worker) for worker in range(shards.workers)]
     scores = [index.score for index in indexes if index.score is not None]
-    return Partition(
+    ids = np.concatenate([index.ids for index in indexes])
+    partition = Partition(
         shards.workers,
         1,
-        np.concatenate([index.ids for index in indexes]),
+        ids,
         np.cumsum([0, *map(len, indexes)]),
         np.concatenate(scores) if len(scores) == len(indexes) else None,
     )
+    return partition, np.concatenate([index.nbytes for index in indexes])[np.argsort(ids)]
 
 
 def first_bytes(path: Path) -> bytes:

@@ -146,6 +146,15 @@ def test_inspect_tells_what_each_file_is(cli: Callable, source: Path, dynamics: 
     np.testing.assert_allclose(told["mean_score_per_worker"], alike.mean, 1e-3)
     tars = [sum(t.stat().st_size for t in (tmp_path / "out" / f"worker-00{w}").glob("*.tar")) for w in (0, 1)]
     assert told["bytes_per_worker"] == tars
+    classes = np.arange(N) % 3
+    np.save(tmp_path / "classes.npy", classes)
+    told = cli("inspect", tmp_path / "out", "--classes", tmp_path / "classes.npy", "--json").json
+    alike = quality(Partition.load(tmp_path / "p"), classes=classes)
+    np.testing.assert_allclose(told["class_distance_per_worker"], alike.class_distance, 1e-3)
+    shards = ShardSet.open(tmp_path / "out")
+    live = [int(shards.index(w).nbytes.sum()) for w in (0, 1)]
+    assert told["live_bytes_per_worker"] == live
+    assert all(0 < some < whole for some, whole in zip(live, tars, strict=True))  # each tar ends in zeros
     plain = cli("inspect", tmp_path / "out")
     assert f"{N}" in next(line for line in plain.out.splitlines() if line.startswith("samples "))
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +202,25 @@ def test_what_takes_no_shards(source: Path, tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ArgumentError, match="out='s3://': names no bucket"):
         write_shards(source, divide(66, 2), "s3://")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_twins_write_the_same(store: Any, source: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        made = pool.map(lambda i: write_shards(source, divide(66, 3, 2), URL, **OPTIONS).digest, range(3))
+        digests = set(made)
+    shards = ShardSet.open(URL)
+    assert digests == {shards.digest}
+    assert len(objects(store)) == len(shards.shards) + 3 + 3
+
+
+def test_no_room_for_temporary_files(store: Any, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**more: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
+    problem = (
+        r"/g000000-bin00-000000\.tar: its copy among the temporary files cannot be written \(No space left"
+    )
+    with pytest.raises(OutputError, match=problem):
+        write_shards(source, divide(66, 2), URL)
+    assert list(objects(store)) == ["job.json"]

@@ -1,0 +1,54 @@
+"""Sources and shards behind URLs, by the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import obstore
+import pytest
+
+from pyimportance import Scores, ShardSet, partition
+from pyimportance.io import remote
+from tests.server import Server
+
+
+@pytest.fixture
+def divided(tmp_path: Path) -> Path:
+    partition(Scores(np.arange(24, dtype=np.float32)), 2).save(tmp_path / "partition.parquet")
+    return tmp_path / "partition.parquet"
+
+
+def test_from_a_web_server_to_a_folder(
+    cli: Callable[..., Any], source: Path, divided: Path, tmp_path: Path
+) -> None:
+    root = source if source.is_dir() else source.parent
+    tars = sorted(path.name for path in root.glob("*.tar"))
+    with Server(root) as server:
+        spec = f"{server.url}/{{{','.join(tars)}}}?signature=secret"
+        made = cli("index", spec, "-o", tmp_path / "index.arrow", "--json")
+        assert (made.status, made.json["samples"]) == (0, 24)
+        assert b"secret" not in (tmp_path / "index.arrow").read_bytes()
+        first = cli("shard", spec, tmp_path / "a", "--partition", divided, "--json")
+        second = cli("shard", tmp_path / "index.arrow", tmp_path / "b", "--partition", divided, "--json")
+        local = cli("shard", root, tmp_path / "c", "--partition", divided, "--json")
+        assert first.json["digest"] == second.json["digest"] == local.json["digest"]
+        cli("index", f"{server.url}/none.tar?secret", "-o", tmp_path / "index.arrow").refused(
+            f"{server.url}/none.tar: does not exist (the server answered 404 Not Found)"
+        )
+
+
+def test_to_a_store(
+    cli: Callable[..., Any], source: Path, divided: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = obstore.store.MemoryStore()
+    monkeypatch.setattr(remote, "_store", lambda *url: store)
+    made = cli("shard", source, "s3://bucket/out", "--partition", divided, "--json")
+    assert (made.status, made.json["folder"], made.json["samples"]) == (0, "s3://bucket/out", 24)
+    assert made.json["digest"] == ShardSet.open("s3://bucket/out").digest
+    cli("shard", source, "https://host/out", "--partition", divided).refused(
+        "out='https://host/out': web servers take no shards; s3, gs and az do"
+    )
+    assert not list(Path().glob("s3:*"))

@@ -37,6 +37,7 @@ AT_ONCE: Final = 32
 _RETRY: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(minutes=2)}
 _TIMEOUT = timedelta(seconds=60)  # of a request to a web server; stores have environment variables for theirs
 _ASKED = (BaseError, OSError, ValueError)  # what obstore raises
+_RETRIES = re.compile(r"after ([1-9]\d*) retries")
 
 
 class RemoteFile(File):
@@ -101,8 +102,8 @@ def _describe(store: ObjectStore, name: str) -> ObjectMeta:
     try:
         return obstore.head(store, name)
     except _ASKED as refused:
-        if not isinstance(store, HTTPStore):
-            raise
+        if not isinstance(store, HTTPStore) or _RETRIES.search(str(refused)):
+            raise  # a server that did not answer will not answer to something else
         try:
             return obstore.get(store, name, options={"range": (0, 1)}).meta
         except _ASKED:
@@ -185,7 +186,7 @@ def ask(ask: Callable[[], T], path: str, offset: int | None = None) -> T:
 
 def _reason(error: Exception) -> str:
     said, _, debug = str(error).partition("Debug source:")
-    retries = re.search(r"after (\d+) retries", said)
+    retries = _RETRIES.search(said)
     status = re.search(r"status code: (\d{3}[^:\n]*)", said)
     sent = re.search(r"Requested \d+\.\.\d+, got (\d+)\.\.(\d+)", said)
     cause = re.findall(r'(?:message|error): "([^"\n]+)"', debug)
@@ -209,4 +210,4 @@ def _reason(error: Exception) -> str:
         reason = f"cannot be asked for ({cause[-1]})"
     else:
         reason = re.sub(r"\w+://\S+", "its URL", said.strip().partition("\n")[0])
-    return reason + (f", also when asked {retries[1]} times more" if retries and retries[1] != "0" else "")
+    return reason + (f", also when asked {retries[1]} times more" if retries else "")

@@ -157,6 +157,15 @@ def test_a_url_that_is_signed_for_get_alone(tmp_path: Path) -> None:
             open_file(f"{server.url}/none?signature=x")
 
 
+def test_a_server_that_fails_is_not_asked_in_other_ways(server: Server) -> None:
+    server.fail(500, method="HEAD", times=99)
+    with pytest.raises(
+        DataError, match="the server answered 500 Internal Server Error, also when asked 2 times"
+    ):
+        open_file(f"{server.url}/data.bin")
+    assert [r.method for r in server.requests] == ["HEAD"] * 3
+
+
 @pytest.mark.parametrize(
     ("url", "error"),
     [

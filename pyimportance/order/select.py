@@ -181,7 +181,10 @@ def _inside(
         own = dict(options)
         if "seed" in _options_of(method):
             own["seed"] = check_integer("seed", options.get("seed", 0), 0) + (number << 64)
-        found = method.take(Ranking(part, scored), share, **own)
+        try:
+            found = method.take(Ranking(part, scored), share, **own)
+        except ArgumentError as error:  # its count is the class's share of what was asked for
+            raise ArgumentError(f"class {names[number]}: {error}") from None
         taken, given = found if isinstance(found, Drawn) else (found, None)
         given = np.ones(share) if given is None else given
         if share and not method.biased and method.scaled:

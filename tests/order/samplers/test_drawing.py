@@ -141,6 +141,19 @@ def test_a_class_without_a_sample_biases() -> None:
     assert not drawn("isd", 30, classes=rare).biased
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"method": "infobatch"}, "class 7: count=0: method 'infobatch' leaves out fewer than the 0 of 1"),
+        ({"method": "ccs", "beta": 0.7}, "class -2: count=19: beta=0.7 leaves 12 of 39 samples"),
+    ],
+)
+def test_what_a_class_cannot_give_names_it(options: dict[str, Any], text: str) -> None:
+    rare = np.r_[np.full(N - 1, -2), 7]
+    with pytest.raises(ArgumentError, match=text):
+        select(Scores(VALUES), count=19, classes=rare, **options)
+
+
 def test_zero_scores_are_never_drawn_and_all_zero_is_uniform() -> None:
     some = Scores(np.array([0, 1, 3], np.float32))
     draw = select(some, count=3, method="importance", weights=True)

@@ -42,7 +42,7 @@ def check_share(taken: tuple[int, int], rank: int | None, world_size: int | None
         )
     frame = sys._getframe() if taken[1] > 1 else None
     while frame is not None:
-        name = type(frame.f_locals["self"]).__name__ if "self" in frame.f_code.co_varnames[:1] else ""
+        name = type(frame.f_locals.get("self")).__name__ if frame.f_code.co_varnames[:1] == ("self",) else ""
         if name in _DIVIDERS:
             raise ArgumentError(
                 f"this data set yields this rank's share, and {name} would divide it among ranks once more; "

@@ -16,7 +16,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from pyimportance import ArgumentError, ImportanceDataset, Partition, WebDataset, own_ranks, write_shards
+from pyimportance import (
+    ArgumentError,
+    ImportanceDataset,
+    OwnRanks,
+    Partition,
+    WebDataset,
+    own_ranks,
+    write_shards,
+)
 
 SAMPLES = 27  # not divisible by two
 
@@ -137,3 +145,33 @@ def test_accelerate_of_another_rank(tar):
     assert list(iter(prepared)) == whole[2:]  # a position stays, whatever epochs Accelerate counts
     assert list(iter(prepared)) == whole
     assert batched.epoch == 2
+
+
+def test_batches_of_a_trainer(tar, tmp_path):
+    """Those that the data set makes, and those of another size, which are refused."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = []
+
+    class Trainer(OwnRanks, transformers.Trainer):
+        def compute_loss(self, model, inputs, **options):
+            sizes.append(len(inputs[0]))
+            return (model(inputs[0][:, None].float()) ** 2).mean() * 1e-6
+
+        def _prepare_inputs(self, inputs):
+            return inputs
+
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path / "trainer"),
+        per_device_train_batch_size=4,
+        num_train_epochs=2,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    dataset = WebDataset(tar).shuffle(10).decode().to_tuple("cls").batched(4)
+    Trainer(model=torch.nn.Linear(1, 1), args=arguments, train_dataset=dataset).train()
+    assert sizes == [4, 4, 4, 4, 4, 4, 3] * 2
+    other = WebDataset(tar, batch_size=5)
+    with pytest.raises(ArgumentError, match="batch_size=5, and TrainingArguments say 4 per device"):
+        Trainer(model=torch.nn.Linear(1, 1), args=arguments, train_dataset=other).train()

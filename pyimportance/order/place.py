@@ -131,7 +131,7 @@ def _problem(partition: Partition, nodes: Sequence[Node], sizes: npt.ArrayLike |
     if sizes is not None:
         nbytes = check_sizes(sizes, partition.num_samples)
     np.add.at(load, partition.worker_of(partition.ids), nbytes)
-    storage = np.array([min(node.storage, 2**62) for node in nodes], np.int64)
+    storage = np.array([min(node.storage, 2**63 - 1) for node in nodes], np.int64)
     network = np.array([node.network for node in nodes])
     if not network.any() and storage.astype(object).sum() < load.sum():
         raise ArgumentError(

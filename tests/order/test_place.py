@@ -114,6 +114,12 @@ def test_what_does_not_fit_the_storage_comes_over_the_network() -> None:
     assert found.seconds.tolist() == [10, 0]
 
 
+def test_storage_for_more_than_there_can_be() -> None:
+    partition, sizes = workers_of([2**62, 2**61])
+    found = place(partition, [Node(1e9, 2**70), Node(1.0, 0, network=1.0)], sizes=sizes)
+    assert (found.node_of.tolist(), found.remote.tolist()) == ([0, 0], [0, 0])
+
+
 def test_without_sizes_samples_count() -> None:
     partition = Partition(2, 1, np.array([0, 1, 2, 5]), np.array([0, 3, 4]))
     found = place(partition, [Node(1.0, 10), Node(3.0, 10)])

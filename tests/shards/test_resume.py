@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import pyimportance
-from pyimportance import OutputError, Partition, ShardSet, repartition, write_shards
+from pyimportance import OutputError, Partition, ShardSet, compact, repartition, write_shards
 from pyimportance.io.lock import locked
 from pyimportance.io.meter import Meter
 from pyimportance.shards.generations import write_delta
@@ -32,7 +32,7 @@ KILLED = """
 import os, signal, sys
 from collections import Counter
 import pyarrow.parquet  # and what else takes time, once for all
-from pyimportance import Partition, repartition, write_shards
+from pyimportance import Partition, compact, repartition, write_shards
 source, first, second, folder, *points = sys.argv[1:]
 rename, renamed = os.replace, Counter()
 
@@ -49,7 +49,7 @@ for number, point in enumerate(points):
     if child == 0:
         out, os.replace = f"{folder}/out-{number}", replace
         shards = write_shards(source, Partition.load(first), out, shard_bytes=150_000)
-        repartition(shards, Partition.load(second))
+        compact(repartition(shards, Partition.load(second)))
         os._exit(0)
     ended = os.waitpid(child, 0)[1]
     assert ended == signal.SIGKILL, (point, ended)
@@ -65,13 +65,13 @@ def test_killed_at_any_step_it_completes_with_the_same_bytes(
         parts.save(path)
 
     def make(out: Path) -> None:
-        repartition(write_shards(source, first, out, shard_bytes=150_000), second)
+        compact(repartition(write_shards(source, first, out, shard_bytes=150_000), second))
 
     make(tmp_path / "whole")
     whole = tree(tmp_path / "whole")
     renamed = [f"{name} 1" for name in whole if not Path(name).name.startswith(("job", "claim"))]
-    renamed.append("manifest.json 2")
-    assert len(renamed) > 12
+    renamed += ["manifest.json 2", "manifest.json 3"]
+    assert len(renamed) > 20
     points = [f"{moment} {name}" for name in renamed for moment in ("before", "after")]
     command = [sys.executable, "-c", KILLED, str(source), *map(str, paths), str(tmp_path), *points]
     killed = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -4,6 +4,7 @@
 #include <exception>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "errors.h"
@@ -11,10 +12,11 @@
 namespace pyi {
 namespace {
 
-// Something that only Python can read.
+// Something that only Python can read. Of a compressed file fetch gives (bytes, what of the file that took).
 class Remote final : public tar::Input {
  public:
-  explicit Remote(py::object file) : Input(tar::kRemote), file_(std::move(file)) {}
+  Remote(py::object file, bool framed)
+      : Input(framed ? tar::kFramed : tar::kRemote), file_(std::move(file)), framed_(framed) {}
   ~Remote() override {
     if (std::uncaught_exceptions() == 0) return;  // what was counted is fetched
     for (const auto& [range, request] : begun_) give_up(request);
@@ -40,7 +42,7 @@ class Remote final : public tar::Input {
   void expect(std::int64_t offset, std::int64_t n, tar::Count* count) override {
     py::gil_scoped_acquire gil;
     begun_[{offset, n}] = file_.attr("begin")(offset, n);
-    add(n, count);
+    if (!framed_) add(n, 1, count);
   }
 
  private:
@@ -52,17 +54,23 @@ class Remote final : public tar::Input {
       PyErr_Clear();
   }
 
-  static void add(std::int64_t n, tar::Count* count) {
-    ++count->requests;
-    count->bytes += n;
+  static void add(std::int64_t bytes, std::int64_t requests, tar::Count* count) {
+    count->bytes += bytes;
+    count->requests += requests;
   }
 
   py::buffer fetch(std::int64_t offset, std::int64_t n, tar::Count* count) {
     begun_.erase(begun_.begin(), begun_.lower_bound({offset, 0}));  // what nobody came for
     try {
-      if (auto found = begun_.extract({offset, n})) return found.mapped().attr("result")();
-      add(n, count);
-      return file_.attr("fetch")(offset, n);
+      auto found = begun_.extract({offset, n});
+      const py::object got = found ? found.mapped().attr("result")() : file_.attr("fetch")(offset, n);
+      if (framed_) {
+        const auto [data, bytes, requests] = got.cast<std::tuple<py::buffer, std::int64_t, std::int64_t>>();
+        add(bytes, requests, count);
+        return data;
+      }
+      if (!found) add(n, 1, count);
+      return got;
     } catch (py::error_already_set& e) {
       if (!e.matches(py::module_::import("pyimportance.errors").attr("DataError"))) throw;
       const py::object at = e.value().attr("offset");
@@ -72,6 +80,7 @@ class Remote final : public tar::Input {
   }
 
   py::object file_;
+  bool framed_;
   std::map<std::pair<std::int64_t, std::int64_t>, py::object> begun_;  // by offset and length
 };
 
@@ -79,7 +88,7 @@ class Remote final : public tar::Input {
 
 std::unique_ptr<tar::Input> make_input(const py::object& handle) {
   if (py::isinstance<py::int_>(handle)) return std::make_unique<tar::Descriptor>(handle.cast<int>());
-  return std::make_unique<Remote>(handle);
+  return std::make_unique<Remote>(handle, py::hasattr(handle, "frame_of"));
 }
 
 }  // namespace pyi

@@ -7,6 +7,9 @@ urls.py        what a URL is, and what of it may be shown
 remote.py      objects behind URLs
 listing.py     which objects a pattern of URLs means
 forward.py     a file read once from its start to its end, decompressed
+seek_table.py  where the frames of a compressed file lie
+frames.py      a file that is compressed frame by frame, read by position
+compress.py    writes one
 files.py       many files read by turns, few of them open
 headers.py     what was read of a tar, against the index by which it was read
 parquet.py     reads a Parquet table that anybody may have written

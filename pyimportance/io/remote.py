@@ -93,8 +93,8 @@ class RemoteFile(File):
     def _changed(self, how: str, offset: int) -> DataError:
         return DataError(f"was changed while it was being read: {how}", path=self.path, offset=offset)
 
-    def _read(self, offset: int, nbytes: int) -> tuple[bytes, int]:
-        return (bytes(self.fetch(offset, nbytes)), 1) if nbytes else (b"", 0)
+    def read_uncounted(self, offset: int, nbytes: int) -> tuple[bytes, int, int]:
+        return (bytes(self.fetch(offset, nbytes)), nbytes, 1) if nbytes else (b"", 0, 0)
 
 
 def _describe(store: ObjectStore, name: str) -> ObjectMeta:

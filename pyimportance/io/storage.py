@@ -22,6 +22,7 @@ from pyimportance.io.descriptor import Descriptor
 from pyimportance.io.meter import Meter
 
 if TYPE_CHECKING:
+    from pyimportance.io.frames import Framed
     from pyimportance.io.remote import RemoteFile
 
 _SPARE = 256  # descriptors left for everything else in the process
@@ -44,12 +45,12 @@ class File(ABC):
 
     @property
     @abstractmethod
-    def handle(self) -> int | RemoteFile:
+    def handle(self) -> int | RemoteFile | Framed:
         """What native code reads through: a descriptor, or an object with fetch and begin."""
 
     @abstractmethod
-    def _read(self, offset: int, nbytes: int) -> tuple[bytes, int]:
-        """(bytes that lie within the size, requests that took). Raises DataError."""
+    def read_uncounted(self, offset: int, nbytes: int) -> tuple[bytes, int, int]:
+        """(bytes that lie within the size; bytes and requests that took, for `charge`). Raises DataError."""
 
     @abstractmethod
     def close(self) -> None:
@@ -72,8 +73,8 @@ class File(ABC):
             raise DataError(
                 f"ends at {self.size}; {nbytes} bytes were to be read here", path=self.path, offset=offset
             )
-        data, requests = self._read(offset, nbytes)
-        self.charge(nbytes, requests)
+        data, read, requests = self.read_uncounted(offset, nbytes)
+        self.charge(read, requests)
         return data
 
     def map(self) -> mmap.mmap | bytes:
@@ -102,7 +103,7 @@ class LocalFile(Descriptor, File):
     def handle(self) -> int:
         return self.fileno()
 
-    def _read(self, offset: int, nbytes: int) -> tuple[bytes, int]:
+    def read_uncounted(self, offset: int, nbytes: int) -> tuple[bytes, int, int]:
         chunks, got, requests = [], 0, 0
         while got < nbytes:
             try:
@@ -120,7 +121,7 @@ class LocalFile(Descriptor, File):
                 )
             chunks.append(chunk)
             got += len(chunk)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks), requests
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks), got, requests
 
     def map(self) -> mmap.mmap | bytes:
         """`File.map`, by mapping: only for files that nobody changes in place (ours are replaced whole)."""

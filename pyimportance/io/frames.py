@@ -1,0 +1,196 @@
+"""Framed: the contents of a file that is compressed frame by frame, read by position like any other file.
+
+Only the frames in which the wanted bytes lie are read and decompressed, several at once by threads; those
+that were asked for last are kept. Nothing is allocated that the seek table does not bound (see seek_table.py).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from pyimportance.errors import DataError
+from pyimportance.io.seek_table import SeekTable
+from pyimportance.io.storage import File
+from pyimportance.threads import default_threads
+
+SUFFIX: Final = ".tar.zst"
+KEPT_BYTES: Final = 64 << 20
+"""Of decompressed frames that a process keeps for whoever reads on in them; a larger one is kept alone."""
+
+Fetched: TypeAlias = tuple[Any, int, int]
+"""Bytes of the contents (a buffer); bytes and requests that this took of the file."""
+
+
+def content_of(file: File) -> File:
+    """The tar in a file that is called ``.tar.zst``, any other file as it is. To be closed in its place."""
+    if not file.path.endswith(SUFFIX):
+        return file
+    try:
+        return Framed(file)
+    except BaseException:
+        file.close()
+        raise
+
+
+class Framed(File):
+    """The contents of ``file``: offsets and `size` are theirs, what is charged is what was read of ``file``.
+
+    The seek table is charged with the first read. Errors in a frame name its offset in the contents.
+    Raises DataError for a seek table that is not sound, see `SeekTable.read`.
+    """
+
+    def __init__(self, file: File) -> None:
+        self._file, self._table = file, SeekTable.read(file)
+        super().__init__(file.path, int(self._table.content[-1]), file.version, file.meter, file.tier)
+        self._unpaid = [self._table.cost]
+        self.token = object()  # by which its frames are kept
+
+    @property
+    def handle(self) -> Framed:
+        return self
+
+    def close(self) -> None:
+        self._file.close()
+        _kept.forget(self.token)
+
+    def frame_of(self, offset: NDArray[np.int64]) -> NDArray[np.int32]:
+        """int32 [n]: the frame that holds each of these bytes."""
+        return (np.searchsorted(self._table.content, offset, side="right") - 1).astype(np.int32)
+
+    def fetch(self, offset: int, nbytes: int) -> Fetched:
+        """``nbytes`` bytes, 1 or more, from ``offset``, not counted. Raises DataError."""
+        first, last = self._frames(offset, nbytes)
+        if first < last:
+            return self.begin(offset, nbytes).result()
+        return self._cut([_kept.frame(self, first)], first, offset, nbytes)
+
+    def begin(self, offset: int, nbytes: int) -> Pending:
+        """`fetch`, in other threads."""
+        first, last = self._frames(offset, nbytes)
+        frames = [_kept.begin(self, number) for number in range(first, last + 1)]
+        return Pending(frames, lambda fetched: self._cut(fetched, first, offset, nbytes))
+
+    def read_uncounted(self, offset: int, nbytes: int) -> tuple[bytes, int, int]:
+        if nbytes == 0:
+            return b"", 0, 0
+        data, read, requests = self.fetch(offset, nbytes)
+        return bytes(data), read, requests
+
+    def decode(self, number: int) -> Fetched:
+        """The contents of a frame, read and decompressed now. Raises DataError."""
+        begin, end = self._table.stored[number : number + 2].tolist()
+        start, stop = self._table.content[number : number + 2].tolist()
+        try:
+            data, read, requests = self._file.read_uncounted(begin, end - begin)
+            if (said := zstandard.get_frame_parameters(data).content_size) != stop - start:
+                raise DataError(f"holds {said} bytes by its header; the seek table says {stop - start}")
+            made = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+        except (zstandard.ZstdError, DataError) as e:
+            problem = e.problem if isinstance(e, DataError) else str(e)
+            where = f"frame {number}, which begins at {begin} of the compressed file"
+            raise DataError(f"{where}: {problem}", path=self.path, offset=start) from None
+        return made, read, requests
+
+    def _frames(self, offset: int, nbytes: int) -> tuple[int, int]:
+        """The first and the last frame in which these bytes lie."""
+        first, last = self.frame_of(np.array([offset, offset + nbytes - 1])).tolist()
+        return first, last
+
+    def _cut(self, frames: Sequence[Fetched], first: int, offset: int, nbytes: int) -> Fetched:
+        pieces = [memoryview(data) for data, _, _ in frames]
+        pieces[0] = pieces[0][offset - int(self._table.content[first]) :]
+        pieces[-1] = pieces[-1][: nbytes - sum(map(len, pieces[:-1]))]
+        costs = [(read, requests) for _, read, requests in frames]
+        with suppress(IndexError):
+            costs.append(self._unpaid.pop())
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return data, sum(read for read, _ in costs), sum(requests for _, requests in costs)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Bytes on their way."""
+
+    frames: Sequence[Future[Fetched]]
+    cut: Callable[[Sequence[Fetched]], Fetched]
+
+    def result(self) -> Fetched:
+        return self.cut([frame.result() for frame in self.frames])
+
+    def cancel(self) -> None:
+        """Nobody waits for them: what is not under way yet need not be."""
+        for frame in self.frames:
+            frame.cancel()
+
+
+class _Kept:
+    """The frames that a process decompressed last, each by the first who asked: only that one is charged."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._frames: OrderedDict[tuple[object, int], Future[Any]] = OrderedDict()
+        self._nbytes = 0
+        self._pool = ThreadPoolExecutor(default_threads(), thread_name_prefix="pyimportance-frames")
+
+    def begin(self, file: Framed, number: int) -> Future[Fetched]:
+        return self._pool.submit(self.frame, file, number)
+
+    def frame(self, file: Framed, number: int) -> Fetched:
+        key = file.token, number
+        with self._lock:
+            if (there := self._frames.get(key)) is not None:
+                self._frames.move_to_end(key)
+            else:
+                mine = self._frames[key] = Future[Any]()
+        if there is not None:
+            return there.result(), 0, 0
+        try:
+            data, read, requests = file.decode(number)
+        except BaseException as e:
+            with self._lock:
+                self._frames.pop(key, None)
+            mine.set_exception(e)
+            raise
+        with self._lock:
+            mine.set_result(data)
+            if key in self._frames:  # the file may have been closed meanwhile
+                self._nbytes += len(data)
+                self._make_room(key)
+        return data, read, requests
+
+    def _make_room(self, last: tuple[object, int]) -> None:
+        while self._nbytes > KEPT_BYTES:
+            oldest = next((key for key, f in self._frames.items() if key != last and f.done()), None)
+            if oldest is None:
+                break
+            self._nbytes -= len(self._frames.pop(oldest).result())
+
+    def forget(self, token: object) -> None:
+        with self._lock:
+            for key in [key for key in self._frames if key[0] is token]:
+                frame = self._frames.pop(key)
+                if frame.done():
+                    self._nbytes -= len(frame.result())
+
+
+_kept = _Kept()
+
+
+def _renew() -> None:
+    """A forked process has none of the threads, and must not wait for them."""
+    global _kept  # noqa: PLW0603
+    _kept = _Kept()
+
+
+os.register_at_fork(after_in_child=_renew)

@@ -1,7 +1,7 @@
 """Framed: the contents of a file that is compressed frame by frame, read by position like any other file.
 
 Only the frames in which the wanted bytes lie are read and decompressed, several at once by threads; those
-that were asked for last are kept. Nothing is allocated that the seek table does not bound (see seek_table.py).
+that were asked for last are kept. Nothing is allocated that the seek table does not bound, see there.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.errors import DataError
+from pyimportance.io.frames import content_of
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File, make_room, open_file
 from pyimportance.load.merge import Ints
@@ -100,7 +101,7 @@ class ReadAhead:
         """A shard of the length that the index knows, or what is wrong with it."""
         path = index.files[number]
         try:
-            file = self._kept.pop(path, None) or open_file(path, self._meter, tier)
+            file = self._kept.pop(path, None) or content_of(open_file(path, self._meter, tier))
         except DataError as error:
             return error
         self._kept[path] = file

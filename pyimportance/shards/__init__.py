@@ -10,7 +10,7 @@ keys.py          keys as raw buffers
 combine.py       SampleIndex -> SampleIndex: concatenated, or a part of one
 index.py         index: tar files -> SampleIndex
 index_file.py    a SampleIndex as an Arrow file
-layout.py        Layout: where a group is cut into shards, and the order in one
+layout.py        Layout: where a group is cut into shards, the order in one, and its compression
 plan.py          SampleIndex + Partition -> which sample goes where in which shard
 work.py          Work: what write_shards is to do
 estimate.py      estimate: what that would cost, either way

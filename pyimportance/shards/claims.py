@@ -155,4 +155,4 @@ def _remove(path: str) -> None:
 
 def _of_generation(generation: int) -> re.Pattern[str]:
     g = f"{generation:06d}"
-    return re.compile(rf"index-{g}\.arrow|job-{g}\.json|g{g}-bin\d{{2,}}-\d{{6,}}\.tar")
+    return re.compile(rf"index-{g}\.arrow|job-{g}\.json|g{g}-bin\d{{2,}}-\d{{6,}}\.tar(\.zst)?")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def concatenate(indexes: Sequence[SampleIndex]) -> SampleIndex:
     """All samples of ``indexes``, files numbered on; extensions sorted.
 
-    score and bin are kept where every index has them.
+    score, bin and frame are kept where every index has them.
     """
     indexes = indexes or [empty()]
     extensions = sorted({e for i in indexes for e in i.extensions})
@@ -31,6 +31,7 @@ def concatenate(indexes: Sequence[SampleIndex]) -> SampleIndex:
     starts = [i.part_start[:-1] + base for i, base in zip(indexes, part_base, strict=False)]
     scores = [i.score for i in indexes if i.score is not None]
     bins = [i.bin for i in indexes if i.bin is not None]
+    frames = [i.frame for i in indexes if i.frame is not None]
     return SampleIndex(
         files=tuple(f for i in indexes for f in i.files),
         file_bytes=np.concatenate([i.file_bytes for i in indexes]),
@@ -48,6 +49,7 @@ def concatenate(indexes: Sequence[SampleIndex]) -> SampleIndex:
         part_size=np.concatenate([i.part_size for i in indexes]),
         score=np.concatenate(scores) if len(scores) == len(indexes) else None,
         bin=np.concatenate(bins) if len(bins) == len(indexes) else None,
+        frame=np.concatenate(frames) if len(frames) == len(indexes) else None,
     )
 
 
@@ -77,6 +79,7 @@ def keep(index: SampleIndex, wanted: NDArray[np.bool_]) -> SampleIndex:
         part_size=index.part_size[parts],
         score=None if index.score is None else index.score[rows],
         bin=None if index.bin is None else index.bin[rows],
+        frame=None if index.frame is None else index.frame[rows],
     )
 
 
@@ -99,6 +102,7 @@ def of_file(index: SampleIndex, number: int) -> SampleIndex:
         part_size=index.part_size[first:last],
         score=None if index.score is None else index.score[start:end],
         bin=None if index.bin is None else index.bin[start:end],
+        frame=None if index.frame is None else index.frame[start:end],
     )
 
 

@@ -139,6 +139,6 @@ def _is_as_written(
         plans += plan_group(samples, worker, bin_, min(written), layout, seed=whole.seed)
     planned = [(plan.name, plan.nbytes, len(plan.offset)) for plan in plans]
     ids = [plan.samples.ids for plan in plans]
-    return planned == [(s.path, s.nbytes, s.samples) for s in own] and np.array_equal(
+    return planned == [(s.path, s.content_bytes, s.samples) for s in own] and np.array_equal(
         np.concatenate([index.ids[:0], *ids]), index.ids
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -14,6 +14,8 @@ import numpy as np
 
 from pyimportance import _C
 from pyimportance.io import urls
+from pyimportance.io.compress import scratch, write_frames
+from pyimportance.io.frames import content_of
 from pyimportance.io.headers import check_size
 from pyimportance.io.meter import Meter
 from pyimportance.io.output import write_bytes, writing
@@ -91,10 +93,11 @@ def open_sources(
     Raises DataError if one is missing or has another size than when it was indexed, ArgumentError if they are
     more than this process may have open.
     """
-    with open_files(paths or index.files, tier=tier) as files:
-        for number, file in enumerate(files):
-            check_size(index, number, file)
-        yield files
+    with open_files(paths or index.files, tier=tier) as files, ExitStack() as stack:
+        tars = [stack.enter_context(content_of(file)) for file in files]
+        for number, tar in enumerate(tars):
+            check_size(index, number, tar)
+        yield tars
 
 
 def write_shard(
@@ -117,9 +120,12 @@ def write_shard(
     """
     samples = plan.samples
     offsets, text = keys.to_buffers(samples.keys)
-    with writing(urls.join(root, plan.name)) as out:
+    with (
+        writing(urls.join(root, plan.name)) as out,
+        scratch(out.file) if plan.frames else nullcontext(out.file) as tar,
+    ):
         nbytes, crc32c, read, requests = _C.tar_write(
-            out.fileno(),
+            tar.fileno(),
             [
                 (file.handle, file.size, file.path, prefix)
                 for file, prefix in zip(sources, prefixes or [""] * len(sources), strict=True)
@@ -136,11 +142,13 @@ def write_shard(
             canonical,
             min(WINDOW, plan.nbytes),
         )
+        assert nbytes == plan.nbytes, f"{plan.name}: wrote {nbytes} bytes, planned {plan.nbytes}"
+        if plan.frames:
+            nbytes, crc32c = write_frames(tar.fileno(), plan.frames, out.file, plan.level)
         out.notes[CRC32C] = f"{crc32c:08x}"
-    assert nbytes == plan.nbytes, f"{plan.name}: wrote {nbytes} bytes, planned {plan.nbytes}"
     if meter is not None:
         meter.add(tier, read, requests)
-    return _info(plan, crc32c)
+    return _info(plan, nbytes, crc32c)
 
 
 def reuse_shard(
@@ -152,22 +160,25 @@ def reuse_shard(
     metadata's word, for nothing changes it in place.
     """
     path = urls.join(root, plan.name)
-    expected = journal.crc32c(plan.name, plan.nbytes)
-    if expected is not None and urls.is_url(root):
-        return _info(plan, expected)
-    if expected is None or not os.path.isfile(path):
+    nbytes, expected = journal.finished(plan.name) or (-1, -1)
+    if nbytes < 0 or (nbytes != plan.nbytes and not plan.frames):
+        return None
+    if urls.is_url(root):
+        return _info(plan, nbytes, expected)
+    if not os.path.isfile(path):
         return None
     with open_file(path, meter, "disk") as file:
-        if file.size != plan.nbytes:
+        if file.size != nbytes:
             return None
         crc32c, read, requests = _C.crc32c_of_file(file.handle, file.size)
         file.charge(read, requests)
-    return _info(plan, crc32c) if crc32c == expected else None
+    return _info(plan, nbytes, crc32c) if crc32c == expected else None
 
 
-def _info(plan: ShardPlan, crc32c: int) -> ShardInfo:
+def _info(plan: ShardPlan, nbytes: int, crc32c: int) -> ShardInfo:
     n = len(plan.samples.ids)
-    return ShardInfo(plan.name, plan.nbytes, n, crc32c, plan.worker, plan.bin, n, None, None)
+    content = plan.nbytes if plan.frames else None
+    return ShardInfo(plan.name, nbytes, n, crc32c, plan.worker, plan.bin, n, None, None, content)
 
 
 def describe(index: SampleIndex, shards: Sequence[ShardInfo]) -> tuple[ShardInfo, ...]:

@@ -55,13 +55,18 @@ def export(
     Everything stands in the indexes, and no payload is read but for "wids". Equal shards give equal files. A
     file of an earlier export is replaced, each at once.
     wids' ``cache_dir=`` calls tars by their last names, which workers share: leave it to its default.
-    Raises ArgumentError for another format, for shards that are not compact, and for a name that the tool
-    would misread: with a blank in it or without an extension (DALI), longer than 100 bytes or not ASCII, or
-    of 8 GiB or more (wids). DataError, OutputError.
+    Raises ArgumentError for another format, for shards that are compressed or not compact, and for a name
+    that the tool would misread: with a blank in it or without an extension (DALI), longer than 100 bytes or
+    not ASCII, or of 8 GiB or more (wids). DataError, OutputError.
     """
     if format not in _TOOLS:
         raise ArgumentError(f"format={format!r}: allowed are {', '.join(map(repr, _TOOLS))}")
     local(shards.root, "export")
+    if shards.manifest.layout.compression is not None:
+        raise ArgumentError(
+            f"{shards.root}: its shards are compressed, and an index of {format} is of places in plain tars; "
+            "write them without compression"
+        )
     if not shards.is_compact:
         raise ArgumentError(
             f"generation {shards.generation} of {shards.root} is not compact: its tars still hold samples "

@@ -13,6 +13,7 @@ import numpy as np
 from pyimportance import _C
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io.frames import Framed, content_of
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File, open_file, open_files
 from pyimportance.io.urls import is_url, public
@@ -138,7 +139,7 @@ def scan_file(
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode(errors="backslashreplace")
         raise DataError("its name is not UTF-8", path=shown) from None
-    with open_file(path, meter, "index") as file:
+    with content_of(open_file(path, meter, "index")) as file:
         return _scan(file, path, allow_missing_eof, limit)
 
 
@@ -149,13 +150,13 @@ def _scan(file: File, path: str, allow_missing_eof: bool, limit: int = -1) -> Sa
         raise DataError(e.problem, path=file.path, member=e.member, offset=e.offset) from None
     file.charge(found["bytes_read"], found["requests"])
     try:
-        return index_of(path, file.size, found)
+        return index_of(path, file, found)
     except ArgumentError as e:
         raise DataError(str(e), path=file.path) from None
 
 
-def index_of(path: str, size: int, found: Any) -> SampleIndex:
-    """What native code found in a tar. Raises ArgumentError where no index could say it."""
+def index_of(path: str, file: File, found: Any) -> SampleIndex:
+    """What native code found in the tar ``file``. Raises ArgumentError where no index could say it."""
     N = len(found["offset"])
     # Readers fold the case of extensions as Python does; beyond ASCII that is left to Python.
     folded = [e.lower() for e in found["extensions"]]
@@ -164,7 +165,7 @@ def index_of(path: str, size: int, found: Any) -> SampleIndex:
     part_ext = found["part_ext"] if extensions == found["extensions"] else code[found["part_ext"]]
     return SampleIndex(
         files=(path,),
-        file_bytes=np.array([size], np.int64),
+        file_bytes=np.array([file.size], np.int64),
         ids=np.arange(N, dtype=np.int64),
         keys=keys.from_buffers(found["key_offsets"], found["key_text"]),
         file=np.zeros(N, np.int32),
@@ -175,4 +176,5 @@ def index_of(path: str, size: int, found: Any) -> SampleIndex:
         part_ext=part_ext,
         part_offset=found["part_offset"],
         part_size=found["part_size"],
+        frame=file.frame_of(found["offset"]) if isinstance(file, Framed) else None,
     )

@@ -1,8 +1,11 @@
 """A SampleIndex as an Arrow IPC file: one record batch per tar, so that a range fetches one tar's rows.
 
 Columns: id int64, key large_string, offset int64, nbytes int64, parts list<struct<extension: dictionary,
-offset int64, size int64>>, and where known score float32, bin int32. Batch i lists the samples of the i-th
-tar in the schema's metadata ``files`` (JSON: [[path, bytes], ...]).
+offset int64, size int64>>, and where known score float32, bin int32, frame int32 (of compressed tars). Batch
+i lists the samples of the i-th tar in the schema's metadata ``files`` (JSON: [[path, bytes], ...]).
+
+Places are those in tars, and bytes their sizes, also where they are compressed: where a frame lies stands in
+the seek table at the end of its file, once for all of its samples and for every reader of that format.
 """
 
 from __future__ import annotations
@@ -37,8 +40,9 @@ _COLUMNS = {
     "parts": pa.list_(pa.field("item", _PART, nullable=False)),
     "score": pa.float32(),
     "bin": pa.int32(),
+    "frame": pa.int32(),
 }
-_OPTIONAL = ("score", "bin")
+_OPTIONAL = ("score", "bin", "frame")
 
 
 def write_index(index: SampleIndex, path: str | os.PathLike[str]) -> None:

@@ -26,7 +26,7 @@ Versions: TypeAlias = "Mapping[str, int | str | None]"
 JOB: Final = "job.json"
 _AT_ONCE: Final = 16  # tars whose version is asked for
 WORKER: Final = re.compile(r"worker-\d{3,}")
-INSIDE: Final = re.compile(r"index-000000\.arrow|g000000-bin\d{2,}-\d{6,}\.tar")
+INSIDE: Final = re.compile(r"index-000000\.arrow|g000000-bin\d{2,}-\d{6,}\.tar(\.zst)?")
 
 
 def digest(partition: Partition, **options: Any) -> str:

@@ -48,8 +48,12 @@ class Journal:
 
     def crc32c(self, path: str, nbytes: int) -> int | None:
         """What the file summed to when it was finished with so many bytes; None if it was not."""
-        known, crc32c = self._finished.get(path, (-1, -1))
+        known, crc32c = self.finished(path) or (-1, -1)
         return crc32c if known == nbytes else None
+
+    def finished(self, path: str) -> tuple[int, int] | None:
+        """Bytes and CRC32C of the file when it was finished; None if it was not."""
+        return self._finished.get(path)
 
     def settle(self, paths: Iterable[str]) -> None:
         """Puts the notes in this order, whatever the order of the work was: same job, same bytes."""

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io import storage, urls
 from pyimportance.io.meter import Meter
+from pyimportance.io.seek_table import MAX_FRAME
 from pyimportance.order.checks import MOST_GROUPS
-from pyimportance.shards.layout import ORDERS, Layout, Order
+from pyimportance.shards.layout import MAX_LEVEL, ORDERS, Layout, Order, Zstd
 
 if TYPE_CHECKING:
     from pyimportance.order.values import Partition
 
 FORMAT: Final = "pyimportance-shards"
 VERSION: Final = 1
+VERSION_COMPRESSED: Final = 2
+"""Of manifests of compressed shards, for releases that would take these for tars to refuse them."""
 POINTER: Final = "manifest.json"
 """The file that names the current generation; replaced last."""
 
@@ -32,7 +35,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class ShardInfo:
     """One tar: ``path`` relative to the root, its bytes, samples in it, CRC32C of the whole file.
 
-    ``live`` of its samples belong to this generation; the score range is theirs (None: no score is known).
+    Of a compressed one these are of the file, and ``tar_bytes`` of the tar in it. ``live`` of its samples
+    belong to this generation; the score range is theirs (None: no score is known).
     ``bin`` is the bin it was written for.
     """
 
@@ -45,6 +49,12 @@ class ShardInfo:
     live: int
     score_min: float | None
     score_max: float | None
+    tar_bytes: int | None = None
+
+    @property
+    def content_bytes(self) -> int:
+        """Of the tar, whether it is compressed or not."""
+        return self.nbytes if self.tar_bytes is None else self.tar_bytes
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class Manifest:
     """A generation.
 
     ``job`` is the digest of what it was made from (data, partition, options), ``id_bound`` the highest id of
-    its live samples + 1.
+    its live samples + 1. ``library`` is the version of zstd that compressed what the generation added.
     """
 
     generation: int
@@ -81,6 +91,7 @@ class Manifest:
     layout: Layout
     indexes: tuple[IndexInfo, ...]
     shards: tuple[ShardInfo, ...]
+    library: str | None = None
 
     @staticmethod
     def of(
@@ -113,6 +124,7 @@ class Manifest:
             layout=layout,
             indexes=indexes,
             shards=shards,
+            library=None if layout.compression is None else _library(),
         )
 
     def encode(self) -> bytes:
@@ -122,7 +134,13 @@ class Manifest:
         del fields["layout"]
         for info in (*fields["indexes"], *fields["shards"]):
             info["bytes"] = info.pop("nbytes")
-        return _to_json({"format": FORMAT, "version": VERSION, **fields})
+        library, version = fields.pop("library"), VERSION
+        if self.layout.compression is not None:
+            fields["compression"]["library"], version = library, VERSION_COMPRESSED
+        else:
+            for info in fields["shards"]:
+                del info["tar_bytes"]
+        return _to_json({"format": FORMAT, "version": version, **fields})
 
 
 def manifest_name(generation: int) -> str:
@@ -133,8 +151,8 @@ def index_name(worker: int, generation: int) -> str:
     return f"{worker_directory(worker)}/index-{generation:06d}.arrow"
 
 
-def shard_name(worker: int, generation: int, bin_: int, number: int) -> str:
-    return f"{shard_prefix(worker, generation)}bin{bin_:02d}-{number:06d}.tar"
+def shard_name(worker: int, generation: int, bin_: int, number: int, suffix: str = ".tar") -> str:
+    return f"{shard_prefix(worker, generation)}bin{bin_:02d}-{number:06d}{suffix}"
 
 
 def shard_prefix(worker: int, generation: int) -> str:
@@ -196,7 +214,9 @@ def _decode(f: _Fields, generation: int) -> Manifest:
     if workers * bins > MOST_GROUPS:
         f.fail("bins", f"must be at most {MOST_GROUPS} // 'workers' ({workers})")
     indexes = tuple(_decode_index(g) for g in f.items("indexes"))
-    shards = tuple(_decode_shard(g, workers, bins) for g in f.items("shards"))
+    layout, library = _decode_layout(f)
+    compressed = layout.compression is not None
+    shards = tuple(_decode_shard(g, workers, bins, compressed) for g in f.items("shards"))
     if len(indexes) != workers:
         f.fail("indexes", f"must hold one entry per worker ({workers})")
     manifest = Manifest(
@@ -213,9 +233,10 @@ def _decode(f: _Fields, generation: int) -> Manifest:
         bins=bins,
         samples=f.integer("samples"),
         id_bound=f.integer("id_bound", high=1 << 63),
-        layout=_decode_layout(f),
+        layout=layout,
         indexes=indexes,
         shards=shards,
+        library=library,
     )
     for name, total in (
         ("indexes", sum(i.samples for i in indexes)),
@@ -235,13 +256,27 @@ def _decode(f: _Fields, generation: int) -> Manifest:
     return manifest
 
 
-def _decode_layout(f: _Fields) -> Layout:
+def _decode_layout(f: _Fields) -> tuple[Layout, str | None]:
+    """(the layout, the version of zstd)"""
     samples, order = None, "score"
     if "shard_samples" in f.fields:
         samples = f.integer("shard_samples", low=1)
     if "order" in f.fields and (order := f.text("order")) not in ORDERS:
         f.fail("order", f"must be one of {', '.join(ORDERS)}")
-    return Layout(f.integer("shard_bytes", low=1), samples, cast(Order, order))
+    compression = library = None
+    if f.fields["version"] == VERSION_COMPRESSED:
+        g = f.item("compression")
+        if g.text("format") != "zstd":
+            g.fail("format", "must be 'zstd'")
+        level, frame_bytes = g.integer("level", 1, MAX_LEVEL), g.integer("frame_bytes", 1, MAX_FRAME)
+        compression, library = Zstd(level, frame_bytes), g.text("library")
+    return Layout(f.integer("shard_bytes", low=1), samples, cast(Order, order), compression), library
+
+
+def _library() -> str:
+    from pyimportance.io.compress import LIBRARY
+
+    return LIBRARY
 
 
 def _decode_index(f: _Fields) -> IndexInfo:
@@ -249,7 +284,7 @@ def _decode_index(f: _Fields) -> IndexInfo:
     return IndexInfo(f.relative_path("path"), f.integer("bytes"), f.integer("samples"), crc)
 
 
-def _decode_shard(f: _Fields, workers: int, bins: int) -> ShardInfo:
+def _decode_shard(f: _Fields, workers: int, bins: int, compressed: bool) -> ShardInfo:
     shard = ShardInfo(
         path=f.relative_path("path"),
         nbytes=f.integer("bytes"),
@@ -260,6 +295,7 @@ def _decode_shard(f: _Fields, workers: int, bins: int) -> ShardInfo:
         live=f.integer("live"),
         score_min=f.number("score_min"),
         score_max=f.number("score_max"),
+        tar_bytes=f.integer("tar_bytes") if compressed else None,
     )
     if shard.live > shard.samples:
         f.fail("live", f"must be at most 'samples' ({shard.samples})")
@@ -280,9 +316,9 @@ class _Fields:
             raise DataError(f"is no JSON ({e})", path=path) from None
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise DataError(f"is no manifest of pyimportance (no 'format': {FORMAT!r})", path=path)
-        if fields.get("version") != VERSION:
-            got = fields.get("version")
-            raise DataError(f"has format version {got!r}; this release reads {VERSION}", path=path)
+        if (got := fields.get("version")) not in (VERSION, VERSION_COMPRESSED):
+            allowed = f"{VERSION} and {VERSION_COMPRESSED}"
+            raise DataError(f"has format version {got!r}; this release reads {allowed}", path=path)
         self.fields = fields
 
     def fail(self, name: str, problem: str) -> None:
@@ -332,6 +368,12 @@ class _Fields:
         if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
             self.fail(name, "must be a list of texts")
         return list(values)
+
+    def item(self, name: str) -> _Fields:
+        value = self.get(name)
+        if not isinstance(value, dict):
+            self.fail(name, "must be an object")
+        return _Fields(value, self.path, f"{self.where}{name}.")
 
     def items(self, name: str) -> list[_Fields]:
         values = self.get(name)

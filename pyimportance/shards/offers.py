@@ -43,7 +43,7 @@ def unpack(shards: ShardSet, data: bytes, sender: str) -> SampleIndex:
         offer = decode(zlib.decompress(data), sender)
     except zlib.error as e:
         raise DataError(f"is no sound offer ({e})", path=sender) from None
-    nbytes = {s.path: s.nbytes for s in shards.shards}
+    nbytes = {s.path: s.content_bytes for s in shards.shards}
     for name, size in zip(offer.files, offer.file_bytes.tolist(), strict=True):
         if nbytes.get(name) != size:
             raise DataError(f"offers samples of {name!r}, which is no shard of these", path=sender)

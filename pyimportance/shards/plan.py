@@ -70,7 +70,7 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class ShardPlan:
-    """One shard to be written: its samples in order, and where each comes to lie.
+    """One shard to be written: its samples in order, and where each comes to lie in the tar of ``nbytes``.
 
     Columns as in SampleIndex.
     """
@@ -83,6 +83,8 @@ class ShardPlan:
     offset: NDArray[np.int64]
     sample_bytes: NDArray[np.int64]
     part_offset: NDArray[np.int64]
+    frames: tuple[int, ...] = ()  # where the tar is cut to be compressed; none: it is not
+    level: int = 0  # of zstd
 
     def index(self) -> SampleIndex:
         """The shard's samples as they lie in it; the file's path is relative to the root."""
@@ -100,7 +102,13 @@ class ShardPlan:
             part_ext=self.samples.part_ext,
             part_offset=self.part_offset,
             part_size=self.samples.part_size,
+            frame=self._frame(),
         )
+
+    def _frame(self) -> NDArray[np.int32] | None:
+        if not self.frames:
+            return None
+        return (np.searchsorted(self.frames, self.offset, side="right") - 1).astype(np.int32)
 
 
 def select(index: SampleIndex, rows: NDArray[np.int64], keys: Any) -> Selection:
@@ -153,15 +161,18 @@ def plan_group(
         base = int(sample_end[start - 1]) if start else 0
         first, last = int(samples.part_start[start]), int(samples.part_start[end])
         sample_bytes = np.diff(sample_end[start:end], prepend=base)
+        end_in_tar = sample_end[start:end] - base
         yield ShardPlan(
-            name=shard_name(worker, generation, bin_, number),
+            name=shard_name(worker, generation, bin_, number, layout.suffix),
             worker=worker,
             bin=bin_,
-            nbytes=int(sample_end[end - 1]) - base + END_BYTES,
+            nbytes=int(end_in_tar[-1]) + END_BYTES,
             samples=samples.slice(start, end),
-            offset=sample_end[start:end] - sample_bytes - base,
+            offset=end_in_tar - sample_bytes,
             sample_bytes=sample_bytes,
             part_offset=(part_end - extent + headers)[first:last] - base,
+            frames=() if layout.compression is None else layout.compression.cuts(end_in_tar),
+            level=0 if layout.compression is None else layout.compression.level,
         )
 
 

@@ -20,7 +20,7 @@ from pyimportance.shards.shard_set import ShardSet
 # Of a generation, below a worker's directory: its index, its notes, its tars and what was exported of them.
 _OURS = re.compile(
     r"index-(?P<index>\d{6,})\.arrow|job-(?P<job>\d{6,})\.json"
-    r"|(?P<stem>g(?P<tar>\d{6,})-bin\d{2,}-\d{6,})\.(tar|json|idx|tar\.idx)"
+    r"|(?P<stem>g(?P<tar>\d{6,})-bin\d{2,}-\d{6,})\.(tar|tar\.zst|json|idx|tar\.idx)"
 )
 
 
@@ -55,7 +55,8 @@ def prune(shards: ShardSet, *, keep: Iterable[int] = (), dry_run: bool = False) 
         kept = {check_integer("keep", g, 0) for g in keep} | {g for g in there if g >= current}
         if missing := sorted(kept - set(there)):
             raise ArgumentError(f"keep={missing[0]}: is no generation that is there ({there})")
-        needed = {s.path for g in kept for s in read_manifest(root, g)[0].shards}
+        shards_of_kept = (s for g in kept for s in read_manifest(root, g)[0].shards)
+        needed = {s.path.partition(".")[0] for s in shards_of_kept}
         try:
             for generation in claims.unfinished(root):
                 stack.enter_context(locked(os.path.join(root, claims.claim_name(generation))))
@@ -87,7 +88,7 @@ def _files(root: str, generations: set[int], needed: set[str]) -> Iterator[str]:
             match = _OURS.fullmatch(entry.name)
             if match is None or not entry.is_file(follow_symlinks=False):
                 continue
-            of_tar = match["stem"] is not None and f"{directory.name}/{match['stem']}.tar" in needed
+            of_tar = match["stem"] is not None and f"{directory.name}/{match['stem']}" in needed
             if int(match["index"] or match["job"] or match["tar"]) in generations and not of_tar:
                 yield entry.path
 

@@ -127,7 +127,9 @@ class _Records:
                 known += dict(self._sound(ShardSet.open(self.shards.root, generation=generation))).values()
         keys, ids = [i.keys for i in known], [i.ids for i in known]
         if self.source is not None:
-            stems = [os.path.basename(f).removesuffix(".tar") + "/" for f in self.source.files]
+            stems = [
+                os.path.basename(f).removesuffix(".zst").removesuffix(".tar") + "/" for f in self.source.files
+            ]
             before = pa.array(stems, pa.large_string()).take(pa.array(self.source.file))
             keys += [
                 self.source.keys,  # or with keys="prefix":
@@ -153,9 +155,9 @@ def _scan(shards: ShardSet, worker: int, meter: Meter | None) -> SampleIndex:
         if info.worker != worker:
             continue
         tar = scan_file(shards.path_of(info.path), meter=meter)
-        if (int(tar.file_bytes[0]), tar.num_samples) != (info.nbytes, info.samples):
+        if (int(tar.file_bytes[0]), tar.num_samples) != (info.content_bytes, info.samples):
             problem = f"has {tar.file_bytes[0]} bytes and {tar.num_samples} samples; "
-            more = f"the manifest says {info.nbytes} and {info.samples}"
+            more = f"the manifest says {info.content_bytes} and {info.samples}"
             raise DataError(problem + more, path=tar.files[0])
         found.append(replace(tar, files=(info.path,)))
     return concatenate(found)

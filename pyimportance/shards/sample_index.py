@@ -40,6 +40,8 @@ class SampleIndex:
     part_size   int64 [P] of the payload in bytes
     score       float32 [N], or None if not known
     bin         int32 [N], or None if there are none
+    frame       int32 [N] the frame of a compressed tar that each begins in, or None if tars are plain. Other
+                places and sizes are those in the tar, compressed or not
 
     Raises ArgumentError where the arrays do not fit together, a part lies outside its sample or file, or a
     key leads out of the folder it would be unpacked into.
@@ -59,6 +61,7 @@ class SampleIndex:
     part_size: NDArray[np.int64]
     score: NDArray[np.float32] | None = None
     bin: NDArray[np.int32] | None = None
+    frame: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         N, P, F = len(self.ids), len(self.part_ext), len(self.files)
@@ -74,6 +77,7 @@ class SampleIndex:
             "part_size": (np.int64, P),
             "score": (np.float32, N),
             "bin": (np.int32, N),
+            "frame": (np.int32, N),
         }
         for name, (dtype, length) in shapes.items():
             array = getattr(self, name)

@@ -164,7 +164,7 @@ class ShardSet:
         index = read_index(
             self.path_of(info.path), meter if meter is not None else self.meter, crc32c=info.crc32c
         )
-        expected = [(s.path, s.nbytes, s.live) for s in self.shards if s.worker == worker]
+        expected = [(s.path, s.content_bytes, s.live) for s in self.shards if s.worker == worker]
         live = np.bincount(index.file, minlength=len(index.files)).tolist()
         if list(zip(index.files, index.file_bytes.tolist(), live, strict=True)) != expected:
             raise DataError("lists other shards than the manifest", path=path)

@@ -27,12 +27,12 @@ class StoreJournal:
     def add(self, path: str, nbytes: int, crc32c: int) -> None:
         """Nothing: an object that is there is finished."""
 
-    def crc32c(self, path: str, nbytes: int) -> int | None:
-        """See `Journal.crc32c`."""
-        if self._there.get(path) != nbytes:
+    def finished(self, path: str) -> tuple[int, int] | None:
+        """See `Journal.finished`."""
+        if path not in self._there:
             return None
         with suppress(ValueError):
-            return int(upload.notes_of(urls.join(self._root, path)).get(CRC32C, ""), 16)
+            return self._there[path], int(upload.notes_of(urls.join(self._root, path)).get(CRC32C, ""), 16)
         return None
 
     def settle(self, paths: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io.frames import content_of
 from pyimportance.io.meter import Meter
-from pyimportance.io.storage import open_file
+from pyimportance.io.storage import File, open_file
 from pyimportance.shards.combine import of_file, parts_of
 from pyimportance.shards.index import index_of
 from pyimportance.shards.manifest import ShardInfo
@@ -115,9 +117,12 @@ def _verify_shard(
         with open_file(path, meter, "disk") as file:
             if file.size != info.nbytes:
                 return [Problem(info.path, f"has {file.size} bytes; the manifest says {info.nbytes}")]
-            crc32c, read, requests, columns, wrong = _C.tar_sum_and_scan(file.handle, file.size)
-            file.charge(read, requests)
-        found = None if columns is None else index_of(path, file.size, columns)
+            with content_of(file) as tar:
+                if tar.size != info.content_bytes:
+                    problem = f"holds a tar of {tar.size} bytes; the manifest says {info.content_bytes}"
+                    return [Problem(info.path, problem)]
+                crc32c, columns, wrong = _read(file, tar)
+        found = None if columns is None else index_of(path, tar, columns)
     except DataError as e:
         return [_problem(shards, e)]
     except ArgumentError as e:
@@ -134,6 +139,22 @@ def _verify_shard(
         problem = f"holds {found.num_samples} samples; the manifest says {info.samples}"
         problems.append(Problem(info.path, problem))
     return problems + ([] if index is None else _compare(info.path, of_file(index, number), found))
+
+
+def _read(file: File, tar: File) -> tuple[int, Any, tuple[str, str | None, int | None] | None]:
+    """(CRC32C of ``file``, what native code found in ``tar``, which is it or in it, what is wrong there)"""
+    if tar is file:
+        crc32c, read, requests, columns, wrong = _C.tar_sum_and_scan(file.handle, file.size)
+        file.charge(read, requests)
+        return crc32c, columns, wrong
+    crc32c, read, requests = _C.crc32c_of_file(file.handle, file.size)
+    file.charge(read, requests)
+    try:
+        _, read, requests, columns, wrong = _C.tar_sum_and_scan(tar.handle, tar.size)
+    except DataError as e:  # a frame behind all headers
+        return crc32c, None, (e.problem, e.member, e.offset)
+    tar.charge(read, requests)
+    return crc32c, columns, wrong
 
 
 def _compare(name: str, index: SampleIndex, found: SampleIndex) -> list[Problem]:
@@ -175,6 +196,8 @@ def _same_parts(
     _, q = parts_of(b, b_rows)
     equal = (_recoded(a, b)[p] == b.part_ext[q]) & (a.part_size[p] == b.part_size[q])
     equal &= a.part_offset[p] == b.part_offset[q]
+    if a.frame is not None and b.frame is not None:
+        equal &= np.repeat(a.frame[a_rows] == b.frame[b_rows], np.diff(start))
     wrong = np.concatenate([np.zeros(1, np.int64), np.cumsum(~equal)])
     same: NDArray[np.bool_] = wrong[start[1:]] == wrong[start[:-1]]
     return same

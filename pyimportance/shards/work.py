@@ -76,7 +76,7 @@ def _prefixes(index: SampleIndex, mode: str) -> list[str] | None:
     """What goes before the keys of each tar; None: nothing."""
     if mode == "error":
         return None
-    return [os.path.basename(f).removesuffix(".tar") + "/" for f in index.relative_files]
+    return [os.path.basename(f).removesuffix(".zst").removesuffix(".tar") + "/" for f in index.relative_files]
 
 
 def _keys(index: SampleIndex, rows: NDArray[np.int64], prefixes: list[str] | None) -> Any:

@@ -18,7 +18,7 @@ from pyimportance.shards import copy, job
 from pyimportance.shards.combine import concatenate, with_scores
 from pyimportance.shards.exchange import Exchange, origin_of
 from pyimportance.shards.index import Progress
-from pyimportance.shards.layout import Layout, Order
+from pyimportance.shards.layout import Layout, Order, Zstd
 from pyimportance.shards.manifest import (
     POINTER,
     IndexInfo,
@@ -50,6 +50,9 @@ def write_shards(
     shard_bytes: int = 256 << 20,
     shard_samples: int | None = None,
     order: Order = "score",
+    compression: Literal["zstd"] | None = None,
+    level: int | None = None,
+    frame_bytes: int | None = None,
     keys: Literal["error", "prefix"] = "error",
     spool: str | os.PathLike[str] | None = None,
     exchange: Exchange = "auto",
@@ -57,7 +60,7 @@ def write_shards(
     meters: Sequence[Meter] | None = None,
     progress: Progress | None = None,
 ) -> ShardSet:
-    """Writes every worker's samples, bin by bin, most important first, as plain WebDataset tars.
+    """Writes every worker's samples, bin by bin, most important first, as WebDataset tars.
 
     source         what `index` takes, with a spool too, or its result
     partition      its samples may be fewer than the source's (the rest is pruned)
@@ -67,6 +70,12 @@ def write_shards(
     shard_samples  samples in a shard at most
     order          "score": in a shard the most important first. "shuffled": the same samples in the same
                    shards, but there in an order drawn from the partition's seed
+    compression    "zstd": shards are ``.tar.zst``, streams that any zstd takes (``zstd -dc x.tar.zst | tar
+                   t``), in frames that `ShardSet` and `ImportanceDataset` read one by one. ``shard_bytes``
+                   counts what they are before compression
+    level          of zstd, 1 to 22; 3 if it is not given
+    frame_bytes    of the tar in a frame at most, but for larger samples; 256 KiB if it is not given. Larger
+                   frames make smaller files, and more to read for a sample
     keys           "error": a key that two samples share is an error naming both. "prefix": the stem of its
                    tar goes before every key, as a directory
     spool          a directory for a copy of the source in plain tars, see `index`; where one is needed and
@@ -86,6 +95,9 @@ def write_shards(
     this one.) Memory: the index, and 64 MiB; where URLs are read, some 100 MiB more for what is on its way,
     and as much where they are written. To a store, each shard goes through a temporary file, four of them at
     a time; the last object is manifest.json, by one conditional request.
+    Compressed bytes depend on the version of zstd, which the manifest names; the tars in them do not. A job
+    that goes on under another version keeps what it has finished. Compressing takes, for four shards at a
+    time, their tars' room on the disk, and 32 MiB of memory or twice the largest frame (1 GiB at most) each.
     An index may be older than its tars: before a payload is copied, the headers in front of it must name the
     member and size that the index has there. Other bytes under the same headers are copied as they are now.
     Later generations are cut and ordered as this one is.
@@ -93,7 +105,7 @@ def write_shards(
     what its index says), OutputError (no space; ``out`` holds something else, or shards of an earlier
     state of the source; another process writes there).
     """
-    layout = Layout(shard_bytes, shard_samples, order)
+    layout = Layout(shard_bytes, shard_samples, order, Zstd.of(compression, level, frame_bytes))
     root = check_out(out, keys)
     if meters is not None and len(meters) != partition.workers:
         raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({partition.workers})")

@@ -97,6 +97,13 @@ def shard(
     order: Annotated[
         str, typer.Option(help="Of the samples in a shard: by 'score', or 'shuffled' (by the seed).")
     ] = "score",
+    compression: Annotated[
+        str | None, typer.Option(help="'zstd': compressed shards, of frames that are read one by one.")
+    ] = None,
+    level: Annotated[int | None, typer.Option(help="Of zstd, 1 to 22; 3 if not given.")] = None,
+    frame_bytes: Annotated[
+        int | None, typer.Option(help="Of a frame, decompressed; 256 KiB if not given.")
+    ] = None,
     keys: Annotated[
         str, typer.Option(help="Keys that two samples share: 'error', or 'prefix' the source shard's name.")
     ] = "error",
@@ -128,10 +135,11 @@ def shard(
     from pyimportance.order.values import Partition
     from pyimportance.score.values import Scores
     from pyimportance.shards.exchange import Exchange, check_exchange
-    from pyimportance.shards.layout import Layout, Order
+    from pyimportance.shards.layout import Layout, Order, Zstd
     from pyimportance.shards.writer import check_out, write_shards
 
-    layout = Layout(shard_bytes, shard_samples, cast(Order, order))  # refuses anything else
+    compressed = Zstd.of(compression, level, frame_bytes)  # refuses anything else
+    layout = Layout(shard_bytes, shard_samples, cast(Order, order), compressed)  # so does this
     check_out(out, keys)  # before the source is read
     check_exchange(exchange)
     if (partition is None) == (scores is None):
@@ -171,6 +179,9 @@ def shard(
             shard_bytes=layout.shard_bytes,
             shard_samples=layout.shard_samples,
             order=layout.order,
+            compression=None if compressed is None else "zstd",
+            level=level,
+            frame_bytes=frame_bytes,
             keys=cast(Literal["error", "prefix"], keys),  # write_shards refuses anything else
             spool=spool,
             exchange=cast(Exchange, exchange),
@@ -305,7 +316,22 @@ def about_shards(shards: ShardSet) -> dict[str, Any]:
         "measure": shards.measure,
         "tars": len(shards.shards),
         "bytes": sum(info.nbytes for info in shards.shards),
+        **about_compression(shards),
         "samples_per_worker": samples,
         "bytes_per_worker": nbytes,
         "digest": shards.digest,
+    }
+
+
+def about_compression(shards: ShardSet) -> dict[str, Any]:
+    """How shards are compressed, and what they would be without; nothing of plain ones."""
+    zstd = shards.manifest.layout.compression
+    if zstd is None:
+        return {}
+    return {
+        "compression": "zstd",
+        "level": zstd.level,
+        "frame_bytes": zstd.frame_bytes,
+        "library": shards.manifest.library,
+        "tar_bytes": sum(info.content_bytes for info in shards.shards),
     }

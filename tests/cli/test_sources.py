@@ -11,6 +11,7 @@ import pytest
 
 from pyimportance import Partition, ShardSet, index
 from pyimportance.shards.estimate import estimate
+from pyimportance.shards.layout import Zstd
 
 
 @pytest.fixture
@@ -41,6 +42,21 @@ def test_index_and_shard_by_way_of_a_spool(cli: Callable, packed: Path, parts: P
     assert len({ShardSet.open(out).digest for out in outs}) == 1
     assert ShardSet.open(outs[0]).manifest.layout.shard_samples == 5
     assert not (tmp_path / "c.spool").exists()
+
+
+def test_compressed_shards(cli: Callable, source: Path, parts: Path, tmp_path: Path) -> None:
+    options = ("--compression", "zstd", "--level", 5, "--frame-bytes", 4096, "--json")
+    told = cli("shard", source, tmp_path / "out", "--partition", parts, *options).json
+    shards = ShardSet.open(tmp_path / "out")
+    assert shards.manifest.layout.compression == Zstd(5, 4096)
+    assert told["bytes"] == sum((tmp_path / "out" / s.path).stat().st_size for s in shards.shards)
+    plain = cli("shard", source, tmp_path / "plain", "--partition", parts, "--json").json
+    assert (told["compression"], told["tar_bytes"]) == ("zstd", plain["bytes"])
+    assert cli("inspect", tmp_path / "out", "--json").json.items() >= told.items()
+    assert cli("verify", tmp_path / "out").status == 0
+    assert "compression" not in plain
+    refused = cli("shard", source, tmp_path / "x", "--partition", parts, "--level", 5)
+    refused.refused("--level 5: goes with --compression 'zstd'")
 
 
 def test_without_a_spool(cli: Callable, packed: Path, parts: Path, tmp_path: Path) -> None:

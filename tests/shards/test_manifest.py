@@ -78,7 +78,7 @@ def change(shards: ShardSet, path: str, value: Any) -> None:
     ("path", "value", "text"),
     [
         ("format", "other", "is no manifest of pyimportance"),
-        ("version", 2, "has format version 2; this release reads 1"),
+        ("version", 3, "has format version 3; this release reads 1 and 2"),
         ("generation", 1, "field 'generation': must be 0, as the file's name says; got 1"),
         ("generation", KeyError, "field 'generation' is missing"),
         ("workers", 0, "field 'workers': must be an integer from 1"),

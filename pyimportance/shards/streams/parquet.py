@@ -39,7 +39,8 @@ def _read(path: str, meter: Meter | None) -> Iterator[Sample]:
     shown, prefix = public(path), stem(path)
     with open_file(path, meter, "origin") as file:
         try:
-            table = pq.ParquetFile(pa.PythonFile(_Seekable(file), "r"), buffer_size=1 << 20, pre_buffer=False)
+            data = pa.PythonFile(_Seekable(file), "r")
+            table = pq.ParquetFile(data, buffer_size=1 << 20, pre_buffer=False)
             check_columns(table.schema_arrow.names, shown)
             row = 0
             for group in range(table.num_row_groups):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from pyimportance.io.frames import content_of
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File, open_file
 
@@ -23,13 +24,16 @@ class Files:
         self._open: OrderedDict[str, File] = OrderedDict()
 
     def get(self, path: str, tier: str = "origin") -> File:
-        """The file, open until as many others were asked for, or `close`. Raises as `open_file` does."""
+        """The file, or the tar in it (`content_of`), open until as many others were asked for, or `close`.
+
+        Raises as `open_file` and `content_of` do.
+        """
         if path in self._open:
             self._open.move_to_end(path)
             return self._open[path]
         if len(self._open) >= self._limit:
             self._open.popitem(last=False)[1].close()
-        self._open[path] = open_file(path, self._meter, tier)
+        self._open[path] = content_of(open_file(path, self._meter, tier))
         return self._open[path]
 
     def close(self) -> None:

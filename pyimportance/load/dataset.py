@@ -72,7 +72,8 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             ArgumentError.
         window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process
             that reads for training holds twice that at the most, or two samples that are larger: the window
-            that is consumed, and the next one, which threads read meanwhile.
+            that is consumed, and the next one, which threads read meanwhile. Of compressed shards it holds
+            64 MiB of decompressed frames besides, or one that is larger.
 
     Raises ArgumentError for options that are not allowed or do not fit the shards, DataError for shards that
     are not sound; both at once, in the training process, and before a batch was yielded.

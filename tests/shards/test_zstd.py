@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pyimportance import (
     repartition,
     write_shards,
 )
+from pyimportance.account.baselines import VanillaDataset
 from pyimportance.io.meter import Meter
 from pyimportance.io.seek_table import SeekTable
 from pyimportance.io.storage import open_file
@@ -286,6 +288,15 @@ def test_shards_from_compressed_shards(
     assert [s.crc32c for s in ours.shards] == [
         s.crc32c for s in write_shards(theirs, division, tmp_path / "b").shards
     ]
+
+
+def test_the_baseline_reads_them_too(shards: ShardSet) -> None:
+    index = shards.index(0)
+    with closing(VanillaDataset(index)) as data:
+        found = {s["__index__"]: s for s in data}
+        assert data.io_report().bytes("origin") >= sum(s.nbytes for s in shards.shards if s.worker == 0)
+    for s in ImportanceDataset(shards, rank=0, world_size=2):
+        assert found[s["__index__"]] == s
 
 
 def test_verify(shards: ShardSet) -> None:

@@ -55,14 +55,14 @@ def written(monkeypatch: pytest.MonkeyPatch, check: Callable[[str], None] = lamb
     return names
 
 
-@pytest.mark.parametrize("keys", ["error", "prefix"])
+@pytest.mark.parametrize("more", [{}, {"keys": "prefix"}, {"compression": "zstd"}], ids=str)
 def test_a_store_gets_what_a_directory_gets(
-    store: Any, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: Any
+    store: Any, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: Any
 ) -> None:
     plan = divide(66, 3, 2)
     names = written(monkeypatch)
-    shards = write_shards(source, plan, URL + "/", keys=keys, **OPTIONS)
-    write_shards(source, plan, tmp_path / "out", keys=keys, **OPTIONS)
+    shards = write_shards(source, plan, URL + "/", **OPTIONS, **more)
+    write_shards(source, plan, tmp_path / "out", **OPTIONS, **more)
     ours, local = objects(store), tree(tmp_path / "out")
     assert ours.pop("job.json")
     assert local.pop("job.json")
@@ -86,9 +86,10 @@ def test_done_is_done(store: Any, source: Path, monkeypatch: pytest.MonkeyPatch)
     assert names == []
 
 
+@pytest.mark.parametrize("compression", [None, "zstd"])
 @pytest.mark.parametrize("after", range(0, 26, 3))
 def test_an_interrupted_run_is_continued(
-    store: Any, source: Path, monkeypatch: pytest.MonkeyPatch, after: int
+    store: Any, source: Path, monkeypatch: pytest.MonkeyPatch, after: int, compression: Any
 ) -> None:
     plan = divide(66, 3, 2)
     count = 0
@@ -104,19 +105,19 @@ def test_an_interrupted_run_is_continued(
         with pytest.raises(
             OutputError, match=r"^s3://bucket/deep/out/.*: cannot be written \(.* - it is gone\)$"
         ):
-            write_shards(source, plan, URL, **OPTIONS)
+            write_shards(source, plan, URL, compression=compression, **OPTIONS)
         assert "manifest.json!" not in names
         assert len(names) <= after
     with pytest.raises(DataError, match="does not exist"):
         ShardSet.open(URL)
     again = written(monkeypatch)
-    shards = write_shards(source, plan, URL, **OPTIONS)
+    shards = write_shards(source, plan, URL, compression=compression, **OPTIONS)
     done = {name for name in names if name.endswith((".tar", "!"))}
     assert not done & set(again)
     before = objects(store)
     for name in before:
         obstore.delete(store, f"deep/out/{name}")
-    assert write_shards(source, plan, URL, **OPTIONS).digest == shards.digest
+    assert write_shards(source, plan, URL, compression=compression, **OPTIONS).digest == shards.digest
     assert objects(store) == before
 
 

@@ -84,7 +84,7 @@ def test_nothing_is_found(
 
 @pytest.mark.parametrize("driver", ["libFuzzer", "ours"])
 def test_a_planted_mistake_is_found(driver: str, tmp_path: Path) -> None:
-    """Something that no seed has, and that takes a valid header with another size and another name."""
+    """Something that no seed has: a header must move, or get another name and a checksum that fits."""
     done = run(build("scan", driver, tmp_path, "-DPYI_PLANTED"), tmp_path, 200_000)
     assert done.returncode != 0
     assert "does not hold: a planted mistake is never reached" in done.stderr

@@ -73,12 +73,12 @@ void check_copy(const Buffer& tar, const Columns& found, const pyi::tar::Habits&
   fuzz::require(copy(once, back, true, habits) == once, "a copy of the copy is the same");
 }
 
-#ifdef PYI_PLANTED  // a mistake to be found: a second sample whose first part has the extension "y"
+#ifdef PYI_PLANTED  // a mistake to be found: a second sample that begins with the extension "y", as no seed's
+                    // does
 void planted(const Columns& c) {
-  const bool reached = c.samples() > 1 &&
-                       c.extensions[static_cast<std::size_t>(c.part_ext[c.part_start[1]])] == "y" &&
-                       c.part_size[0] == 1;
-  fuzz::require(!reached, "a planted mistake is never reached");
+  if (c.samples() < 2) return;
+  const auto first = static_cast<std::size_t>(c.part_ext[static_cast<std::size_t>(c.part_start[1])]);
+  fuzz::require(c.extensions[first] != "y", "a planted mistake is never reached");
 }
 #else
 void planted(const Columns&) {}

@@ -28,6 +28,7 @@ FLAGS = ["-std=c++17", "-O1", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-r
 FLAGS += ["-fPIC", "-pthread", "-fvisibility=hidden", "-D_GLIBCXX_ASSERTIONS"]
 # Tests of how much a process may map, of speed, and of ranks, whose time goes into loading torch.
 UNFIT = "no_memory or faster_than or test_exchange"
+NOT_NATIVE = ("tests/score/gpu", "tests/order/samplers")  # other code, and none at all
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,8 @@ def test_the_native_code(
     includes = [ROOT / "csrc", pybind11.get_include(), sysconfig.get_paths()["include"]]
     extension = tmp_path / "pyimportance" / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
     native.build(sorted((ROOT / "csrc").rglob("*.cpp")), extension, *(f"-I{path}" for path in includes))
-    options = ["-q", "-p", "no:cacheprovider", "--ignore=tests/score/gpu", "-k", f"not ({UNFIT})"]
+    options = ["-q", "-p", "no:cacheprovider", "-k", f"not ({UNFIT})"]
+    options += [f"--ignore={folder}" for folder in NOT_NATIVE]
     done, reports = native.run("-m", "pytest", *options, "-o", "timeout=3600", *sanitizer.tests)
     ran = re.search(r"(\d+) passed", done.stdout)
     with capsys.disabled():

@@ -22,6 +22,7 @@ void ReadAhead::read(const std::shared_ptr<Window>& window, std::shared_ptr<cons
   State& state = *state_;
   {
     const std::lock_guard<std::mutex> lock(state.mutex);
+    if (state.closed) return;  // nobody would read it: the window stays unread, and nobody waits for it
     for (const Range& range : window->ranges()) {
       if (sources->count(range.file) == 0) continue;
       state.jobs.push_back({window, sources, &range});

@@ -29,7 +29,8 @@ class ReadAhead {
   ~ReadAhead();
 
   // Begins to read the ranges of a window that lie in `sources`, whose inputs stay open until it is
-  // done. Throws ArgumentError in another process than the first, std::system_error without any thread.
+  // done; after `close`, nothing is. Throws ArgumentError in another process than the first,
+  // std::system_error without any thread.
   void read(const std::shared_ptr<Window>& window, std::shared_ptr<const Sources> sources);
   // Whether all that was asked for of a window was read; waits up to so long for it.
   bool wait(const Window& window, std::chrono::milliseconds most);

@@ -27,6 +27,15 @@ class LockedFile:
             data += piece
         return data
 
+    def append(self, data: bytes) -> None:
+        """Adds to the end what need not outlive a crash of the machine."""
+        try:
+            done, end = 0, os.fstat(self._fd).st_size
+            while done < len(data):
+                done += os.pwrite(self._fd, data[done:], end + done)
+        except OSError as e:
+            raise OutputError(f"{self.path}: cannot be written ({e.strerror})") from e
+
     def write(self, data: bytes, offset: int = 0) -> None:
         """Replaces the contents from ``offset`` on. A crash meanwhile may leave a part of ``data``."""
         try:
@@ -67,3 +76,12 @@ def locked(path: str, *, shared: bool = False, wait: bool = False) -> Iterator[L
         yield LockedFile(path, fd)
     finally:
         os.close(fd)
+
+
+def append_line(path: str, line: str) -> None:
+    """Adds a line to a log that several processes write; made if it does not exist.
+
+    Raises OutputError as `locked` does, and where it cannot be written.
+    """
+    with locked(path, wait=True) as file:
+        file.append(line.encode() + b"\n")

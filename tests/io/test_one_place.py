@@ -14,8 +14,8 @@ OPENERS = {
     "open", "io.open", "os.open", "os.fdopen", "np.load", "np.fromfile", "np.memmap", "pa.memory_map",
     "pa.OSFile", "pq.read_table", "pq.ParquetFile", "torch.load", "torch.save", "tarfile.open",
 }  # fmt: skip
-IN_MEMORY = ("BytesIO", "buffer", "BufferReader", "sink", "data")  # in the first argument's text
-EXEMPT = {"score/history.py"}  # maps the tracker's own state, which nobody reads as data
+IN_MEMORY = ("BytesIO", "PythonFile", "buffer", "BufferReader", "sink", "data")  # in the first argument
+EXEMPT = {"score/kept.py"}  # maps the tracker's own state, which nobody reads as data
 METHODS = {"read_bytes", "read_text", "write_bytes", "write_text", "tofile"}  # of Path and arrays
 
 

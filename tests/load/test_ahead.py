@@ -142,6 +142,18 @@ def test_an_index_whose_parts_are_out_of_order(made):
     assert (caught.value.path, caught.value.member) == (found.files[0], found.key(0))
 
 
+def test_what_is_asked_for_after_the_end_is_not_waited_for(made):
+    found, _ = made
+    ahead = ReadAhead(Meter())
+    stream = iter(read(ahead, found, np.arange(len(found))))
+    next(stream)
+    for window, _ in ahead._asked:
+        window.wait()  # both that were begun are whole, and a third one will be asked for
+    ahead.close()
+    with pytest.raises(ArgumentError, match="the window was not read"):
+        list(stream)
+
+
 @pytest.mark.parametrize("end", ["close", "forget", "interrupt"])
 def test_no_thread_is_left(made, end):
     found, _ = made
@@ -156,8 +168,10 @@ def test_no_thread_is_left(made, end):
         with pytest.raises(ArgumentError, match="the window was not read"):
             list(stream)
     elif end == "interrupt":
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
         with pytest.raises(KeyboardInterrupt):
             [signal.raise_signal(signal.SIGINT) for _ in stream]
+        signal.signal(signal.SIGINT, handler)
     del ahead, stream
     gc.collect()
     assert native_threads() == before

@@ -6,7 +6,6 @@ What stages hold back between outputs decides what a position means: these hold 
 
 from __future__ import annotations
 
-import fcntl
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pyimportance.errors import ArgumentError
+from pyimportance.io.lock import append_line
 
 Handler = Callable[[Exception], Any]
 """Called with an exception: true leaves the sample out and goes on, false ends the epoch; or it raises."""
@@ -159,13 +159,9 @@ class Logged:
     path: str
 
     def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]:
-        with open(self.path, "a") as file:
-            for number, sample in enumerate(inputs):
-                fcntl.flock(file, fcntl.LOCK_EX)  # other processes write there, too
-                file.write(f"{number}\t{sample.get('__key__')}\t{sample.get('__index__')}\n")
-                file.flush()
-                fcntl.flock(file, fcntl.LOCK_UN)
-                yield sample
+        for number, sample in enumerate(inputs):
+            append_line(self.path, f"{number}\t{sample.get('__key__')}\t{sample.get('__index__')}")
+            yield sample
 
 
 def collated(samples: Sequence[Any]) -> Any:

@@ -225,6 +225,7 @@ class LoadColumns:
         part_offset: npt.NDArray[np.int64],
         part_size: npt.NDArray[np.int64],
         files: Sequence[str],
+        fields: Sequence[tuple[str, int, str]],
     ) -> None: ...
 
 class ReadAhead:
@@ -243,3 +244,12 @@ class LoadWindow:
     def errors(self) -> list[tuple[int, str, str, str, int]]: ...
     def replace(self, sample: int, by: int) -> None: ...
     def samples(self, begin: int, end: int) -> list[dict[str, Any]]: ...
+    def fill(
+        self,
+        begin: int,
+        slots: npt.NDArray[np.int64],
+        lists: dict[str, list[Any]],
+        index: npt.NDArray[np.int64],
+        pad: npt.NDArray[np.bool_],
+        fields: Sequence[npt.NDArray[np.uint8]],
+    ) -> None: ...

@@ -27,7 +27,7 @@ void require(bool holds, const char* problem) {
 LoadColumns::LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<std::string>& extensions,
                          Int64s ids_, Int32s file, Int64s offset, Int64s nbytes_, Int64s part_start,
                          Int32s part_ext, Int64s part_offset, Int64s part_size,
-                         const std::vector<std::string>& files)
+                         const std::vector<std::string>& files, const std::vector<LoadField>& fields_)
     : index{
           {ids_.size(), key_offsets.data(), reinterpret_cast<const char*>(key_text.data()), part_start.data(),
            part_ext.data(), part_size.data(), file.data(), offset.data(), part_offset.data(), extensions},
@@ -36,7 +36,9 @@ LoadColumns::LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<s
           files},
       N(ids_.size()),
       P(part_ext.size()),
-      text(key_text.size()) {
+      text(key_text.size()),
+      fields(fields_),
+      field_of(extensions.size(), -1) {
   require(key_offsets.size() == N + 1 && part_start.size() == N + 1,
           "key_offsets or part_start does not fit ids");
   require(file.size() == N && offset.size() == N && nbytes_.size() == N,
@@ -45,6 +47,9 @@ LoadColumns::LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<s
   for (const std::string& extension : extensions)
     names.push_back(py::reinterpret_steal<py::str>(PyUnicode_InternFromString(extension.c_str())));
   for (const std::string& path : files) urls.emplace_back(path);
+  for (std::size_t e = 0; e < extensions.size(); ++e)
+    for (std::size_t f = 0; f < fields.size(); ++f)
+      if (std::get<0>(fields[f]) == extensions[e]) field_of[e] = static_cast<int>(f);
   arrays = {std::move(key_offsets), std::move(key_text), std::move(ids_),       std::move(file),
             std::move(offset),      std::move(nbytes_),  std::move(part_start), std::move(part_ext),
             std::move(part_offset), std::move(part_size)};
@@ -92,7 +97,9 @@ class LoadWindow {
     columns_->check_rows(rows.data(), rows.size());
     window_ = std::make_shared<load::Window>(
         columns_->index, rows.data(), rows.size(),
-        [this](std::int64_t size, std::int32_t) { return place(size); }, ahead_->buffers);
+        [this](std::int64_t size, std::int32_t extension) { return place(size, extension); },
+        ahead_->buffers);
+    check_fields();
   }
   ~LoadWindow() {
     const py::gil_scoped_release release;
@@ -149,10 +156,55 @@ class LoadWindow {
     return make_samples(*columns_, *window_, pad_, large_, begin, end);
   }
 
+  void fill(std::int64_t begin, const Int64s& slots, const py::dict& lists, Int64s index, Array<bool> pad,
+            std::vector<Bytes> fields) {
+    const std::int64_t n = slots.size(), B = index.size();
+    require(0 <= begin && begin <= size() && n <= size() - begin, "samples out of range");
+    require(window_->whole(), "the window was not read");
+    require(pad.size() == B, "pad does not fit index");
+    for (std::int64_t i = 0; i < n; ++i)
+      require(slots.data()[i] >= 0 && slots.data()[i] < B, "slots out of range");
+    require(fields.size() == columns_->fields.size(), "fields are not those of the columns");
+    Batch batch{lists, index.mutable_data(), pad.mutable_data(), {}, B};
+    for (std::size_t f = 0; f < fields.size(); ++f) {
+      require(fields[f].size() == B * std::get<1>(columns_->fields[f]), "a field has another size");
+      batch.fields.push_back(fields[f].mutable_data());
+    }
+    for (const auto& [i, error] : window_->errors())
+      require(i < begin || i >= begin + n, "a sample that is in error was asked for");
+    fill_batch(*columns_, *window_, pad_, large_, begin, slots.data(), n, &batch);
+  }
+
   std::int64_t size() const { return window_->samples(); }
 
  private:
-  unsigned char* place(std::int64_t size) {
+  // Samples without a field, or with one of another size, are in error: the index says so.
+  void check_fields() {
+    if (columns_->fields.empty()) return;
+    for (std::size_t number = 0; number < window_->lying().size(); ++number) {
+      const load::Lying& sample = window_->lying()[number];
+      const load::Piece* const pieces = window_->pieces(sample);
+      for (std::size_t f = 0; f < columns_->fields.size(); ++f) {
+        const auto& [extension, size, words] = columns_->fields[f];
+        std::string problem = "has no part '" + extension + "'";
+        for (const load::Piece* p = pieces; p < pieces + sample.pieces; ++p) {
+          if (columns_->field_of[static_cast<std::size_t>(p->extension)] != static_cast<int>(f)) continue;
+          problem = "part '" + extension + "' has " + std::to_string(p->size) + " bytes";
+          if (p->size == size) problem.clear();
+        }
+        if (problem.empty()) continue;
+        window_->fail(number,
+                      DataError(problem + "; fields says " + words + ", " + std::to_string(size) + " bytes",
+                                std::string(sample.key, static_cast<std::size_t>(sample.key_size)),
+                                columns_->index.samples.offset[sample.row],
+                                columns_->index.files[static_cast<std::size_t>(sample.file)]));
+        break;
+      }
+    }
+  }
+
+  unsigned char* place(std::int64_t size, std::int32_t extension) {
+    if (columns_->field_of[static_cast<std::size_t>(extension)] >= 0) return nullptr;
     auto bytes = py::reinterpret_steal<py::object>(PyBytes_FromStringAndSize(nullptr, size));
     if (!bytes) throw py::error_already_set();
     auto* const data = reinterpret_cast<unsigned char*>(PyBytes_AS_STRING(bytes.ptr()));
@@ -174,10 +226,10 @@ void register_load(py::module_& m) {
   const auto arr = [](const char* name) { return py::arg(name).noconvert(); };
   py::class_<LoadColumns, std::shared_ptr<LoadColumns>>(m, "LoadColumns")
       .def(py::init<Int64s, Bytes, const std::vector<std::string>&, Int64s, Int32s, Int64s, Int64s, Int64s,
-                    Int32s, Int64s, Int64s, const std::vector<std::string>&>(),
+                    Int32s, Int64s, Int64s, const std::vector<std::string>&, const std::vector<LoadField>&>(),
            arr("key_offsets"), arr("key_text"), py::arg("extensions"), arr("ids"), arr("file"), arr("offset"),
            arr("nbytes"), arr("part_start"), arr("part_ext"), arr("part_offset"), arr("part_size"),
-           py::arg("files"));
+           py::arg("files"), py::arg("fields"));
   py::class_<load::ReadAhead, std::shared_ptr<load::ReadAhead>>(m, "ReadAhead")
       .def(py::init([](int threads) {
              require(threads >= 1, "threads must be 1 or more");
@@ -197,7 +249,9 @@ void register_load(py::module_& m) {
            py::arg("member"), py::arg("offset"))
       .def("errors", &LoadWindow::errors)
       .def("replace", &LoadWindow::replace, py::arg("sample"), py::arg("by"))
-      .def("samples", &LoadWindow::samples, py::arg("begin"), py::arg("end"));
+      .def("samples", &LoadWindow::samples, py::arg("begin"), py::arg("end"))
+      .def("fill", &LoadWindow::fill, py::arg("begin"), arr("slots"), py::arg("lists"), arr("index"),
+           arr("pad"), py::arg("fields").noconvert());
 }
 
 }  // namespace pyi

@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
+
+#include "errors.h"
+#include "parallel.h"
 
 namespace pyi {
 namespace {
@@ -111,6 +115,76 @@ py::list make_samples(const LoadColumns& columns, const load::Window& window, co
     PyList_SET_ITEM(out.ptr(), i - begin, sample.release().ptr());
   }
   return out;
+}
+
+namespace {
+
+constexpr int kCopiers = 4;
+constexpr std::int64_t kThread = 4 << 20;  // bytes to copy that are worth a thread
+
+struct Copy {
+  unsigned char* to;
+  const unsigned char* from;
+  std::int64_t size;
+};
+
+// The list of a name, made of Nones where there is none.
+PyObject* list_of(const Batch& batch, const py::object& name) {
+  if (PyObject* found = PyDict_GetItemWithError(batch.lists.ptr(), name.ptr())) {
+    if (!PyList_CheckExact(found) || PyList_GET_SIZE(found) != batch.size)
+      throw ArgumentError("lists: each must be as long as the batch");
+    return found;
+  }
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  const py::list made(batch.size);
+  for (std::int64_t i = 0; i < batch.size; ++i) PyList_SET_ITEM(made.ptr(), i, py::none().release().ptr());
+  set(batch.lists.ptr(), name, made);
+  return made.ptr();
+}
+
+void put(PyObject* list, std::int64_t slot, py::object value) {
+  if (PyList_SetItem(list, slot, value.release().ptr()) != 0) throw py::error_already_set();
+}
+
+}  // namespace
+
+void fill_batch(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
+                const LargeParts& large, std::int64_t begin, const std::int64_t* slots, std::int64_t n,
+                Batch* batch) {
+  const Names names;
+  PyObject* const keys = list_of(*batch, names.key);
+  PyObject* const urls = list_of(*batch, names.url);
+  std::vector<PyObject*> parts(columns.names.size());  // of the batch's lists, as they are come across
+  std::vector<Copy> copies;
+  std::int64_t bytes = 0;
+  const Prefetch prefetch(window, begin + n);
+  for (std::int64_t i = begin; i < begin + n; ++i) {
+    prefetch.ahead_of(i);
+    const std::int64_t slot = slots[i - begin];
+    const load::Lying& lying = window.sample(i);
+    put(keys, slot, owned(PyUnicode_DecodeUTF8(lying.key, lying.key_size, nullptr)));
+    put(urls, slot, columns.urls[static_cast<std::size_t>(lying.file)]);
+    batch->index[slot] = lying.id;
+    batch->pad[slot] = pad[static_cast<std::size_t>(i)] != 0;
+    const load::Piece* const pieces = window.pieces(lying);
+    for (const load::Piece* p = pieces; p < pieces + lying.pieces; ++p) {
+      const auto extension = static_cast<std::size_t>(p->extension);
+      if (const int field = columns.field_of[extension]; field >= 0) {
+        copies.push_back({batch->fields[static_cast<std::size_t>(field)] + slot * p->size, p->data, p->size});
+        bytes += p->size;
+      } else {
+        if (parts[extension] == nullptr) parts[extension] = list_of(*batch, columns.names[extension]);
+        put(parts[extension], slot, bytes_of(*p, large));
+      }
+    }
+  }
+  if (copies.empty()) return;
+  const py::gil_scoped_release release;
+  const auto m = static_cast<std::int64_t>(copies.size());
+  parallel_for(m, useful_threads(kCopiers, bytes, kThread), [&](std::int64_t from, std::int64_t to) {
+    for (const Copy* c = &copies[static_cast<std::size_t>(from)]; from < to; ++from, ++c)
+      std::memcpy(c->to, c->from, static_cast<std::size_t>(c->size));
+  });
 }
 
 }  // namespace pyi

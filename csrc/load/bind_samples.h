@@ -17,4 +17,19 @@ using LargeParts = std::unordered_map<const unsigned char*, py::object>;  // byt
 py::list make_samples(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
                       const LargeParts& large, std::int64_t begin, std::int64_t end);
 
+// Where a batch of B samples goes.
+struct Batch {
+  py::dict lists;  // name -> list of B: keys, URLs and all parts that are no fields; made where it is missing
+  std::int64_t* index;
+  bool* pad;
+  std::vector<unsigned char*> fields;  // [B, bytes] each, in the order of the columns' fields
+  std::int64_t size;
+};
+
+// The n samples from `begin` on into those places of a batch. Their fields are as they should be (see
+// LoadWindow).
+void fill_batch(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
+                const LargeParts& large, std::int64_t begin, const std::int64_t* slots, std::int64_t n,
+                Batch* batch);
+
 }  // namespace pyi

@@ -73,6 +73,10 @@ class Window {
   const Lying& sample(std::int64_t i) const { return lying_[number_[static_cast<std::size_t>(i)]]; }
   // The parts of a sample, as many as it says.
   const Piece* pieces(const Lying& sample) const { return &pieces_[sample.piece]; }
+  // All of them, in order of storage and each once, and what is wrong with the number-th; it is read all the
+  // same.
+  const std::vector<Lying>& lying() const { return lying_; }
+  void fail(std::size_t number, const DataError& error);
   // Puts sample j in the place of sample i.
   void replace(std::int64_t i, std::int64_t j) {
     number_[static_cast<std::size_t>(i)] = number_[static_cast<std::size_t>(j)];
@@ -100,7 +104,6 @@ class Window {
   void read_places(const Range& range, const tar::Source& source, tar::Count* count);
   void read_alone(std::size_t number, const tar::Source& source, tar::Count* count);
   void check(std::size_t number, const tar::Source& source);
-  void fail(std::size_t number, const DataError& error);
 
   const Index& index_;
   const tar::Samples& s_;

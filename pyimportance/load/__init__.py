@@ -4,8 +4,11 @@ merge.py    several lists merged in proportion to their lengths, and any part of
 plan.py     the sequence one worker yields in an epoch: a function of (generation, seed, epoch, worker)
 deal.py     who gets what of it: ranks, rounds, batches, loader processes, padding
 ahead.py    windows of planned rows, read by native threads ahead of whoever consumes them
-reader.py   what a worker holds, and its sequence of samples
-batch.py    samples -> a batch, for batched=True
+holding.py  what a worker holds, and the rows of its sequence
+reader.py   those rows as samples or batches
+fields.py   parts of one size that batches get as arrays
+making.py   how samples are handed over, and what is done with those in error
+batch.py    a batch that is being filled
 shared.py   what the training process and its loader processes share: epoch, generation, position, counts
 mapped.py   memory that processes share
 state.py    the position of a loader as a small dict, checked when it comes back

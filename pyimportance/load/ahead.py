@@ -25,6 +25,7 @@ from pyimportance.errors import DataError
 from pyimportance.io.frames import content_of
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File, make_room, open_file
+from pyimportance.load.fields import Field
 from pyimportance.load.merge import Ints
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.threads import default_threads
@@ -37,9 +38,12 @@ _MOST_THREADS = 4  # each has a request under way; one alone is about as fast as
 
 
 class Columns:
-    """An index as native code takes it: made once, for all windows of its samples."""
+    """An index as native code takes it: made once, for all windows of its samples.
 
-    def __init__(self, index: SampleIndex) -> None:
+    fields: parts that batches get as arrays. A sample whose part is missing or of another size is in error.
+    """
+
+    def __init__(self, index: SampleIndex, fields: tuple[Field, ...] = ()) -> None:
         self.index = index
         self.native = _C.LoadColumns(
             *index.key_buffers,
@@ -53,6 +57,7 @@ class Columns:
             index.part_offset,
             index.part_size,
             index.files,
+            [(field.extension, field.nbytes, str(field)) for field in fields],
         )
 
 
@@ -65,9 +70,7 @@ class ReadAhead:
     def __init__(self, meter: Meter, *, remote: bool = False) -> None:
         self._limit = make_room(2 * _OPEN_FILES) // 2
         self._meter = meter
-        self._kept: OrderedDict[str, File] = (
-            OrderedDict()
-        )  # the last ones used; closed when nobody holds them
+        self._kept: OrderedDict[str, File] = OrderedDict()  # the latest; closed when nobody else holds it
         self._native = _C.ReadAhead(_REMOTE_THREADS if remote else min(default_threads(), _MOST_THREADS))
         self._asked: deque[tuple[_C.LoadWindow, list[File]]] = deque()  # the files are open until it is read
         self._uncounted: list[Window] = []

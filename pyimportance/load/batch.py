@@ -1,39 +1,40 @@
-"""Samples -> a batch, as ``batched=True`` yields them."""
+"""Batches, as ``batched=True`` yields them: columns that native code fills from windows of samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from pyimportance.load.ahead import Sample
-
-Batch = dict[str, Any]
-
-_ARRAYS = {"__index__": np.int64, "__weight__": np.float32, "__pad__": np.bool_}
+from pyimportance.load.fields import Field
 
 
-def batches(samples: Iterable[Sample], batch_size: int) -> Iterator[Batch]:
-    """Runs of ``batch_size`` samples, the last one shorter, each as a dict of columns.
+class Batch:
+    """A batch of ``size`` samples that is being filled; `columns` is what it becomes.
 
     ``__index__`` int64 [B], ``__weight__`` float32 [B] and ``__pad__`` bool [B] are arrays; keys, URLs and
-    parts are lists, None where a sample lacks a part that others have. DataLoader(batch_size=None) turns
-    the arrays into tensors; with collate_fn=dict it passes them on as they are, which is quicker.
+    parts are lists, None where a sample lacks a part that others have; a field is a tensor [B, *shape].
+    DataLoader(batch_size=None) turns the arrays into tensors; with collate_fn=dict it passes them on as they
+    are, which is quicker.
     """
-    samples = iter(samples)
-    while chunk := list(islice(samples, batch_size)):
-        yield collate(chunk)
 
+    def __init__(self, size: int, fields: tuple[Field, ...], *, pin_memory: bool) -> None:
+        self.lists: dict[str, list[Any]] = {"__key__": [None] * size, "__url__": [None] * size}
+        self.index = np.empty(size, np.int64)
+        self.pad = np.empty(size, np.bool_)
+        self._weight = np.ones(size, np.float32)
+        self._fields = {
+            f.extension: torch.empty((size, *f.shape), dtype=getattr(torch, f.dtype), pin_memory=pin_memory)
+            for f in fields
+        }
+        self.arrays: list[NDArray[np.uint8]] = [
+            t.reshape(size, -1).view(torch.uint8).numpy() for t in self._fields.values()
+        ]
 
-def collate(samples: list[Sample]) -> Batch:
-    names = samples[0].keys()
-    if all(sample.keys() == names for sample in samples):
-        batch: Batch = {name: [sample[name] for sample in samples] for name in names}
-    else:
-        names = dict.fromkeys(name for sample in samples for name in sample).keys()
-        batch = {name: [sample.get(name) for sample in samples] for name in names}
-    for name, dtype in _ARRAYS.items():
-        batch[name] = np.array(batch[name], dtype)
-    return batch
+    def columns(self) -> dict[str, Any]:
+        common = {"__index__": self.index, "__weight__": self._weight, "__pad__": self.pad}
+        parts = {name: column for name, column in self.lists.items() if name not in ("__key__", "__url__")}
+        names = {"__key__": self.lists["__key__"], "__url__": self.lists["__url__"]}
+        return {**names, **common, **parts, **self._fields}

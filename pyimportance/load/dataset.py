@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,12 +14,14 @@ from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError, DataError, PyimportanceError
 from pyimportance.io.meter import Meter
 from pyimportance.io.urls import is_url
-from pyimportance.load.ahead import ReadAhead, Sample
-from pyimportance.load.batch import batches
+from pyimportance.load.ahead import ReadAhead
 from pyimportance.load.deal import Deal, Share
+from pyimportance.load.fields import check_fields
+from pyimportance.load.holding import Holding
+from pyimportance.load.making import Making
 from pyimportance.load.plan import Recipe, kept
 from pyimportance.load.rank import check_share, placement
-from pyimportance.load.reader import Holding, Stream
+from pyimportance.load.reader import Reading, Stream
 from pyimportance.load.shared import Assignment, Pass, Shared
 from pyimportance.load.state import Position, ProcessPosition
 from pyimportance.load.tars import Tars
@@ -75,6 +76,13 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             that is consumed, and the next one, which threads read meanwhile. Of compressed shards it holds
             64 MiB of decompressed frames besides, or one that is larger.
 
+        fields: ``{"x": ("uint8", (32, 32, 3))}``, with batched=True: parts that hold such an array and
+            nothing else come as one tensor [B, 32, 32, 3] a batch.
+        pin_memory: those tensors in pinned memory, where batches are made in this process.
+        on_error: "raise" raises DataError at a sample that cannot be read or is not what the index says, with
+            file, member and offset. "skip" repeats a neighbour in its window in its place, marked as a pad,
+            logs it, and counts it in ``skipped``; ranks stay equal. After ``max_skipped`` it is raised.
+
     Raises ArgumentError for options that are not allowed or do not fit the shards, DataError for shards that
     are not sound; both at once, in the training process, and before a batch was yielded.
     """
@@ -95,6 +103,10 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         elastic: bool = False,
         select_files: Callable[[str], bool] | None = None,
         window_bytes: int = 32 * 2**20,
+        fields: Mapping[str, tuple[str, Sequence[int]]] | None = None,
+        pin_memory: bool = False,
+        on_error: str = "raise",
+        max_skipped: int = 100,
     ) -> None:
         super().__init__()
         batched = check_flag("batched", batched)
@@ -108,6 +120,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         self.rank, self.world_size = placement(rank, world_size)
         self._given = rank, world_size
         self.batch_size, self._batched = batch_size, batched
+        self._making = Making(batched, check_fields(fields), pin_memory, on_error, max_skipped)
         self._recipe = Recipe(seed, shuffle, mix, keep, window_bytes)
         self.equalize, self._elastic = equalize, elastic
         self._shared = Shared()
@@ -194,7 +207,8 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         return opened
 
     def _hold(self, shards: ShardSet | Tars, worker: int, meter: Meter) -> Holding:
-        return Holding(shards, worker, self._recipe, meter, self._select_files)
+        select, fields = self._select_files, self._making.fields
+        return Holding(shards, worker, self._recipe, meter, select_files=select, fields=fields)
 
     def _sizes(self, shards: ShardSet | Tars) -> list[int]:
         return [kept(samples, self._recipe.keep) for samples in shards.samples_per_worker]
@@ -221,7 +235,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             self._leave_the_end()
             self._yielded = [0]
             share = self._deal.share(self.rank)
-            return self._iterate(self._samples(share, meter, self._epoch), 0, 1, self._yielded)
+            return self._iterate(self._reading(share, meter, self._epoch), 0, 1, self._yielded)
         self._passes += 1
         # The seeds of a DataLoader's processes are a random number of its own and their number in it.
         this = Pass(info.seed - info.id, info.id, self._passes)
@@ -232,8 +246,8 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
                 self._follow(self._shared.follow(this))
             share = self._deal.share(self.rank).process(info.id, info.num_workers, self.own_batch_size)
             self._yielded, self._skip = [self._skip], 0
-            samples = self._samples(share.after(self._yielded[0]), meter, self._epoch)
-            return self._iterate(samples, info.id, info.num_workers, self._yielded)
+            reading = self._reading(share.after(self._yielded[0]), meter, self._epoch)
+            return self._iterate(reading, info.id, info.num_workers, self._yielded)
         except PyimportanceError as error:  # a DataLoader passes on what `next` raises, not what `iter` does
             return raising(error)
 
@@ -265,35 +279,35 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             )
         return shards
 
-    def _samples(self, share: Share, meter: Meter, epoch: int) -> Iterator[list[Sample]]:
-        """Opens what ``share`` is read from, now, and reads it as the samples are taken."""
+    def _reading(self, share: Share, meter: Meter, epoch: int) -> Reading:
+        """Opens what ``share`` is read from, now; it is read as the samples are taken."""
         home, ahead = self._deal.home(self.rank), ReadAhead(meter, remote=is_url(self._told.root))
-        parts = share.by_worker()
+        parts, streams = share.by_worker(), {}
         room = max(1, self._recipe.window_bytes // max(1, len(parts)))
-        streams = {}
         for w, part in parts.items():
             if w not in self._holdings:
                 self._holdings[w] = self._hold(self._source, w, meter)
             holding, tier = self._holdings[w], self._source.tier if w in home else "origin"
             runs = holding.runs(holding.plan(epoch), part, room)
-            streams[w] = Stream(holding.columns, runs, ahead, tier)
-        return _interleaved(share, streams, ahead)
+            streams[w] = Stream(holding.columns, runs, ahead, tier, self._may_skip)
+        return Reading(share, streams, ahead)
+
+    def _may_skip(self) -> bool:
+        return self._making.on_error == "skip" and self._shared.skip(self._making.max_skipped)
 
     def _iterate(
-        self, samples: Iterator[list[Sample]], process: int, processes: int, yielded: list[int]
+        self, reading: Reading, process: int, processes: int, yielded: list[int]
     ) -> Iterator[dict[str, Any]]:
         if self._batched:
-            deal = self._deal
-            before = yielded[0] // self.own_batch_size
-            rows = chain.from_iterable(samples)
-            for n, batch in enumerate(batches(rows, self.own_batch_size), before):
+            size, before = self.own_batch_size, yielded[0] // self.own_batch_size
+            for n, batch in enumerate(reading.batches(size, self._making), before):
                 if self.equalize == "batch":
-                    weight = np.float32(deal.weight(self.rank, process + n * processes))
+                    weight = np.float32(self._deal.weight(self.rank, process + n * processes))
                     batch["__weight__"] *= np.where(batch["__pad__"], np.float32(0), weight)
                 yielded[0] += len(batch["__index__"])
                 yield batch
         else:
-            for some in samples:
+            for some in reading.samples():
                 for sample in some:
                     yielded[0] += 1
                     yield sample
@@ -366,6 +380,11 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         elif list(position.consumed) == sizes:
             self._ended = before, False
 
+    @property
+    def skipped(self) -> int:
+        """Places whose samples were in error and skipped so far, by loader processes as well."""
+        return self._shared.skipped()
+
     def counts(self) -> NDArray[np.int64]:
         """int64 [4, 2]: bytes and requests by tier (io.meter.TIERS) so far, of loader processes as well."""
         return self._shared.counts()
@@ -380,19 +399,6 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         # A spawned loader process opens the shards itself, told where by the shared assignment.
         shards = self._shards if isinstance(self._shards, Tars) else None
         return {**self.__dict__, "_shards": shards, "_holdings": {}}
-
-
-def _interleaved(share: Share, streams: dict[int, Stream], ahead: ReadAhead) -> Iterator[list[Sample]]:
-    """The workers' streams in the order of ``share``, some samples at a time; closes ``ahead`` at its end."""
-    try:
-        if len(streams) == 1:
-            yield from next(iter(streams.values()))
-        else:
-            samples = {w: chain.from_iterable(stream) for w, stream in streams.items()}
-            for w in share.worker.tolist():
-                yield [next(samples[w])]
-    finally:
-        ahead.close()
 
 
 def raising(error: PyimportanceError) -> Iterator[dict[str, Any]]:

@@ -1,116 +1,180 @@
-"""Planned rows -> samples: what a worker holds, and its sequence read window by window (ahead.py)."""
+"""Planned rows -> samples or batches, read window by window (ahead.py)."""
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import chain
+from typing import Any
 
 import numpy as np
+import torch.utils.data
 from numpy.typing import NDArray
 
-from pyimportance.errors import DataError
-from pyimportance.io.meter import Meter
+from pyimportance.errors import ArgumentError, DataError
 from pyimportance.load.ahead import Columns, ReadAhead, Sample, Window
+from pyimportance.load.batch import Batch
 from pyimportance.load.deal import Share
+from pyimportance.load.making import Making
 from pyimportance.load.merge import Ints
-from pyimportance.load.plan import EpochPlan, Recipe, Stock, most_important
-from pyimportance.load.tars import Tars, narrowed
-from pyimportance.shards.shard_set import ShardSet
 
 _AT_ONCE = 256, 2**20  # samples and bytes made in one go: enough to pay for the call, and cache-warm
+_log = logging.getLogger("pyimportance")
+
+Runs = Iterator[tuple[Ints, NDArray[np.bool_]]]
 
 
-class Holding:
-    """What one worker holds of one generation, and its samples by position in an epoch.
+class Stream:
+    """The samples of ``runs`` (rows and pads to hold at a time) in order, the next run always read ahead.
 
-    Opening it reads the worker's index. ``keep`` below 1 leaves only the most important samples.
+    An error is raised where the sample would have been yielded. ``may_skip``, asked once for every place of a
+    sample that is in error, says whether another one may take it: its neighbour in the window, as a pad, so
+    that no batch and no rank gets shorter.
     """
 
     def __init__(
         self,
-        shards: ShardSet | Tars,
-        worker: int,
-        recipe: Recipe,
-        meter: Meter,
-        select_files: Callable[[str], bool] | None = None,
-    ) -> None:
-        index = shards.index(worker, meter)
-        self._worker, self._recipe, self._digest = worker, recipe, shards.digest
-        self._rows = most_important(index.score, index.ids, recipe.keep, descending=shards.descending)
-        bins = np.zeros(len(index), np.int32) if index.bin is None else index.bin
-        self._stock = Stock(
-            index.file[self._rows], index.offset[self._rows], index.nbytes[self._rows], bins[self._rows]
-        )
-        self.index = index if select_files is None else narrowed(index, select_files)
-        self.columns = Columns(self.index)
-
-    def plan(self, epoch: int) -> EpochPlan:
-        return EpochPlan(self._stock, self._recipe, digest=self._digest, epoch=epoch, worker=self._worker)
-
-    def runs(self, plan: EpochPlan, share: Share, room: int) -> Iterator[tuple[Ints, NDArray[np.bool_]]]:
-        """Rows and pads of ``share``, all of them this worker's, in parts to hold at a time.
-
-        Those are the windows of the epoch, cut evenly into parts of about ``room`` bytes where they are
-        larger.
-        """
-        window = plan.window_of(share.position)
-        for begin, end in _runs(window):
-            k = int(window[begin])
-            rows = self._rows[plan.window(k)[share.position[begin:end] - plan.bounds[k]]]
-            total = np.cumsum(self.index.nbytes[rows])
-            parts = max(1, round(int(total[-1]) / room))
-            for a, b in _runs((total - 1) * parts // total[-1]):
-                yield rows[a:b], share.pad[begin + a : begin + b]
-
-
-def _runs(values: Ints) -> Iterator[tuple[int, int]]:
-    """(begin, end) of the runs of equal values, none of them negative."""
-    return pairwise(np.flatnonzero(np.diff(values, prepend=-1, append=-1)).tolist())
-
-
-class Stream:
-    """The samples of ``runs`` (`Holding.runs`) in order, the next run always read ahead.
-
-    Errors are raised where the sample would have been yielded.
-    """
-
-    def __init__(
-        self, columns: Columns, runs: Iterator[tuple[Ints, NDArray[np.bool_]]], ahead: ReadAhead, tier: str
+        columns: Columns,
+        runs: Runs,
+        ahead: ReadAhead,
+        tier: str,
+        may_skip: Callable[[], bool] = lambda: False,
     ) -> None:
         self._columns, self._runs, self._ahead, self._tier = columns, runs, ahead, tier
-        self._begun: deque[Window] = deque()
+        self._may_skip = may_skip
+        self._begun: deque[tuple[Window, Ints]] = deque()
         self._window: Window | None = None
         self._at = self._step = 0
+        self._sound: int | None = None  # a row that could be read
         self._error: tuple[int, DataError] | None = None
 
     def take(self) -> list[Sample]:
         """The next samples, as many as are made in one go; none at the end. Raises DataError."""
-        if self._window is None or self._at == len(self._window):
-            self._advance()
-        if self._window is None:
+        window, end = self._next(self._step)
+        if window is None:
             return []
-        end = min(self._at + self._step, len(self._window))
-        if self._error is not None:
-            if self._at == self._error[0]:
-                raise self._error[1]
-            end = min(end, self._error[0])
-        samples = self._window.native.samples(self._at, end)
+        samples = window.native.samples(self._at, end)
         self._at = end
         return samples
+
+    def fill(self, batch: Batch, slots: Ints) -> None:
+        """The next samples into these places of a batch. Raises DataError."""
+        done = 0
+        while done < len(slots):
+            window, end = self._next(len(slots) - done)
+            assert window is not None, "a share is what its streams yield"
+            some = slots[done : done + end - self._at]
+            window.native.fill(self._at, some, batch.lists, batch.index, batch.pad, batch.arrays)
+            done, self._at = done + len(some), end
 
     def __iter__(self) -> Iterator[list[Sample]]:
         while samples := self.take():
             yield samples
 
+    def _next(self, most: int) -> tuple[Window | None, int]:
+        """The window in which the next samples are, and the end of those that may be taken of it at once."""
+        if self._window is None or self._at == len(self._window):
+            self._advance()
+            most = most or self._step
+        if self._window is None:
+            return None, 0
+        end = min(self._at + most, len(self._window))
+        if self._error is not None:
+            if self._at == self._error[0]:
+                raise self._error[1]
+            end = min(end, self._error[0])
+        return self._window, end
+
     def _advance(self) -> None:
         self._window = None  # its memory is read into again
-        while len(self._begun) < 2 and (run := next(self._runs, None)) is not None:
-            self._begun.append(self._ahead.window(self._columns, *run, self._tier))
+        while len(self._begun) < 2 and self._begin():
+            pass
         if self._begun:
-            self._window = self._begun.popleft()
+            self._window, rows = self._begun.popleft()
             self._ahead.ready(self._window)
-            self._at, self._error = 0, next(self._window.errors(), None)
+            self._at, self._error = 0, None
+            if errors := list(self._window.errors()):
+                self._replace(self._window, rows, errors)
+            elif self._sound is None:
+                self._sound = int(rows[0])
             samples, nbytes = _AT_ONCE
             mean = self._window.native.count()[0] // len(self._window)
             self._step = max(1, min(samples, nbytes // max(1, mean)))
+
+    def _begin(self) -> bool:
+        """Begins to read the next run, if there is one."""
+        run = next(self._runs, None)
+        if run is not None:
+            self._begun.append((self._ahead.window(self._columns, *run, self._tier), run[0]))
+        return run is not None
+
+    def _replace(self, window: Window, rows: Ints, errors: list[tuple[int, DataError]]) -> None:
+        """Puts sound samples in the places of those that may be skipped; the first that may not is kept."""
+        sound = _sound(window, errors)
+        for position, error in errors:
+            if not self._may_skip():
+                self._error = position, error
+                return
+            _log.warning("skipped: %s", error)
+            if len(sound):
+                nearest = sound[max(0, int(np.searchsorted(sound, position)) - 1)]
+                window.native.replace(position, int(nearest))
+        if len(sound):
+            self._sound = int(rows[sound[0]])
+        elif (row := self._sound_elsewhere()) is None:
+            self._error = errors[0]
+        else:  # all of the window is one sample of another
+            again = np.full(len(window), row, np.int64)
+            self._window = self._ahead.window(self._columns, again, np.ones(len(window), bool), self._tier)
+            self._ahead.ready(self._window)
+            self._error = next(self._window.errors(), None)
+
+    def _sound_elsewhere(self) -> int | None:
+        """A row that an earlier window had, or else a later one, however many have to be read for it."""
+        looked = 0
+        while self._sound is None and (looked < len(self._begun) or self._begin()):
+            window, rows = self._begun[looked]
+            self._ahead.ready(window)
+            sound = _sound(window, list(window.errors()))
+            self._sound = int(rows[sound[0]]) if len(sound) else None
+            looked += 1
+        return self._sound
+
+
+def _sound(window: Window, errors: list[tuple[int, DataError]]) -> Ints:
+    """The positions in a window that are not in error."""
+    return np.setdiff1d(np.arange(len(window)), [position for position, _ in errors])
+
+
+class Reading:
+    """What a process reads in one iteration: its workers' streams in the order of their ``share``."""
+
+    def __init__(self, share: Share, streams: dict[int, Stream], ahead: ReadAhead) -> None:
+        self._share, self._streams, self._ahead = share, streams, ahead
+
+    def samples(self) -> Iterator[list[Sample]]:
+        """Some at a time. Ends what reads ahead, however it ends itself."""
+        try:
+            if len(self._streams) == 1:
+                yield from next(iter(self._streams.values()))
+            else:
+                samples = {w: chain.from_iterable(stream) for w, stream in self._streams.items()}
+                for w in self._share.worker.tolist():
+                    yield [next(samples[w])]
+        finally:
+            self._ahead.close()
+
+    def batches(self, size: int, making: Making) -> Iterator[dict[str, Any]]:
+        """Of ``size`` samples, the last one of what is left. Ends what reads ahead as `samples` does."""
+        try:
+            if making.pin_memory and torch.utils.data.get_worker_info() is not None:
+                raise ArgumentError("pin_memory=True in a loader process: give it to the DataLoader")
+            for begin in range(0, len(self._share), size):
+                workers = self._share.worker[begin : begin + size]
+                batch = Batch(len(workers), making.fields, pin_memory=making.pin_memory)
+                for w in np.unique(workers).tolist() if len(self._streams) > 1 else self._streams:
+                    self._streams[w].fill(batch, np.flatnonzero(workers == w))
+                yield batch.columns()
+        finally:
+            self._ahead.close()

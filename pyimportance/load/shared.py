@@ -28,7 +28,7 @@ from pyimportance.load.mapped import Mapped
 
 PROCESSES = 256
 _ROOM = 2**17  # bytes for an assignment: a path and a number per worker
-_PID, _POOL, _MEMBER, _PASS, _SERIAL, _COUNTS = range(6)  # columns of a row; counts are the rest
+_PID, _POOL, _MEMBER, _PASS, _SERIAL, _SKIPPED, _COUNTS = range(7)  # columns of a row; counts are the rest
 _COLUMNS = _COUNTS + 2 * len(TIERS)
 _SIZE = _ROOM + 8 * PROCESSES * _COLUMNS
 
@@ -124,11 +124,22 @@ class Shared(Mapped):
                     raise ArgumentError(
                         f"num_workers: at most {PROCESSES - 1} loader processes are supported"
                     )
-                self._rows[row, :_COUNTS] = 0
+                self._rows[row, :_SKIPPED] = 0
                 self._rows[row, _PID] = pid
             self._row, self._pid = row, pid
             self._meter = Meter(self._rows[row, _COUNTS:].reshape(len(TIERS), 2))
         return self._meter
+
+    def skip(self, most: int) -> bool:
+        """Counts a sample that is skipped, unless that makes more than ``most`` of all processes."""
+        self.meter()  # makes sure of a row
+        with self._locked():
+            may = self.skipped() < most
+            self._rows[self._row, _SKIPPED] += may
+        return may
+
+    def skipped(self) -> int:
+        return int(self._rows[:, _SKIPPED].sum())
 
     def counts(self) -> NDArray[np.int64]:
         """int64 [4, 2]: bytes and requests by tier, of all processes."""
@@ -141,7 +152,7 @@ class Shared(Mapped):
         return Assignment(**{**fields, "consumed": tuple(fields["consumed"])})
 
     def _note(self, this: Pass, serial: int) -> None:
-        self._rows[self._row, _POOL:_COUNTS] = this.pool, this.member, this.number, serial
+        self._rows[self._row, _POOL:_SKIPPED] = this.pool, this.member, this.number, serial
 
     def _map(self, fd: int) -> None:
         super()._map(fd)

@@ -279,7 +279,8 @@ class WebDataset(Fluent, ImportanceDataset):
             nonlocal pulled
             rule = Rule(self._passes_each, self._outputs_each, self._ratio, self._unit)
             for epoch, share in rule.shares(at, self._pass, self.rank, process, processes):
-                for sample in chain.from_iterable(self._samples(share, self._shared.meter(), epoch)):
+                reading = self._reading(share, self._shared.meter(), epoch)
+                for sample in chain.from_iterable(reading.samples()):
                     pulled += 1
                     yield sample
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch.utils.data
 from numpy.typing import NDArray
 
-from pyimportance.checks import check_flag, check_integer
+from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError, DataError, PyimportanceError
 from pyimportance.io.meter import Meter
 from pyimportance.io.urls import is_url
@@ -71,17 +71,14 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             which it is not true are left out, and not read unless they lie between two of a sample's that
             are. The order of samples does not depend on it. A sample of which nothing would be left is an
             ArgumentError.
-        window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process
-            that reads for training holds twice that at the most, or two samples that are larger: the window
-            that is consumed, and the next one, which threads read meanwhile. Of compressed shards it holds
-            64 MiB of decompressed frames besides, or one that is larger.
-
+        window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process holds
+            two such windows (or two samples that are larger), one of which threads read ahead. Of compressed
+            shards it holds 64 MiB of decompressed frames besides, or one that is larger.
         fields: ``{"x": ("uint8", (32, 32, 3))}``, with batched=True: parts that hold such an array and
-            nothing else come as one tensor [B, 32, 32, 3] a batch.
-        pin_memory: those tensors in pinned memory, where batches are made in this process.
-        on_error: "raise" raises DataError at a sample that cannot be read or is not what the index says, with
-            file, member and offset. "skip" repeats a neighbour in its window in its place, marked as a pad,
-            logs it, and counts it in ``skipped``; ranks stay equal. After ``max_skipped`` it is raised.
+            nothing else come as one tensor [B, 32, 32, 3] a batch. pin_memory: in pinned memory.
+        on_error: "raise" raises DataError at a sample that is in error. "skip" repeats a neighbour in its
+            window in its place, marked as a pad, logs it, and counts it in ``skipped``; ranks stay equal.
+            After ``max_skipped`` it is raised.
 
     Raises ArgumentError for options that are not allowed or do not fit the shards, DataError for shards that
     are not sound; both at once, in the training process, and before a batch was yielded.
@@ -109,7 +106,8 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         max_skipped: int = 100,
     ) -> None:
         super().__init__()
-        batched = check_flag("batched", batched)
+        self._making = Making(batched, check_fields(fields), pin_memory, on_error, max_skipped)
+        batched = self._making.batched
         batch_size = None if batch_size is None else check_integer("batch_size", batch_size, 1)
         if batched and batch_size is None:
             raise ArgumentError("batched=True: give batch_size, the number of samples per batch")
@@ -117,21 +115,17 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             raise ArgumentError(
                 "equalize='batch': batches differ between ranks; let them be made here, batched=True"
             )
-        self.rank, self.world_size = placement(rank, world_size)
-        self._given = rank, world_size
+        (self.rank, self.world_size), self._given = placement(rank, world_size), (rank, world_size)
         self.batch_size, self._batched = batch_size, batched
-        self._making = Making(batched, check_fields(fields), pin_memory, on_error, max_skipped)
         self._recipe = Recipe(seed, shuffle, mix, keep, window_bytes)
         self.equalize, self._elastic = equalize, elastic
-        self._shared = Shared()
-        self._select_files = select_files
-        self._yielded = [0]
+        self._shared, self._select_files = Shared(), select_files
+        self._yielded, self._passes = [0], 0  # passes: iterations of this copy, if it is a loader process's
         self._skip = 0  # samples of its share that this loader process had yielded when its state was saved
         self._ended: tuple[int, bool] | None = None
         self._holdings: dict[int, Holding] = {}
         self._shards: ShardSet | Tars | None = None
         self._told = Assignment(0, "", -1, "", 0, ())
-        self._passes = 0  # iterations of this copy, if it is a loader process's
         self._take_up(self._opened(shards), 0, None)
 
     # -- what to read -------------------------------------------------------------------------------------

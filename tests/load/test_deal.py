@@ -92,7 +92,7 @@ def check_weights(deal, dealt, r):
         means, seen = [], []
         for rank, share in enumerate(dealt):
             size = deal.batch_sizes[rank]
-            part = share._take(np.arange(batch * size, min((batch + 1) * size, len(share))))
+            part = share.where(np.arange(batch * size, min((batch + 1) * size, len(share))))
             loss = losses[part.worker * deal.sizes.max() + part.position] * ~part.pad
             means.append((loss * deal.weight(rank, batch)).mean())
             seen += loss[~part.pad].tolist()

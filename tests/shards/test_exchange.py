@@ -20,6 +20,7 @@ from pyimportance.shards.estimate import estimate
 from tests.server import Server
 
 Divide = Callable[..., Partition]
+ROOT = Path(__file__).parents[2]
 
 
 def without_notes(tree: dict[str, str]) -> dict[str, str]:
@@ -110,44 +111,25 @@ def test_interrupted_it_goes_on_with_its_spool(
     assert not (tmp_path / "out.spool").exists()
 
 
-# Forks a process per run, so that what takes time to import is imported once.
 KILLER = """
-import hashlib, os, random, signal, sys, time
+import os, sys
 import pyarrow.parquet
-from pyimportance import Partition, ShardSet, write_shards
+from pyimportance import Partition, write_shards
+from tests.shards.kills import kill_at_random
 
 source, parts, folder, kills = sys.argv[1:]
 parts = Partition.load(parts)
 
-def begin(out):
-    child = os.fork()
-    if child == 0:
-        write_shards(source, parts, out, shard_bytes=40_000)
-        os._exit(0)
-    return child
+def make(out):
+    write_shards(source, parts, out, shard_bytes=40_000)
 
-def tree(root):
-    paths = [os.path.join(at, name) for at, _, names in os.walk(root) for name in names]
-    return {os.path.relpath(path, root): hashlib.sha256(open(path, "rb").read()).digest() for path in paths}
+def found(out):
+    return "shards" if os.path.exists(out) else "spool"
 
-start = time.monotonic()
-assert os.waitpid(begin(f"{folder}/whole"), 0)[1] == 0
-span, whole = time.monotonic() - start, tree(f"{folder}/whole")
-moments = random.Random(7)
-done = 0
-while done < int(kills):
-    out = f"{folder}/out-{done}"
-    child = begin(out)
-    time.sleep(moments.uniform(0, span))
-    os.kill(child, signal.SIGKILL)
-    if os.waitpid(child, 0)[1] != signal.SIGKILL:
-        span *= 0.9  # it was faster than the first
-        continue
-    print("spool" if not os.path.exists(out) else "shards", flush=True)
-    assert os.waitpid(begin(out), 0)[1] == 0, done
-    assert tree(out) == whole, done
-    assert not os.path.exists(out + ".spool"), done
-    done += 1
+def check(out):
+    assert not os.path.exists(out + ".spool"), out
+
+kill_at_random(make, found, check, folder, int(kills))
 """
 
 
@@ -165,7 +147,7 @@ def test_killed_at_random(kills: int, tmp_path: Path, divide: Divide) -> None:
         *(str(tmp_path / n) for n in ("images", "parts", "")),
         str(kills),
     ]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr
     found = ended.stdout.split()
     assert len(found) == kills

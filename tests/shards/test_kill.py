@@ -16,13 +16,15 @@ import pytest
 from pyimportance import Partition
 
 Divide = Callable[..., Partition]
+ROOT = Path(__file__).parents[2]
 
-# Forks a process per run, so that what takes time to import is imported once. Of each kill it prints what was
-# there then: nothing, or the generation that a reader would have found, which must be sound.
+# Of each kill it prints what was there then: nothing, or the generation that a reader would have found, which
+# must be sound.
 KILLER = """
-import hashlib, os, random, signal, sys, time
+import os, sys
 import pyarrow.parquet, scipy.optimize
 from pyimportance import Partition, ShardSet, compact, repartition, write_shards
+from tests.shards.kills import kill_at_random
 
 source, first, second, folder, kills = sys.argv[1:]
 first, second = Partition.load(first), Partition.load(second)
@@ -31,40 +33,17 @@ def make(out):
     shards = write_shards(source, first, out, shard_bytes=40_000)
     compact(repartition(shards, second))
 
-def begin(out):
-    child = os.fork()
-    if child == 0:
-        make(out)
-        os._exit(0)
-    return child
+def found(out):
+    if not os.path.exists(f"{out}/manifest.json"):
+        return "nothing"
+    shards = ShardSet.open(out)
+    assert shards.verify().ok, out
+    return shards.generation
 
-def tree(root):
-    paths = [os.path.join(at, name) for at, _, names in os.walk(root) for name in names]
-    return {os.path.relpath(path, root): hashlib.sha256(open(path, "rb").read()).digest() for path in paths}
-
-start = time.monotonic()
-assert os.waitpid(begin(f"{folder}/whole"), 0)[1] == 0
-span, whole = time.monotonic() - start, tree(f"{folder}/whole")
-moments = random.Random(7)
-done = 0
-while done < int(kills):
-    out = f"{folder}/out-{done}"
-    child = begin(out)
-    time.sleep(moments.uniform(0, span))
-    os.kill(child, signal.SIGKILL)
-    if os.waitpid(child, 0)[1] != signal.SIGKILL:
-        span *= 0.9  # it was faster than the first
-        continue
-    found = "nothing"
-    if os.path.exists(f"{out}/manifest.json"):
-        shards = ShardSet.open(out)
-        assert shards.verify().ok, done
-        found = shards.generation
-    assert os.waitpid(begin(out), 0)[1] == 0, done
-    assert tree(out) == whole, done
+def check(out):
     assert ShardSet.open(out).generation == 2
-    print(found)
-    done += 1
+
+kill_at_random(make, found, check, folder, int(kills))
 """
 
 
@@ -74,7 +53,7 @@ def test_killed_at_random(kills: int, source: Path, tmp_path: Path, divide: Divi
     for seed, path in enumerate(parts):
         divide(66, 2 + seed, 2, seed=seed).save(path)
     command = [sys.executable, "-c", KILLER, str(source), *map(str, parts), str(tmp_path), str(kills)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr
     found = ended.stdout.split()
     assert len(found) == kills

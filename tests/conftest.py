@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,16 @@ def run_ranks(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., l
         return [json.loads(out.splitlines()[-1]) for out, _ in outputs]
 
     return run
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Objects behind URLs: retries soon, and few."""
+    from pyimportance.io import remote
+
+    soon = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=5), "base": 2}
+    retry = {"max_retries": 2, "retry_timeout": timedelta(seconds=10), "backoff": soon}
+    monkeypatch.setattr(remote, "_RETRY", retry)
+    remote._store.cache_clear()
+    yield
+    remote._store.cache_clear()

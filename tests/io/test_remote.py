@@ -21,15 +21,8 @@ DATA = bytes(range(256)) * 40
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two retries, soon, and short waits."""
-    soon = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=5), "base": 2}
-    retry = {"max_retries": 2, "retry_timeout": timedelta(seconds=10), "backoff": soon}
-    monkeypatch.setattr(remote, "_RETRY", retry)
+def short_waits(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_TIMEOUT", timedelta(seconds=0.5))
-    remote._store.cache_clear()
-    yield
-    remote._store.cache_clear()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from pyimportance import (
     repartition,
     write_shards,
 )
-from pyimportance.io import remote
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import open_file
 from pyimportance.shards.sources import expand
@@ -47,15 +45,7 @@ COLUMNS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Retries soon, and few."""
-    soon = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=5), "base": 2}
-    retry = {"max_retries": 2, "retry_timeout": timedelta(seconds=10), "backoff": soon}
-    monkeypatch.setattr(remote, "_RETRY", retry)
-    remote._store.cache_clear()
-    yield
-    remote._store.cache_clear()
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture

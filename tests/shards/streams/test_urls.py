@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pyimportance import DataError, OutputError, index
-from pyimportance.io import remote
 from pyimportance.io.meter import Meter
 from pyimportance.shards.spool import spool
 from tests.server import Server
 
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Retries soon, and few."""
-    soon = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=5), "base": 2}
-    retry = {"max_retries": 2, "retry_timeout": timedelta(seconds=10), "backoff": soon}
-    monkeypatch.setattr(remote, "_RETRY", retry)
-    remote._store.cache_clear()
-    yield
-    remote._store.cache_clear()
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 def test_compressed_tars(tmp_path: Path, write_tar: Any) -> None:

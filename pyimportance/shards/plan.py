@@ -40,18 +40,7 @@ class Selection:
     part_size: NDArray[np.int64]
 
     def take(self, rows: NDArray[np.int64]) -> Selection:
-        start, parts = parts_of(self, rows)
-        return Selection(
-            ids=self.ids[rows],
-            keys=self.keys.take(pa.array(rows)),
-            file=self.file[rows],
-            offset=self.offset[rows],
-            extensions=self.extensions,
-            part_start=start,
-            part_ext=self.part_ext[parts],
-            part_offset=self.part_offset[parts],
-            part_size=self.part_size[parts],
-        )
+        return _chosen(self, rows, self.keys.take(pa.array(rows)), *parts_of(self, rows))
 
     def slice(self, start: int, end: int) -> Selection:
         first, last = int(self.part_start[start]), int(self.part_start[end])
@@ -118,17 +107,27 @@ def select(index: SampleIndex, rows: NDArray[np.int64], keys: Any) -> Selection:
     rank = np.argsort(np.argsort(np.array(index.extensions, object))).astype(np.int32)
     sample = np.repeat(np.arange(len(rows)), np.diff(start))
     order = np.lexsort((rank[code], sample)) if len(parts) else np.zeros(0, np.int64)
-    parts = parts[order]
+    return _chosen(index, rows, keys, start, parts[order])
+
+
+def _chosen(
+    of: SampleIndex | Selection,
+    rows: NDArray[np.int64],
+    keys: Any,
+    part_start: NDArray[np.int64],
+    parts: NDArray[np.int64],
+) -> Selection:
+    """The samples at ``rows``; ``parts`` are theirs, sample after sample as ``part_start`` has it."""
     return Selection(
-        ids=index.ids[rows],
+        ids=of.ids[rows],
         keys=keys,
-        file=index.file[rows],
-        offset=index.offset[rows],
-        extensions=index.extensions,
-        part_start=start,
-        part_ext=index.part_ext[parts],
-        part_offset=index.part_offset[parts],
-        part_size=index.part_size[parts],
+        file=of.file[rows],
+        offset=of.offset[rows],
+        extensions=of.extensions,
+        part_start=part_start,
+        part_ext=of.part_ext[parts],
+        part_offset=of.part_offset[parts],
+        part_size=of.part_size[parts],
     )
 
 

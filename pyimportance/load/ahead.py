@@ -121,9 +121,10 @@ class ReadAhead:
         )
 
     def ready(self, window: Window) -> None:
-        """Waits until ``window`` is read, and counts it."""
+        """Waits until ``window`` is read, counts it, and lets go of it and of its files."""
         window.native.wait()
         self._count(window)
+        self._asked = deque(asked for asked in self._asked if asked[0] is not window.native)
 
     def _count(self, window: Window) -> None:
         if window in self._uncounted:

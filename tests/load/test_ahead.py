@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -93,6 +94,23 @@ def test_neighbours_are_read_in_one_request(made):
     ahead = ReadAhead(meter := Meter())
     list(read(ahead, found, small[:17][::-1].copy()))
     assert meter.requests("disk") == 1
+    ahead.close()
+
+
+def test_windows_that_were_consumed_are_let_go(made):
+    """Their memory is read into again, and no more than the two of an iteration are ever held."""
+    found, _ = made
+    ahead, held = ReadAhead(Meter()), weakref.WeakSet()
+    begin = ahead.window
+
+    def window(*args):
+        begun = begin(*args)
+        held.add(begun.native)
+        return begun
+
+    ahead.window = window
+    most = [len(held) for _ in read(ahead, found, np.tile(np.arange(len(found)), 5))]
+    assert max(most) == 2
     ahead.close()
 
 

@@ -18,8 +18,8 @@ std::string name_of(const Place& place) {
   return std::string(place.key).append(1, '.').append(place.extension);
 }
 
-// Whether this block is the usual header of the place's member: the name and the size where ustar has them.
-// Nearly all headers of ours are; the others take the long way.
+// Whether this block is the usual header of the place's member: the name and the size where ustar and GNU
+// have them. Nearly all headers are, of ours and of others; the rest take the long way.
 bool is_plain_header(const unsigned char* block, const Place& place) {
   const auto* p = reinterpret_cast<const char*>(block);
   const std::size_t n = place.key.size(), m = place.extension.size();
@@ -32,7 +32,7 @@ bool is_plain_header(const unsigned char* block, const Place& place) {
     size = size * 8 + (p[i] - '0');
   }
   return size == place.size && p[135] == 0 && p[156] == '0' && p[345] == 0 &&
-         std::memcmp(p + 257, "ustar", 6) == 0;
+         std::memcmp(p + 257, "ustar", 5) == 0 && (p[262] == 0 || p[262] == ' ');
 }
 
 // What lies there instead; empty if it is the place's member.

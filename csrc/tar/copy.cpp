@@ -212,7 +212,7 @@ void Stream::check(const Run& run) {
     if (canonical_)
       check_canonical(source(p), expected, buffer_.get() + p.at, p.headers);
     else
-      check_member(source(p), expected, spare - p.headers, &written_.read);
+      check_known(source(p), expected, spare - p.headers, &written_.read);
   }
 }
 

@@ -19,7 +19,7 @@ from pyimportance.io.frames import content_of
 from pyimportance.io.headers import check_size
 from pyimportance.io.meter import Meter
 from pyimportance.io.output import write_bytes, writing
-from pyimportance.io.storage import File, open_file, open_files
+from pyimportance.io.storage import File, LocalFile, open_file, open_files
 from pyimportance.shards import keys
 from pyimportance.shards.index_file import encode
 from pyimportance.shards.journal import CRC32C, Journal
@@ -30,8 +30,11 @@ from pyimportance.shards.sample_index import SampleIndex
 if TYPE_CHECKING:
     from pyimportance.shards.store_job import StoreJournal
 
-WINDOW = 16 << 20  # bytes of a shard in memory at a time
-_THREADS = 4  # shards at a time: while one waits for the disk to sync, others are copied
+# Bytes of a shard in memory at a time: of files what a cache holds, so that what is read, summed and written
+# comes from memory once; of anything else what lets requests be joined.
+LOCAL_WINDOW = 1 << 20
+WINDOW = 16 << 20
+AT_ONCE = 4  # shards: while one waits for the disk to sync, others are copied
 
 
 class ShardPool:
@@ -53,7 +56,7 @@ class ShardPool:
     ) -> None:
         self.root, self.sources, self.journal, self.canonical = root, sources, journal, canonical
         self.prefixes, self.tier = prefixes, tier
-        self._pool = ThreadPoolExecutor(_THREADS)
+        self._pool = ThreadPoolExecutor(AT_ONCE)
 
     def submit(self, plan: ShardPlan, meter: Meter | None) -> Future[ShardInfo]:
         """The shard, kept from an interrupted run of the same job or written, in the future."""
@@ -140,7 +143,7 @@ def write_shard(
             samples.offset,
             samples.part_offset,
             canonical,
-            min(WINDOW, plan.nbytes),
+            min(window_of(sources), plan.nbytes),
         )
         assert nbytes == plan.nbytes, f"{plan.name}: wrote {nbytes} bytes, planned {plan.nbytes}"
         if plan.frames:
@@ -149,6 +152,10 @@ def write_shard(
     if meter is not None:
         meter.add(tier, read, requests)
     return _info(plan, nbytes, crc32c)
+
+
+def window_of(sources: Sequence[File]) -> int:
+    return LOCAL_WINDOW if all(isinstance(file, LocalFile) for file in sources) else WINDOW
 
 
 def reuse_shard(

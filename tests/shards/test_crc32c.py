@@ -28,7 +28,7 @@ def test_known_values(data: bytes, expected: int, hardware: bool) -> None:
     assert crc32c(data, hardware=hardware) == expected
 
 
-@pytest.mark.parametrize("size", [1, 7, 8, 9, 63, 64, 65, 4097])
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 63, 64, 65, 4097, 12_287, 12_288, 12_289, 99_999])
 @pytest.mark.parametrize("shift", [0, 1, 5])
 def test_instruction_and_tables_agree(size: int, shift: int) -> None:
     data = np.random.default_rng(size).integers(0, 256, size + shift, dtype=np.uint8)[shift:]

@@ -254,7 +254,7 @@ def test_payloads_of_many_windows(
     path = write_tar(tmp_path / "a.tar", [(f"{i}.x", rng.bytes(size)) for i, size in enumerate(sizes)])
     index, sets = pyimportance.index(path), []
     for window in (1, 16 * mebibyte):
-        monkeypatch.setattr(copy, "WINDOW", window)
+        monkeypatch.setattr(copy, "LOCAL_WINDOW", window)
         shards = write_shards(index, divide(9, 2), tmp_path / f"out-{window}")
         repartition(shards, divide(9, 2, seed=2))
         sets.append(tree(tmp_path / f"out-{window}"))

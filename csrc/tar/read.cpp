@@ -9,6 +9,8 @@
 
 namespace pyi::tar {
 
+constexpr std::int64_t kGrowth = 4;  // of requests, while nothing is skipped
+
 void Descriptor::read(iovec* places, int n, std::int64_t offset, Count* count) {
   for (iovec* const end = places + n;;) {
     while (places != end && places->iov_len == 0) ++places;
@@ -65,7 +67,9 @@ const unsigned char* Window::at(std::int64_t offset, std::int64_t n) {
       if (!skips) look_ahead(cell + h.through);
       fetch(cell, std::min(h.through, size_ - cell));
     } else if (h.ahead == 0 || skips) {
-      fetch(offset, std::min(std::max(n, skips ? h.header : h.through), size_ - offset));
+      // After a skip little is read, and more each time for as long as nothing is skipped.
+      step_ = skips ? h.header : std::min(h.through, kGrowth * std::max(step_, h.header));
+      fetch(offset, std::min(std::max(n, step_), size_ - offset));
     } else {
       const std::int64_t last = std::min(size_, (offset + n + h.through - 1) / h.through * h.through);
       look_ahead(last);

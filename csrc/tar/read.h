@@ -64,8 +64,8 @@ class Descriptor final : public Input {
   int fd_;
 };
 
-// A window over an input of `size` bytes that moves forward. Where little is skipped it reads through in
-// large requests; where much is skipped (large payloads) it reads just the header.
+// A window over an input of `size` bytes that moves forward. Where little is skipped it reads through, in
+// ever larger requests; where much is skipped (large payloads) it reads just the header.
 class Window {
  public:
   Window(Input* input, std::int64_t size) : input_(input), size_(size) {}
@@ -83,6 +83,7 @@ class Window {
   Input* input_;
   std::int64_t size_, start_ = 0, length_ = 0, asked_ = 0, capacity_ = 0;
   std::int64_t ahead_ = 0, expected_ = 0;  // bytes to look ahead; the end of what is expected
+  std::int64_t step_ = 0;                  // bytes of the last request
   const unsigned char* data_ = nullptr;    // of start_
   std::unique_ptr<unsigned char[]> buffer_;
   Count count_;

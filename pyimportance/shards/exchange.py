@@ -14,6 +14,7 @@ from pyimportance.io.storage import File
 from pyimportance.io.urls import is_url
 from pyimportance.shards import copy, job
 from pyimportance.shards.estimate import Costs, estimate_work
+from pyimportance.shards.index import Progress
 from pyimportance.shards.index import index as make_index
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.spool import remove_spool, spool_stream
@@ -40,6 +41,7 @@ class Origin:
     directory: str | None
     temporary: bool
     meter: Meter | None
+    progress: Progress | None
     spooled: bool = False
 
     @contextmanager
@@ -53,6 +55,7 @@ class Origin:
                 _named(self.directory),
                 allow_missing_eof=True,
                 meter=self.meter,
+                progress=self.progress,
                 temporary=self.temporary,
             )
             self.spooled = True
@@ -85,7 +88,9 @@ def origin_of(
     out: str,
     spool: str | os.PathLike[str] | None,
     exchange: Exchange,
+    *,
     meter: Meter | None,
+    progress: Progress | None,
 ) -> Origin:
     """Indexes a source, and spools it where it can only be read in order.
 
@@ -101,10 +106,14 @@ def origin_of(
     if stream is not None and exchange == "direct":
         raise ArgumentError(f"exchange='direct': source is {stream.what}, which can only be read in order")
     if isinstance(found, Stream):
-        whole = spool_stream(found, _named(directory), meter=meter, temporary=spool is None)
+        whole = spool_stream(
+            found, _named(directory), meter=meter, progress=progress, temporary=spool is None
+        )
     else:
-        whole = found if isinstance(found, SampleIndex) else make_index(found)
-    return Origin(whole, stream, exchange, directory, spool is None, meter, spooled=stream is not None)
+        whole = found if isinstance(found, SampleIndex) else make_index(found, progress=progress)
+    return Origin(
+        whole, stream, exchange, directory, spool is None, meter, progress, spooled=stream is not None
+    )
 
 
 def _free(directory: str) -> int:

@@ -87,7 +87,8 @@ def write_shards(
     resume         False: an ``out`` that holds shards is an error
     meters         one per worker: what is read for it, as "origin". With a spool, as "disk", and what is read
                    of the source for all of them is "origin" of the first
-    progress       called with (payload bytes done, payload bytes in all)
+    progress       called with (payload bytes done, payload bytes in all); before that, where the source is
+                   indexed or spooled first, with (bytes of the source done, bytes of it in all; 0: unknown)
 
     The same source, partition and options give the same bytes, also after interruptions: files appear whole
     or not at all, the manifest last. (Only job.json differs: it notes when each tar of the source was last
@@ -109,7 +110,7 @@ def write_shards(
     root = check_out(out, keys)
     if meters is not None and len(meters) != partition.workers:
         raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({partition.workers})")
-    origin = origin_of(source, root, spool, exchange, meters[0] if meters else None)
+    origin = origin_of(source, root, spool, exchange, meter=meters[0] if meters else None, progress=progress)
     work = Work.of(origin.index, partition, layout, keys)
     with ExitStack() as stack:
         # Before the claim, so that a source that is refused leaves nothing behind. Once all is written, it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import subprocess
 import sys
@@ -55,6 +56,27 @@ def test_a_spool_is_a_way_and_changes_no_byte(
     assert not (tmp_path / "out.spool").exists()
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_progress_is_told_from_the_first_byte_on(
+    compressed: bool, packed: Path, source: Path, tmp_path: Path, divide: Divide
+) -> None:
+    """Of the source that is spooled, then of what is written."""
+    found, tars = index(source), packed if compressed else source
+    seen: list[tuple[int, int]] = []
+    write_shards(
+        f"{tars}/*", divide(66, 2), tmp_path / "out", exchange="spool", progress=lambda *d: seen.append(d)
+    )
+    size, payload = sum(p.stat().st_size for p in tars.iterdir()), int(found.part_size.sum())
+    totals = list(dict.fromkeys(total for _, total in seen))
+    assert totals == [size, payload]
+    assert seen[0][0] < size
+    for total in totals:
+        done = [d for d, of in seen if of == total]
+        ends = [0, *(i + 1 for i, d in enumerate(done) if d == total)]
+        assert ends[-1] == len(done)
+        assert all(done[a:b] == sorted(done[a:b]) for a, b in itertools.pairwise(ends))
+
+
 def test_an_index_of_some_of_the_tars(source: Path, tmp_path: Path, divide: Divide, tree: Any) -> None:
     some = index([source / "data-003.tar", source / "data-000.tar"])
     parts = divide(some, 2)
@@ -98,8 +120,11 @@ def test_interrupted_it_goes_on_with_its_spool(
     parts = divide(66, 2, 2)
     write_shards(packed, parts, tmp_path / "whole", shard_bytes=30_000)
 
+    size = sum(p.stat().st_size for p in packed.iterdir())
+
     def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
+        if total != size:  # no longer of the source
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         write_shards(packed, parts, tmp_path / "out", shard_bytes=30_000, progress=stop)

@@ -24,6 +24,11 @@ def plan(
     spool: SpoolOption = None,
     shard_bytes: Annotated[int, typer.Option(help="Size at which a shard is full.")] = 256 * 2**20,
     shard_samples: Annotated[int | None, typer.Option(help="Samples at which a shard is full.")] = None,
+    compression: Annotated[str | None, typer.Option(help="As `shard` has it: 'zstd'.")] = None,
+    level: Annotated[int | None, typer.Option(help="Of zstd, 1 to 22; 3 if not given.")] = None,
+    frame_bytes: Annotated[
+        int | None, typer.Option(help="Of a frame, decompressed; 256 KiB if not given.")
+    ] = None,
     keys: Annotated[str, typer.Option(help="As `shard` has it: 'error' or 'prefix'.")] = "error",
     latency: Annotated[
         float | None, typer.Option(help="Milliseconds of a request to the source; 0.1 of disks, 30 of URLs.")
@@ -45,7 +50,8 @@ def plan(
     Samples can be read where they lie ("direct"), or the source once from start to end into a spool on this
     disk, and samples from there ("spool"). Shards, bytes and requests are those of the job; seconds follow
     by the assumptions that are printed: requests * latency / at once + bytes / bandwidth of each storage.
-    Nothing but the headers is read.
+    Nothing but the headers is read; with --compression also some MiB of samples from all over the shards,
+    which are compressed: what all of them come to, and how long that takes, is an estimate from those.
 
     Examples:
 
@@ -56,10 +62,10 @@ def plan(
     from pyimportance.checks import check_nonnegative, check_positive
     from pyimportance.order.values import Partition
     from pyimportance.shards.estimate import Costs, estimate
-    from pyimportance.shards.layout import Layout
+    from pyimportance.shards.layout import Layout, Zstd
     from pyimportance.shards.work import check_keys
 
-    layout = Layout(shard_bytes, shard_samples)
+    layout = Layout(shard_bytes, shard_samples, compression=Zstd.of(compression, level, frame_bytes))
     check_keys(keys)
     known = {
         "latency": latency and check_nonnegative("latency", latency) / 1e3,
@@ -82,7 +88,8 @@ def plan(
         keys=cast(Literal["error", "prefix"], keys),
         costs=Costs.of(index.files, **known),
     )
-    show(asdict(found) | {"cheaper": found.cheaper}, as_json, None if as_json else _table(found))
+    about = {"stored_bytes": found.stored_bytes, "cheaper": found.cheaper}
+    show(asdict(found) | about, as_json, None if as_json else _table(found))
 
 
 def _table(found: Estimate) -> Table:
@@ -101,7 +108,7 @@ def _table(found: Estimate) -> Table:
             f"source: {c.latency * 1e3:g} ms a request, {c.bandwidth / 1e6:g} MB/s, {c.at_once} at once; "
             f"disk: {c.disk_latency * 1e3:g} ms, {c.disk_bandwidth / 1e6:g} MB/s\n"
             f"shards per worker {_range(found.shards)}, bytes per worker {_range(found.bytes)}, "
-            f"bytes of a shard {_range((found.smallest, found.largest))}"
+            f"bytes of a shard {_range((found.smallest, found.largest))}{_about_compression(found)}"
         ),
     )
     for name, way in (("direct", found.direct), ("spool", found.spool)):
@@ -110,6 +117,17 @@ def _table(found: Estimate) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     return table
+
+
+def _about_compression(found: Estimate) -> str:
+    ratio = found.compression
+    if ratio is None:
+        return ""
+    return (
+        f", before compression\nestimated by {text(ratio.sampled)} bytes of samples: compressed to "
+        f"{ratio.value:.1%}, {text(found.stored_bytes)} bytes in all, by each thread "
+        f"{ratio.bandwidth / 1e6:,.0f} MB/s"
+    )
 
 
 def _range(values: tuple[int, ...]) -> str:

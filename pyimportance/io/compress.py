@@ -33,7 +33,7 @@ def scratch(out: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
 def write_frames(content: int, cuts: Sequence[int], out: IO[bytes], level: int) -> tuple[int, int]:
     """Writes the bytes of a descriptor to ``out`` as a frame for each ``cuts[i]:cuts[i + 1]``, then a table.
 
-    Every frame says its content's size and checksum. Returns (bytes, CRC32C of them). Memory: 16 MiB or the
+    Returns (bytes, CRC32C of them). Memory: 16 MiB or the
     largest frame, and what becomes of that.
     """
     table: list[tuple[int, int]] = []
@@ -67,6 +67,11 @@ def _compress(content: int, offset: int, nbytes: int, level: int) -> bytes:
     data = os.pread(content, nbytes, offset)
     if len(data) != nbytes:
         raise OSError(f"{len(data)} of {nbytes} bytes were read back")
+    return frame_of(data, level)
+
+
+def frame_of(data: bytes, level: int) -> bytes:
+    """``data`` as one frame, which says its content's size and checksum."""
     compressed: bytes = _compressor(level).compress(data)
     return compressed
 

@@ -14,6 +14,7 @@ layout.py        Layout: where a group is cut into shards, the order in one, and
 plan.py          SampleIndex + Partition -> which sample goes where in which shard
 work.py          Work: what write_shards is to do
 estimate.py      estimate: what that would cost, either way
+ratio.py         how small compressed shards would be, by a part of them
 exchange.py      which way it is done: from the source itself, or from a spool
 copy.py          writes planned shards
 journal.py       a job's own notes: which of its files are finished

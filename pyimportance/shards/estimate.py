@@ -6,7 +6,8 @@ spool   the source is read once in order and written to this node's disk, and sa
 
 Seconds are  requests * latency / requests at once + bytes / bandwidth  for each storage, and their sum: an
 upper bound where they overlap, the same for both ways. Bytes and requests need no assumptions; of a shard's
-windows the borders are taken as even.
+windows the borders are taken as even. What compressed shards come to is found by compressing a small part of
+them (ratio.py), and is an estimate; so is how long that takes.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from numpy.typing import NDArray
 
 from pyimportance.checks import check_integer, check_nonnegative, check_positive
 from pyimportance.io.urls import is_url
-from pyimportance.shards.copy import WINDOW
-from pyimportance.shards.layout import Layout
+from pyimportance.shards.copy import AT_ONCE, LOCAL_WINDOW, WINDOW
+from pyimportance.shards.layout import Layout, Zstd
 from pyimportance.shards.plan import Selection, ShardPlan
+from pyimportance.shards.ratio import Ratio, Sampler, measure
 from pyimportance.shards.sample_index import BLOCK, SampleIndex
 from pyimportance.shards.work import Work
+from pyimportance.threads import default_threads
 
 if TYPE_CHECKING:
     from pyimportance.order.values import Partition
@@ -93,15 +96,27 @@ class Way:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Both ways, and what comes out: numbers and sizes of shards are exact."""
+    """Both ways, and what comes out.
+
+    shards             per worker; exact
+    bytes              per worker, of the shards' tars; exact
+    smallest, largest  tar of a shard; exact
+    compression        what becomes of those bytes, an estimate; None: nothing is compressed
+    """
 
     costs: Costs
     direct: Way
     spool: Way
-    shards: tuple[int, ...]  # per worker
-    bytes: tuple[int, ...]  # per worker, in shards
-    smallest: int  # shard
+    shards: tuple[int, ...]
+    bytes: tuple[int, ...]
+    smallest: int
     largest: int
+    compression: Ratio | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of all shards, as they will lie on the disk: an estimate if they are compressed."""
+        return stored(sum(self.bytes), self.compression)
 
     @property
     def cheaper(self) -> Literal["direct", "spool"]:
@@ -117,22 +132,24 @@ def estimate(
     keys: Literal["error", "prefix"] = "error",
     costs: Costs | None = None,
 ) -> Estimate:
-    """What ``write_shards(index, partition, ...)`` would cost. Reads nothing.
+    """What ``write_shards(index, partition, ...)`` would cost.
 
     layout  as the shards are to be cut; None: as `write_shards` does by itself
     costs   None: `Costs.of` the index' files
 
-    Raises ArgumentError as `write_shards` does.
+    Reads nothing, unless the layout is compressed: then some 8 MiB of samples (at most 16), from all over the
+    shards. Raises ArgumentError as `write_shards` does, DataError where those samples cannot be read.
     """
     work = Work.of(index, partition, layout or Layout(), keys)
-    return estimate_work(work, costs or Costs.of(index.files))
+    return estimate_work(work, costs or Costs.of(index.files), work.layout.compression)
 
 
-def estimate_work(work: Work, costs: Costs) -> Estimate:
-    """`estimate`, for what was looked up already."""
+def estimate_work(work: Work, costs: Costs, compression: Zstd | None = None) -> Estimate:
+    """`estimate`, for what was looked up already; without ``compression`` as if shards were plain."""
     files = work.index.files
     remote = np.array([is_url(file) for file in files], bool)
     direct, local = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    sampler = None if compression is None else Sampler(work, compression)
     sizes: list[list[int]] = []
     for worker in range(work.partition.workers):
         sizes.append([])
@@ -140,11 +157,18 @@ def estimate_work(work: Work, costs: Costs) -> Estimate:
             sizes[-1].append(plan.nbytes)
             direct += _requests(plan, remote)
             local += _requests(plan, np.zeros_like(remote)) if remote.any() else 0
+            if sampler is not None:
+                sampler.look_at(plan)
     local = local if remote.any() else direct
-    out = sum(map(sum, sizes))
+    ratio = None if sampler is None else measure(work, sampler)
+    each = [size for worker in sizes for size in worker]
     source = int(work.index.file_bytes.sum())
     in_order = sum(-(-n // _SEQUENTIAL) for n in work.index.file_bytes.tolist())
-    written = out / costs.disk_bandwidth
+    # A tar that is compressed is written and read back first, a few at a time.
+    out, tars = stored(sum(each), ratio), 0 if ratio is None else sum(each)
+    space = out + (sum(sorted(each)[-AT_ONCE:]) if tars else 0)
+    written = (out + 2 * tars) / costs.disk_bandwidth
+    written += 0 if ratio is None else tars / ratio.bandwidth / default_threads()
 
     def asked(requests: int, nbytes: int) -> float:
         return requests * costs.latency / costs.at_once + nbytes / costs.bandwidth
@@ -152,16 +176,22 @@ def estimate_work(work: Work, costs: Costs) -> Estimate:
     requests, nbytes = direct.tolist()
     copied = int(local[0]) * costs.disk_latency / costs.at_once + int(local[1]) / costs.disk_bandwidth
     spooled = asked(in_order, source) + source / costs.disk_bandwidth + copied + written
-    each = [size for worker in sizes for size in worker]
+    out += 2 * tars
     return Estimate(
         costs=costs,
-        direct=Way(requests, nbytes, out, out, asked(requests, nbytes) + written),
-        spool=Way(in_order, source, source + int(local[1]) + out, source + out, spooled),
+        direct=Way(requests, nbytes, out, space, asked(requests, nbytes) + written),
+        spool=Way(in_order, source, source + int(local[1]) + out, source + space, spooled),
         shards=tuple(map(len, sizes)),
         bytes=tuple(map(sum, sizes)),
         smallest=min(each, default=0),
         largest=max(each, default=0),
+        compression=ratio,
     )
+
+
+def stored(nbytes: int, ratio: Ratio | None) -> int:
+    """What so many bytes of tars take on the disk."""
+    return nbytes if ratio is None else round(nbytes * ratio.value)
 
 
 def _requests(plan: ShardPlan, remote: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -172,7 +202,7 @@ def _requests(plan: ShardPlan, remote: NDArray[np.bool_]) -> NDArray[np.int64]:
     apart = (headers < BLOCK) | (headers > _HEADERS)  # headers that are read by themselves
     begin = s.part_offset - np.where(apart, 0, headers)
     end = s.part_offset + s.part_size
-    window = max(min(WINDOW, plan.nbytes), _MIN_WINDOW)
+    window = max(min(WINDOW if remote.any() else LOCAL_WINDOW, plan.nbytes), _MIN_WINDOW)
     first, last = plan.part_offset // window, (plan.part_offset + np.maximum(s.part_size, 1) - 1) // window
     order = np.lexsort((begin, file, first))
     begin, end, file, first = begin[order], end[order], file[order], first[order]

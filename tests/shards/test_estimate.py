@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyimportance import ArgumentError, Partition, index, write_shards
+from pyimportance import ArgumentError, DataError, Partition, index, write_shards
 from pyimportance.io.meter import Meter
 from pyimportance.shards.estimate import Costs, estimate
-from pyimportance.shards.layout import Layout
+from pyimportance.shards.layout import Layout, Zstd
 from tests.server import Server
 
 Divide = Callable[..., Partition]
@@ -65,6 +65,54 @@ def test_requests_bytes_and_shards_are_what_comes(
     assert found.cheaper == "direct"  # on one disk, reading twice never pays
 
 
+@pytest.mark.parametrize("zstd", [Zstd(), Zstd(level=9, frame_bytes=20_000), Zstd(frame_bytes=1 << 30)])
+def test_compressed_shards_are_estimated_by_a_part_of_them(
+    zstd: Zstd, tmp_path: Path, write_tar: Any, divide: Divide
+) -> None:
+    """Samples that compress to anything between nothing and all."""
+    rng = np.random.default_rng(0)
+    members = []
+    for i in range(2000):
+        text = bytes(rng.integers(97, 97 + 1 + i % 26, int(rng.integers(20_000)), np.uint8))
+        members += [(f"{i:04d}.txt", text), (f"{i:04d}.cls", b"1")]
+    whole = index(write_tar(tmp_path / "a.tar", members))
+    parts = divide(whole, 3, 4)
+    plain = estimate(whole, parts)
+    found = estimate(whole, parts, layout=Layout(compression=zstd))
+    shards = write_shards(
+        whole, parts, tmp_path / "out", compression="zstd", level=zstd.level, frame_bytes=zstd.frame_bytes
+    )
+    right = sum(s.nbytes for s in shards.shards)
+    assert found.stored_bytes == pytest.approx(right, rel=0.05)
+    assert found.compression is not None
+    assert 0 < found.compression.sampled <= 16 << 20
+    sizes = [sum(s.content_bytes for s in shards.shards if s.worker == w) for w in range(3)]
+    assert found.bytes == plain.bytes == tuple(sizes)
+    assert plain.stored_bytes == sum(plain.bytes)
+    # Tars are written and read back before they are compressed, four at a time.
+    assert found.direct.disk_bytes == found.stored_bytes + 2 * sum(found.bytes)
+    tars = sorted(s.content_bytes for s in shards.shards)
+    assert found.direct.space == found.stored_bytes + sum(tars[-4:])
+    assert found.direct.seconds > sum(found.bytes) / found.compression.bandwidth / 64
+
+
+def test_a_large_sample_is_not_read_whole_to_estimate_its_compression(
+    tmp_path: Path, write_tar: Any, divide: Divide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyimportance.io.storage import LocalFile
+
+    whole = index(write_tar(tmp_path / "a.tar", [("a.x", bytes(30 << 20)), ("b.x", b"1")]))
+    asked, read = [], LocalFile.pread
+    monkeypatch.setattr(LocalFile, "pread", lambda f, at, n: asked.append(n) or read(f, at, n))
+    found = estimate(whole, divide(whole, 1), layout=Layout(compression=Zstd()))
+    assert found.compression is not None
+    assert max(asked) <= 2 << 20
+    assert found.compression.value < 0.001
+    (tmp_path / "a.tar").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a\.tar: has 0 bytes"):
+        estimate(whole, divide(whole, 1), layout=Layout(compression=Zstd()))
+
+
 def test_of_urls(source: Path, tmp_path: Path, divide: Divide) -> None:
     with Server(source) as server:
         whole = index(f"{server.url}/data-{{000..003}}.tar")
@@ -102,6 +150,7 @@ def test_nothing_to_do(source: Path) -> None:
     found = estimate(index(source), none)
     assert found.shards == (0, 0)
     assert (found.direct.requests, found.direct.bytes, found.largest) == (0, 0, 0)
+    assert estimate(index(source), none, layout=Layout(compression=Zstd())).compression is None
 
 
 @pytest.mark.parametrize(

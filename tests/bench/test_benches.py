@@ -25,8 +25,9 @@ CONTENDERS = {
     "scale": {"1e+05 samples", "1e+06 samples"},
     "movement": {"stripes", "blocks", "sticky(k=16)", "sticky(tolerance=0.01)"},
     "shards": {
-        "index + write_shards", "index, score, shard", "webdataset read + TarWriter",
-        "of which index", "repartition (3 of 4 move)", "verify",
+        "index + write_shards", "cp -r --reflink=never, sync", "index, score, shard",
+        "webdataset read + ShardWriter", "index + write_shards, zstd", "of which index",
+        "headers, by pread", "verify", "read + CRC32C", "repartition (7 of 8 move)", "compact",
     },
     "load": {"pyimportance", "pyimportance, batched", "webdataset"},
     "tracking": {"no tracking", "Tracker", ".item() of every loss", "matrix[ids, e] = losses"},
@@ -60,7 +61,9 @@ def test_quick(name: str) -> None:
         for row in report["rows"]:
             assert (row["fraction"] is None) == (row["contender"] == bare)
     if name in ("shards", "load"):
-        by_kernel = ("webdataset", "webdataset read + TarWriter", "index, score, shard")  # where it counts
+        by_kernel = (  # where it counts
+            "webdataset", "webdataset read + ShardWriter", "index, score, shard", "read + CRC32C"
+        )  # fmt: skip
         for row in report["rows"]:
             if row["read_bytes"] is None:
                 assert row["contender"] in by_kernel

@@ -302,7 +302,7 @@ def damaged(root: Path) -> None:
     tar.write_bytes(data)
 
 
-@mutant("shards", "index + write_shards, worker 3: sample")
+@mutant("shards", "index + write_shards, group 63: sample")
 def a_byte_changes(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     right = module.write_shards
 
@@ -314,13 +314,13 @@ def a_byte_changes(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(module, "write_shards", from_call(2, right, wrong))
 
 
-@mutant("shards", "index + write_shards, worker 0: sample")
+@mutant("shards", "index + write_shards, group 0: sample")
 def samples_go_elsewhere(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     right = module.write_shards
     patch.setattr(module, "write_shards", lambda i, parts, *a, **o: right(i, traded(parts), *a, **o))
 
 
-@mutant("shards", "index, score, shard, worker 3: sample")
+@mutant("shards", "index, score, shard, group 63: sample")
 def a_byte_changes_by_command(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     right = module.command
 
@@ -340,21 +340,72 @@ def a_command_fails(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     )
 
 
-@mutant("shards", "webdataset read + TarWriter, worker")
+@mutant("shards", "webdataset read + ShardWriter, group")
 def webdataset_leaves_a_sample_out(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
-    right = module.TarWriter.write
-    patch.setattr(module.TarWriter, "write", from_call(501, right, lambda *_: 0))
+    right = module.ShardWriter.write
+    patch.setattr(module.ShardWriter, "write", from_call(501, right, lambda *_: 0))
+
+
+@mutant("shards", "cp: other bytes")
+def cp_changes_a_byte(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    def wrong(self: Any, turn: int) -> None:
+        module.shutil.copytree(Path(self.source[0]).parent, self.folder_of(module.CP))
+        (self.folder_of(module.CP) / Path(self.source[0]).name).write_bytes(b"?")
+
+    patch.setattr(module.Case, "copy", wrong)
+
+
+@mutant("shards", "headers, by pread: other members")
+def headers_are_passed_over(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.members_in
+    patch.setattr(module, "members_in", lambda tars, threads: right(tars, threads) - 1)
+
+
+@mutant("shards", "read + CRC32C: other sums")
+def sums_are_of_something_else(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(module.Case, "sum", lambda self, turn: [0])
+
+
+@mutant("shards", "index + write_shards, zstd, group 0: sample")
+def frames_hold_other_samples(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.Case.write_compressed
+
+    def wrong(self: Any, turn: int) -> None:
+        self.parts, parts = traded(self.parts), self.parts
+        right(self, turn)
+        self.parts = parts
+
+    patch.setattr(module.Case, "write_compressed", wrong)
+
+
+@mutant("shards", "larger tars than those of webdataset")
+def tars_are_larger(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.size_of
+    patch.setattr(
+        module, "size_of", lambda folder, *p: right(folder, *p) * (1 + 9 * ("out-0" in str(folder)))
+    )
+
+
+@mutant("shards", "compact, group 0: sample")
+def compact_of_another_partition(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.Case.__init__
+
+    def wrong(self: Any, *args: Any) -> None:
+        right(self, *args)
+        self.groups_next = [ids[::-1] for ids in self.groups_next]
+
+    patch.setattr(module.Case, "__init__", wrong)
 
 
 @mutant("shards", "of which index: other keys")
 def an_index_is_short(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     def wrong(self: Any, turn: int) -> Any:
-        return pyimportance.index(self.source, limit=len(self.right) - 1)
+        return pyimportance.index(self.source, limit=len(self.right.samples) - 1)
 
     patch.setattr(module.Case, "index", wrong)
 
 
-@mutant("shards", "repartition (3 of 4 move): worker 0 has other samples")
+@mutant("shards", "repartition (7 of 8 move): worker 0 has other samples")
 def nothing_moves(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(module, "repartition", lambda shards, *_, **__: shards)
 

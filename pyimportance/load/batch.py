@@ -24,7 +24,7 @@ class Batch:
         self.lists: dict[str, list[Any]] = {"__key__": [None] * size, "__url__": [None] * size}
         self.index = np.empty(size, np.int64)
         self.pad = np.empty(size, np.bool_)
-        self._weight = np.ones(size, np.float32)
+        self.weight = np.ones(size, np.float32)
         self._fields = {
             f.extension: torch.empty((size, *f.shape), dtype=getattr(torch, f.dtype), pin_memory=pin_memory)
             for f in fields
@@ -34,7 +34,7 @@ class Batch:
         ]
 
     def columns(self) -> dict[str, Any]:
-        common = {"__index__": self.index, "__weight__": self._weight, "__pad__": self.pad}
+        common = {"__index__": self.index, "__weight__": self.weight, "__pad__": self.pad}
         parts = {name: column for name, column in self.lists.items() if name not in ("__key__", "__url__")}
         names = {"__key__": self.lists["__key__"], "__url__": self.lists["__url__"]}
         return {**names, **common, **parts, **self._fields}

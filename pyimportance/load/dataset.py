@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch.utils.data
 from numpy.typing import NDArray
 
@@ -15,11 +16,12 @@ from pyimportance.errors import ArgumentError, DataError, PyimportanceError
 from pyimportance.io.meter import Meter
 from pyimportance.io.urls import is_url
 from pyimportance.load.ahead import ReadAhead
+from pyimportance.load.choosing import Sampler, choosing
 from pyimportance.load.deal import Deal, Share
 from pyimportance.load.fields import check_fields
 from pyimportance.load.holding import Holding
 from pyimportance.load.making import Making
-from pyimportance.load.plan import Recipe, kept
+from pyimportance.load.plan import Recipe
 from pyimportance.load.rank import check_share, placement
 from pyimportance.load.reader import Reading, Stream
 from pyimportance.load.shared import Assignment, Pass, Shared
@@ -59,7 +61,12 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         seed: of the shuffling.
         keep: read only the ceil(keep * n) most important samples of each worker, 0 < keep <= 1.
         mix: "stratified" draws every batch from all bins in proportion; "sequential" reads bin after bin,
-            the most important first.
+            the most important first. "curriculum" is samplers.Curriculum(epochs), the easy samples first. A
+            list of numbers, one for each bin: how often an epoch has a sample of it on average, 0.5 half of
+            them and 2 each one twice, batches drawn from all bins in that proportion.
+        ids: read these samples only.
+        sampler: draws every epoch anew from what ``keep`` and ``ids`` leave, such as samplers.RS2(0.3) or
+            samplers.InfoBatch(epochs=90); ``__weight__`` is the weight that it gives (load/choosing.py).
         equalize: where ranks' shares differ, "pad" repeats samples of the short ones (marked), "drop" cuts
             all to the shortest, "error" raises. "batch", which needs batched=True, is for partitions with a
             capacity: each rank's batches are in proportion to its share, of at most batch_size on average.
@@ -95,7 +102,10 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         shuffle: bool | str = True,
         seed: int = 0,
         keep: float = 1.0,
-        mix: str = "stratified",
+        mix: str | Sequence[float] = "stratified",
+        ids: npt.ArrayLike | None = None,
+        sampler: Sampler | None = None,
+        epochs: int | None = None,
         equalize: str = "pad",
         elastic: bool = False,
         select_files: Callable[[str], bool] | None = None,
@@ -117,7 +127,8 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             )
         (self.rank, self.world_size), self._given = placement(rank, world_size), (rank, world_size)
         self.batch_size, self._batched = batch_size, batched
-        self._recipe = Recipe(seed, shuffle, mix, keep, window_bytes)
+        self._choosing, mix = choosing(seed=seed, keep=keep, ids=ids, mix=mix, sampler=sampler, epochs=epochs)
+        self._recipe = Recipe(seed, shuffle, mix, window_bytes, str(self._choosing))
         self.equalize, self._elastic = equalize, elastic
         self._shared, self._select_files = Shared(), select_files
         self._yielded, self._passes = [0], 0  # passes: iterations of this copy, if it is a loader process's
@@ -176,7 +187,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
     def _take_up(self, shards: ShardSet | Tars, epoch: int, consumed: list[int] | None) -> None:
         """Checks everything first, so that an error leaves the dataset as it was. In a loader process it
         changes this copy alone."""
-        deal = self._deal_of(shards, consumed)
+        deal = self._deal_of(shards, epoch, consumed)
         holdings = self._holdings
         if self._shards is None or shards.digest != self._shards.digest:
             meter = self._shared.meter()
@@ -202,15 +213,18 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
 
     def _hold(self, shards: ShardSet | Tars, worker: int, meter: Meter) -> Holding:
         select, fields = self._select_files, self._making.fields
-        return Holding(shards, worker, self._recipe, meter, select_files=select, fields=fields)
-
-    def _sizes(self, shards: ShardSet | Tars) -> list[int]:
-        return [kept(samples, self._recipe.keep) for samples in shards.samples_per_worker]
+        return Holding(
+            shards, worker, self._recipe, self._choosing, meter, select_files=select, fields=fields
+        )
 
     def _deal_of(
-        self, shards: ShardSet | Tars, consumed: list[int] | tuple[int, ...] | None, batch: int | None = None
+        self,
+        shards: ShardSet | Tars,
+        epoch: int,
+        consumed: list[int] | tuple[int, ...] | None,
+        batch: int | None = None,
     ) -> Deal:
-        sizes = np.array(self._sizes(shards), np.int64)
+        sizes = np.array(self._choosing.sizes(shards, epoch, self._shared.meter()), np.int64)
         start = np.zeros_like(sizes) if consumed is None else np.array(consumed, np.int64)
         batch = batch or self.batch_size or 1
         return Deal(sizes, self.world_size, batch, self.equalize, self._elastic, start)
@@ -250,7 +264,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         if told.digest != self._told.digest:
             self._shards, self._holdings = self._open(told), {}
         self._told, self._epoch = told, told.epoch
-        self._deal = self._deal_of(self._source, told.consumed)
+        self._deal = self._deal_of(self._source, told.epoch, told.consumed)
 
     def _leave_the_end(self) -> None:
         """What is left at a loaded position where nothing is left: one iteration, and then the epoch that was
@@ -282,7 +296,8 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             if w not in self._holdings:
                 self._holdings[w] = self._hold(self._source, w, meter)
             holding, tier = self._holdings[w], self._source.tier if w in home else "origin"
-            runs = holding.runs(holding.plan(epoch), part, room)
+            draw = self._choosing.draw(self._source, w, epoch, meter) if self._choosing.draws else None
+            runs = holding.runs(holding.plan(epoch, draw), part, room)
             streams[w] = Stream(holding.columns, runs, ahead, tier, self._may_skip)
         return Reading(share, streams, ahead)
 
@@ -366,7 +381,8 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         if position.generation != shards.generation:
             meter = self._shared.meter()
             shards = ShardSet.open(shards.root, generation=position.generation, meter=meter)
-        sizes, before = self._sizes(shards), self._epoch
+        sizes = self._choosing.sizes(shards, position.epoch, self._shared.meter())
+        before = self._epoch
         position.check(shards.root, shards.digest, sizes)
         self._take_up(shards, position.epoch, list(position.consumed))
         if place is not None:

@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyimportance.io.meter import Meter
 from pyimportance.load.ahead import Columns
+from pyimportance.load.choosing import Choosing
 from pyimportance.load.deal import Share
 from pyimportance.load.fields import Field
 from pyimportance.load.merge import Ints
-from pyimportance.load.plan import EpochPlan, Recipe, Stock, most_important
+from pyimportance.load.plan import EpochPlan, Recipe, Stock
 from pyimportance.load.tars import Tars, narrowed
+from pyimportance.order.samplers.draw import Draw
 from pyimportance.shards.shard_set import ShardSet
+
+
+class Part(NamedTuple):
+    """What is read at a time: rows of the index, pads, and weights where a sampler gives any."""
+
+    rows: Ints
+    pad: NDArray[np.bool_]
+    weight: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An epoch of a worker: its sequence, the rows of the index that this is one of, and their weights."""
+
+    sequence: EpochPlan
+    rows: Ints
+    weights: NDArray[np.float32] | None
 
 
 class Holding:
     """What one worker holds of one generation, and its samples by position in an epoch.
 
-    Opening it reads the worker's index. ``keep`` below 1 leaves only the most important samples.
+    Opening it reads the worker's index. ``choosing`` says which samples are left of them, in all epochs.
     """
 
     def __init__(
@@ -29,6 +50,7 @@ class Holding:
         shards: ShardSet | Tars,
         worker: int,
         recipe: Recipe,
+        choosing: Choosing,
         meter: Meter,
         *,
         select_files: Callable[[str], bool] | None = None,
@@ -36,7 +58,7 @@ class Holding:
     ) -> None:
         index = shards.index(worker, meter)
         self._worker, self._recipe, self._digest = worker, recipe, shards.digest
-        self._rows = most_important(index.score, index.ids, recipe.keep, descending=shards.descending)
+        self._rows = choosing.rows(index, descending=shards.descending)
         bins = np.zeros(len(index), np.int32) if index.bin is None else index.bin
         self._stock = Stock(
             index.file[self._rows], index.offset[self._rows], index.nbytes[self._rows], bins[self._rows]
@@ -44,23 +66,36 @@ class Holding:
         self.index = index if select_files is None else narrowed(index, select_files)
         self.columns = Columns(self.index, fields)
 
-    def plan(self, epoch: int) -> EpochPlan:
-        return EpochPlan(self._stock, self._recipe, digest=self._digest, epoch=epoch, worker=self._worker)
+    def plan(self, epoch: int, draw: Draw | None = None) -> Planned:
+        """draw: the samples that the epoch has, where it has not all that are left."""
+        stock, rows, weights = self._stock, self._rows, None
+        if draw is not None:
+            ids = self.index.ids[rows]
+            order = np.argsort(ids)
+            places = order[np.searchsorted(ids, draw.ids, sorter=order)]
+            stock, rows, weights = stock.some(places), rows[places], draw.weights
+        sequence = EpochPlan(stock, self._recipe, digest=self._digest, epoch=epoch, worker=self._worker)
+        return Planned(sequence, rows, weights)
 
-    def runs(self, plan: EpochPlan, share: Share, room: int) -> Iterator[tuple[Ints, NDArray[np.bool_]]]:
-        """Rows and pads of ``share``, all of them this worker's, in parts to hold at a time.
+    def runs(self, plan: Planned, share: Share, room: int) -> Iterator[Part]:
+        """The samples of ``share``, all of them this worker's, in parts to hold at a time.
 
         Those are the windows of the epoch, cut evenly into parts of about ``room`` bytes where they are
         larger.
         """
-        window = plan.window_of(share.position)
+        sequence = plan.sequence
+        window = sequence.window_of(share.position)
         for begin, end in _runs(window):
             k = int(window[begin])
-            rows = self._rows[plan.window(k)[share.position[begin:end] - plan.bounds[k]]]
+            places = sequence.window(k)[share.position[begin:end] - sequence.bounds[k]]
+            rows = plan.rows[places]
+            weights = None if plan.weights is None else plan.weights[places]
             total = np.cumsum(self.index.nbytes[rows])
             parts = max(1, round(int(total[-1]) / room))
             for a, b in _runs((total - 1) * parts // total[-1]):
-                yield rows[a:b], share.pad[begin + a : begin + b]
+                yield Part(
+                    rows[a:b], share.pad[begin + a : begin + b], None if weights is None else weights[a:b]
+                )
 
 
 def _runs(values: Ints) -> Iterator[tuple[int, int]]:

@@ -26,7 +26,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pyimportance.checks import check_flag, check_fraction, check_integer
+from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.load.merge import Floats, Ints, merge, taken
 
@@ -61,6 +61,10 @@ class Stock:
     def bin_sizes(self) -> Ints:
         return np.bincount(self.bin, minlength=1).astype(np.int64)
 
+    def some(self, rows: Ints) -> Stock:
+        """These rows; one may be there more than once."""
+        return Stock(self.file[rows], self.offset[rows], self.nbytes[rows], self.bin[rows])
+
     def blocks(self, nbytes: int) -> Blocks:
         """Storage order cut into runs of a bin's samples in one file, each about ``nbytes`` long."""
         rows = self.storage_order
@@ -83,24 +87,27 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The options that decide a worker's sequence; a loader's state carries their digest."""
+    """The options that decide a worker's sequence; a loader's state carries their digest.
+
+    chosen: those by which its samples are chosen, in words.
+    """
 
     seed: int = 0
     shuffle: bool | str = True
     mix: str = "stratified"
-    keep: float = 1.0
     window_bytes: int = 32 * 2**20
+    chosen: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", check_integer("seed", self.seed, 0))
         object.__setattr__(self, "window_bytes", check_integer("window_bytes", self.window_bytes, 1))
-        object.__setattr__(self, "keep", check_fraction("keep", self.keep, positive=True))
         if self.shuffle != SHARDS:
             if isinstance(self.shuffle, str):
                 raise ArgumentError(f"shuffle={self.shuffle!r}: must be True, False or {SHARDS!r}")
             object.__setattr__(self, "shuffle", check_flag("shuffle", self.shuffle))
         if self.mix not in MIXES:
-            raise ArgumentError(f"mix={self.mix!r}: allowed are {', '.join(MIXES)}")
+            allowed = f"{', '.join(MIXES)}, curriculum, or a list of a rate for each bin"
+            raise ArgumentError(f"mix={self.mix!r}: allowed are {allowed}")
 
 
 class EpochPlan:

@@ -16,17 +16,16 @@ from pyimportance.errors import ArgumentError, DataError
 from pyimportance.load.ahead import Columns, ReadAhead, Sample, Window
 from pyimportance.load.batch import Batch
 from pyimportance.load.deal import Share
+from pyimportance.load.holding import Part
 from pyimportance.load.making import Making
 from pyimportance.load.merge import Ints
 
 _AT_ONCE = 256, 2**20  # samples and bytes made in one go: enough to pay for the call, and cache-warm
 _log = logging.getLogger("pyimportance")
 
-Runs = Iterator[tuple[Ints, NDArray[np.bool_]]]
-
 
 class Stream:
-    """The samples of ``runs`` (rows and pads to hold at a time) in order, the next run always read ahead.
+    """The samples of ``runs`` (what is held at a time) in order, the next run always read ahead.
 
     An error is raised where the sample would have been yielded. ``may_skip``, asked once for every place of a
     sample that is in error, says whether another one may take it: its neighbour in the window, as a pad, so
@@ -36,15 +35,16 @@ class Stream:
     def __init__(
         self,
         columns: Columns,
-        runs: Runs,
+        runs: Iterator[Part],
         ahead: ReadAhead,
         tier: str,
         may_skip: Callable[[], bool] = lambda: False,
     ) -> None:
         self._columns, self._runs, self._ahead, self._tier = columns, runs, ahead, tier
         self._may_skip = may_skip
-        self._begun: deque[tuple[Window, Ints]] = deque()
+        self._begun: deque[tuple[Window, Part]] = deque()
         self._window: Window | None = None
+        self._weight: NDArray[np.float32] | None = None  # of the window's samples; None: all 1
         self._at = self._step = 0
         self._sound: int | None = None  # a row that could be read
         self._error: tuple[int, DataError] | None = None
@@ -55,6 +55,9 @@ class Stream:
         if window is None:
             return []
         samples = window.native.samples(self._at, end)
+        if self._weight is not None:
+            for sample, weight in zip(samples, self._weight[self._at : end].tolist(), strict=True):
+                sample["__weight__"] = weight
         self._at = end
         return samples
 
@@ -66,6 +69,8 @@ class Stream:
             assert window is not None, "a share is what its streams yield"
             some = slots[done : done + end - self._at]
             window.native.fill(self._at, some, batch.lists, batch.index, batch.pad, batch.arrays)
+            if self._weight is not None:
+                batch.weight[some] = self._weight[self._at : end]
             done, self._at = done + len(some), end
 
     def __iter__(self) -> Iterator[list[Sample]]:
@@ -91,7 +96,8 @@ class Stream:
         while len(self._begun) < 2 and self._begin():
             pass
         if self._begun:
-            self._window, rows = self._begun.popleft()
+            self._window, part = self._begun.popleft()
+            self._weight, rows = part.weight, part.rows
             self._ahead.ready(self._window)
             self._at, self._error = 0, None
             if errors := list(self._window.errors()):
@@ -104,10 +110,11 @@ class Stream:
 
     def _begin(self) -> bool:
         """Begins to read the next run, if there is one."""
-        run = next(self._runs, None)
-        if run is not None:
-            self._begun.append((self._ahead.window(self._columns, *run, self._tier), run[0]))
-        return run is not None
+        part = next(self._runs, None)
+        if part is not None:
+            window = self._ahead.window(self._columns, part.rows, part.pad, self._tier)
+            self._begun.append((window, part))
+        return part is not None
 
     def _replace(self, window: Window, rows: Ints, errors: list[tuple[int, DataError]]) -> None:
         """Puts sound samples in the places of those that may be skipped; the first that may not is kept."""
@@ -134,10 +141,10 @@ class Stream:
         """A row that an earlier window had, or else a later one, however many have to be read for it."""
         looked = 0
         while self._sound is None and (looked < len(self._begun) or self._begin()):
-            window, rows = self._begun[looked]
+            window, part = self._begun[looked]
             self._ahead.ready(window)
             sound = _sound(window, list(window.errors()))
-            self._sound = int(rows[sound[0]]) if len(sound) else None
+            self._sound = int(part.rows[sound[0]]) if len(sound) else None
             looked += 1
         return self._sound
 

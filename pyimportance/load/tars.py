@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyimportance.errors import ArgumentError
 from pyimportance.io.meter import Meter
@@ -25,6 +26,8 @@ class Tars:
 
     generation: ClassVar[int] = 0
     workers: ClassVar[int] = 1
+    bins: ClassVar[int] = 1
+    measure: ClassVar[str] = "custom"
     descending: ClassVar[bool] = True
     tier: ClassVar[str] = "origin"
 
@@ -44,6 +47,10 @@ class Tars:
 
     def index(self, worker: int, meter: Meter | None = None) -> SampleIndex:
         return self.samples
+
+    def worker_of(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
+        """0, or -1 for ids that are not there."""
+        return np.isin(ids, self.samples.ids).astype(np.int32) - np.int32(1)
 
 
 def narrowed(index: SampleIndex, select: Callable[[str], bool]) -> SampleIndex:

@@ -220,7 +220,7 @@ def test_wrong_epochs(shard_set):
     ("name", "wrong"),
     [(name, wrong) for name in ("batch_size", "seed", "window_bytes", "rank") for wrong in (1.0, "1", True)]
     + [("world_size", 2.0), ("world_size", "2"), ("keep", "all"), ("keep", True), ("keep", None)]
-    + [("shuffle", 1), ("shuffle", "no"), ("elastic", 0), ("batched", 1), ("mix", None), ("mix", ["x"])]
+    + [("shuffle", 1), ("shuffle", "no"), ("elastic", 0), ("batched", 1), ("mix", None), ("mix", 3)]
     + [("equalize", None), ("equalize", ["pad"])],
 )
 def test_options_of_another_type(shard_set, name, wrong):

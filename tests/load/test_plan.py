@@ -140,9 +140,6 @@ def test_keep_rounds_up_but_not_twice():
     [
         ({"seed": -1}, "seed=-1: must be at least 0"),
         ({"mix": "shaken"}, "mix='shaken': allowed are stratified, sequential"),
-        ({"keep": 0.0}, r"keep=0\.0: must be above 0 and at most 1"),
-        ({"keep": 1.5}, r"keep=1\.5: must be above 0"),
-        ({"keep": float("nan")}, "keep=nan: must be above 0"),
         ({"window_bytes": 0}, "window_bytes=0: must be at least 1"),
     ],
 )

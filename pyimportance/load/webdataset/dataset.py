@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from math import prod
 from typing import Any, TypeVar
 
+import numpy.typing as npt
 import torch.utils.data
 
 from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError, PyimportanceError
+from pyimportance.load.choosing import Sampler
 from pyimportance.load.dataset import ImportanceDataset, raising
 from pyimportance.load.deal import Deal
 from pyimportance.load.plan import SHARDS
@@ -49,8 +51,9 @@ class WebDataset(Fluent, ImportanceDataset):
         shardshuffle: tars, or shards, in random order. `shuffle` shuffles samples.
         seed: of the shuffling; 0 by default, as all ranks must have the same.
         resampled, repeat: epochs without an end, one after the other; see `with_epoch`.
-        select_files, batch_size, keep, mix, equalize, elastic, rank, world_size, window_bytes: see
-            `ImportanceDataset`. batch_size: of a DataLoader that makes the batches; not where `batched` does.
+        batch_size: of a DataLoader that makes the batches; not where `batched` does.
+        select_files, keep, mix, ids, sampler, epochs, equalize, elastic, rank, world_size, window_bytes: see
+            `ImportanceDataset`.
         mode, detshuffle, nodesplitter, workersplitter, empty_check, verbose, handler: for webdataset's sake.
             Orders are always a function of the seed, all ranks read their share, and there must be a sample.
 
@@ -76,7 +79,10 @@ class WebDataset(Fluent, ImportanceDataset):
         seed: int | None = None,
         batch_size: int | None = None,
         keep: float = 1.0,
-        mix: str = "stratified",
+        mix: str | Sequence[float] = "stratified",
+        ids: npt.ArrayLike | None = None,
+        sampler: Sampler | None = None,
+        epochs: int | None = None,
         equalize: str = "pad",
         elastic: bool = False,
         rank: int | None = None,
@@ -106,6 +112,9 @@ class WebDataset(Fluent, ImportanceDataset):
             seed=0 if seed is None else seed,
             keep=keep,
             mix=mix,
+            ids=ids,
+            sampler=sampler,
+            epochs=epochs,
             equalize=equalize,
             elastic=elastic,
             select_files=select_files,
@@ -183,19 +192,6 @@ class WebDataset(Fluent, ImportanceDataset):
         self._stated_length = check_integer("n", n, 0)
         return self
 
-    def append(self, f: Callable[[Iterator[Any]], Iterable[Any]]) -> None:
-        """`compose`, of this pipeline itself."""
-        self._stages = self.compose(f)._stages
-
-    def close(self) -> None:
-        """Nothing is open between iterations."""
-
-    def __enter__(self: Self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     # -- how much of it -------------------------------------------------------------------------------------
 
     @property
@@ -229,14 +225,20 @@ class WebDataset(Fluent, ImportanceDataset):
                 "how much these stages yield depends on the samples; with_length(n) states a length"
             )
         turn = self._turns.latest(self._told.serial)[0]
-        samples = int(self._pass(self._told.consumed if turn < 0 else None).lengths[self.rank])
-        samples += (self._passes_each - 1) * int(self._pass(None).lengths[self.rank])
+        consumed, epoch = self._told.consumed if turn < 0 else None, self.epoch
+        samples = int(self._pass(epoch, consumed).lengths[self.rank])
+        samples += (self._passes_each - 1) * int(self._pass(epoch, None).lengths[self.rank])
         whole = all(stage.partial for stage in self._stages)
         return -(-samples // self._ratio) if whole else samples // self._ratio
 
-    def _pass(self, consumed: tuple[int, ...] | None) -> Deal:
+    def _pass(self, number: int, consumed: tuple[int, ...] | None) -> Deal:
+        if self._endless and self._choosing.sampler is not None:
+            raise ArgumentError(
+                "sampler=: says what an epoch has, so that with_epoch(), repeat() and resampled=True have "
+                "nothing to make epochs of"
+            )
         # Ranks that share a worker take whole batches of it; but not where an epoch may end within one.
-        return self._deal_of(self._source, consumed, 1 if self._endless else self._unit)
+        return self._deal_of(self._source, number, consumed, 1 if self._endless else self._unit)
 
     @property
     def makes_batches(self) -> bool:
@@ -356,7 +358,8 @@ class WebDataset(Fluent, ImportanceDataset):
                 raise ArgumentError(f"batches={batches}: no iteration has begun")
             return self._state(self._told.epoch, list(self._told.consumed))
         begin = self._told.consumed if turn == 0 else (0,) * self._source.workers
-        deal, now = self._pass(begin), self._told.epoch + turn
+        now = self._told.epoch + turn
+        deal = self._pass(now, begin)
         length = int(deal.lengths[self.rank])
         if batches is not None:
             pulled = self._counted(check_integer("batches", batches, 0), length)

@@ -30,6 +30,15 @@ class Fluent:
     def _shuffled(self: Self, samples: int, seed: int | None) -> Self:
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Nothing is open between iterations."""
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     # -- one sample for one ---------------------------------------------------------------------------------
 
     def map(self: Self, f: Callable[[Any], Any], handler: Handler = reraise) -> Self:
@@ -176,6 +185,10 @@ class Fluent:
                 raise ArgumentError(f"compose({f!r}): must be a function of an iterator")
             result = result._with(Stage(stages.Each(f), takes=None, exact=False, mixes=True))
         return result
+
+    def append(self, f: Callable[[Iterator[Any]], Iterable[Any]]) -> None:
+        """`compose`, of this pipeline itself."""
+        self._stages = self.compose(f)._stages
 
     def log_keys(self: Self, logfile: str | os.PathLike[str] | None = None) -> Self:
         """Adds a line for each sample to a file: its number in this process, its key, its sample id."""

@@ -61,20 +61,20 @@ class Rule:
     def shares(
         self,
         at: Iteration,
-        deal: Callable[[Consumed | None], Deal],
+        deal: Callable[[int, Consumed | None], Deal],
         rank: int,
         process: int,
         processes: int,
     ) -> Iterator[tuple[int, Share]]:
         """(number of the pass, what this process reads of it), from where ``at`` got to on.
 
-        deal: the Deal of a pass from a position on.
+        deal: the Deal of a pass, by its number, from a position on.
         """
-        number, first = self.begin(at.epoch, int(deal(None).lengths[rank]), processes)
+        number, first = self.begin(at.epoch, int(deal(at.epoch, None).lengths[rank]), processes)
         consumed: Consumed | None = at.consumed
         skip, base, rest = at.pulled, 0, self.passes
         while rest is None or rest > 0:
-            share = deal(consumed).share(rank).after(first)
+            share = deal(number, consumed).share(rank).after(first)
             if not len(share) and not first:
                 return
             part = share.where(self.dealt(base + np.arange(len(share)), processes) == process)

@@ -1,6 +1,7 @@
 """What to train on in an epoch or a batch, and with which weights, by rules built on scores.
 
-Every epoch: ``sample(scores, epoch, seed=0) -> Draw``, a pure function.
+Every epoch: ``sample(scores, epoch, seed=0) -> Draw``, a pure function; and ``count(num_samples, epoch)``,
+how many that gives, None where the scores decide. A loader takes them: ``ImportanceDataset(sampler=...)``.
 
     ActiveSampling("SPV")   P ~ s + eps, s = prediction_variance       biased   Chang 2017
                   ("STC")   the same, s = threshold_closeness          biased
@@ -12,6 +13,8 @@ Every epoch: ``sample(scores, epoch, seed=0) -> Draw``, a pure function.
     InfoBatch               a share of those below the mean left out, the others up-weighted
                                                                                 Qin 2024
     RS2                     a fresh uniform subset                              Okanovic 2024
+    WeightedSampling        P ~ s + eps, with or without replacement, corrected Horvitz 1952
+    Curriculum              the easy ones, more every epoch            biased   Platanios 2019
 
 Every batch: ``sample(ids, numbers) -> Draw``, with a small state that can be saved.
 
@@ -34,6 +37,8 @@ draw.py         Draw: ids, weights, and whether they are biased
 active.py       ActiveSampling, ActiveWeighting, batch_weights
 infobatch.py    InfoBatch
 rs2.py          RS2
+weighted.py     WeightedSampling
+curriculum.py   Curriculum
 importance.py   ImportanceSampling
 selective.py    SelectiveBackprop
 ccs.py          the selection "ccs"
@@ -46,21 +51,25 @@ batches.py      checks of what is given for a batch, and of saved states
 from __future__ import annotations
 
 from pyimportance.order.samplers.active import ActiveSampling, ActiveWeighting, batch_weights
+from pyimportance.order.samplers.curriculum import Curriculum
 from pyimportance.order.samplers.draw import Draw
 from pyimportance.order.samplers.importance import ImportanceSampling
 from pyimportance.order.samplers.infobatch import InfoBatch
 from pyimportance.order.samplers.moderate import median_distance
 from pyimportance.order.samplers.rs2 import RS2
 from pyimportance.order.samplers.selective import SelectiveBackprop
+from pyimportance.order.samplers.weighted import WeightedSampling
 
 __all__ = [
     "RS2",
     "ActiveSampling",
     "ActiveWeighting",
+    "Curriculum",
     "Draw",
     "ImportanceSampling",
     "InfoBatch",
     "SelectiveBackprop",
+    "WeightedSampling",
     "batch_weights",
     "median_distance",
 ]

@@ -57,6 +57,10 @@ class ActiveSampling:
         check_integer("burn_in", self.burn_in, 0)
         check_fraction("fraction", self.fraction)
 
+    def count(self, num_samples: int, epoch: int) -> int:
+        """How many samples an epoch has: a function of N alone."""
+        return part_of(self.fraction, num_samples)
+
     def sample(self, scores: Scores, epoch: int, seed: int = 0) -> Draw:
         """The epoch's samples, in the order drawn.
 
@@ -89,6 +93,10 @@ class ActiveWeighting:
     def __post_init__(self) -> None:
         _check_rule(self.rule, WEIGHING)
         check_integer("burn_in", self.burn_in, 0)
+
+    def count(self, num_samples: int, epoch: int) -> int:
+        """How many samples an epoch has: all."""
+        return num_samples
 
     def sample(self, scores: Scores, epoch: int, seed: int = 0) -> Draw:
         """All samples in random order; the mean of their weights is 1. Batches go through `batch_weights`.

@@ -42,6 +42,10 @@ class InfoBatch:
         if check_fraction("r", self.r) == 1:
             raise ArgumentError("r=1: must be below 1; what is always left out cannot be weighed up")
 
+    def count(self, num_samples: int, epoch: int) -> int | None:
+        """How many samples an epoch has; None where the scores decide."""
+        return num_samples if self._whole(epoch) else None
+
     def sample(self, scores: Scores, epoch: int, seed: int = 0) -> Draw:
         """The epoch's samples in random order, with their weights.
 
@@ -53,7 +57,7 @@ class InfoBatch:
         chance = Chance("InfoBatch", seed, epoch)
         shuffled = chance.permutation(check_scores(scores).num_samples)
         ids = scores.sample_ids()[shuffled]
-        if epoch >= self.epochs - math.floor(self.anneal * self.epochs + 1e-9):  # 0.29 * 100 is 28.99...
+        if self._whole(epoch):
             return Draw.plain(ids, biased=False)
         low = below_mean(scores)
         share = (1 - self.r) * np.count_nonzero(low)
@@ -62,6 +66,9 @@ class InfoBatch:
         stays = staying(low, keep, chance)[shuffled]
         weights = np.where(low[shuffled[stays]], 1 / (1 - self.r), 1.0)
         return Draw(ids[stays], weights, biased=False)
+
+    def _whole(self, epoch: int) -> bool:
+        return epoch >= self.epochs - math.floor(self.anneal * self.epochs + 1e-9)  # 0.29 * 100 is 28.99...
 
 
 def staying(low: npt.NDArray[np.bool_], keep: int, chance: Chance) -> npt.NDArray[np.bool_]:

@@ -36,10 +36,14 @@ class RS2:
         check_fraction("fraction", self.fraction)
         check_flag("replacement", self.replacement)
 
+    def count(self, num_samples: int, epoch: int) -> int:
+        """How many samples an epoch has: a function of N alone."""
+        return part_of(self.fraction, num_samples)
+
     def sample(self, scores: Scores, epoch: int, seed: int = 0) -> Draw:
         """The epoch's subset: a function of the ids, ``fraction``, ``seed`` and ``epoch`` alone."""
         N = check_scores(scores).num_samples
-        rows = subset(N, part_of(self.fraction, N), epoch, seed, self.replacement)
+        rows = subset(N, self.count(N, epoch), epoch, seed, self.replacement)
         return Draw.plain(scores.sample_ids()[rows], biased=False)
 
 

@@ -18,7 +18,16 @@ ALL: dict[str, Any] = {
     "InfoBatch": samplers.InfoBatch(epochs=1000),
     "RS2": samplers.RS2(0.5),
     "RS2 with replacement": samplers.RS2(0.5, replacement=True),
+    "weighted": samplers.WeightedSampling(),
+    "weighted without replacement": samplers.WeightedSampling(0.7, replacement=False),
+    "Curriculum": samplers.Curriculum(epochs=1000),
 }
+
+
+def replaces(sampler: Any) -> bool:
+    return isinstance(sampler, samplers.ActiveSampling) or getattr(sampler, "replacement", False)
+
+
 sampler_of = pytest.mark.parametrize("sampler", ALL.values(), ids=list(ALL))
 a_score = st.one_of(st.floats(0, 1, width=32), st.just(float("nan")), st.sampled_from([0.0, 0.5]))
 
@@ -33,11 +42,12 @@ def test_any_scores(sampler: Any, values: list[float], seed: int, epoch: int, st
     np.testing.assert_array_equal(draw.ids, again.ids)
     np.testing.assert_array_equal(draw.weights, again.weights)
     assert set(draw.ids.tolist()) <= set(ids.tolist())
-    if not isinstance(sampler, samplers.ActiveSampling):
+    if not replaces(sampler):
         assert len(set(draw.ids.tolist())) == draw.num_samples
-    if not isinstance(sampler, samplers.RS2):  # who has no score is there
-        lost = set(ids[np.isnan(scores.values)].tolist()) - set(draw.ids.tolist())
-        assert not lost or isinstance(sampler, samplers.ActiveSampling)
+    if isinstance(sampler, samplers.ActiveWeighting | samplers.InfoBatch):  # who has no score is there
+        assert set(ids[np.isnan(scores.values)].tolist()) <= set(draw.ids.tolist())
+    count = sampler.count(len(values), epoch)
+    assert draw.num_samples == count or (count is None and isinstance(sampler, samplers.InfoBatch))
 
 
 @sampler_of

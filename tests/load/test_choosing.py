@@ -1,0 +1,259 @@
+"""What an epoch consists of, where it is not everything: ids, samplers, rates of bins, a curriculum."""
+
+import multiprocessing as mp
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from pyimportance import ArgumentError, ImportanceDataset, Scores, WebDataset, index, samplers
+from pyimportance.io.meter import TIERS
+from tests.load.samples import bytes_of, ids
+
+COUNTS, BINS = (61, 60, 58, 64), 4
+INDEX, DISK = TIERS.index("index"), TIERS.index("disk")
+ISD = samplers.WeightedSampling(0.5)
+
+
+@pytest.fixture(scope="module")
+def shards(shard_set):
+    return shard_set(COUNTS, BINS)[0]
+
+
+def scores_of(shards, workers):
+    held = [shards.index(w) for w in workers]
+    number = np.concatenate([i.ids for i in held])
+    order = np.argsort(number)
+    return Scores(np.concatenate([i.score for i in held])[order], number[order], "loss_mean")
+
+
+def read(shards, *, epoch=0, ranks=4, **options):
+    """(id, weight) of what all ranks yield in an epoch but for pads."""
+    pairs = []
+    for rank in range(ranks):
+        data = ImportanceDataset(shards, rank=rank, world_size=ranks, **options)
+        data.set_epoch(epoch)
+        samples = list(data)
+        assert len(samples) == len(data)
+        pairs += [(s["__index__"], s["__weight__"]) for s in samples if not s["__pad__"]]
+    return Counter(pairs)
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """A sampler of somebody's own."""
+
+    inner: object
+
+    def count(self, num_samples, epoch):
+        return self.inner.count(num_samples, epoch)
+
+    def sample(self, scores, epoch, seed=0):
+        return self.inner.sample(Scores(np.exp(scores.values), scores.ids), epoch, seed)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
+@pytest.mark.parametrize("epoch", [0, 7])
+def test_infobatch_is_that_of_all_samples(shards, ranks, epoch):
+    sampler = samplers.InfoBatch(epochs=8, r=0.4)
+    draw = sampler.sample(scores_of(shards, range(4)), epoch, 7)
+    expected = Counter(zip(draw.ids.tolist(), draw.weights.tolist(), strict=True))
+    assert read(shards, epoch=epoch, ranks=ranks, sampler=sampler, seed=7) == expected
+    assert (len(expected) == sum(COUNTS)) == (epoch == 7)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [samplers.RS2(0.3), Shifted(samplers.WeightedSampling(0.5)), samplers.Curriculum(9)],
+    ids=["RS2", "weighted", "curriculum"],
+)
+def test_other_samplers_ask_each_worker(shards, sampler):
+    for epoch in (0, 3):
+        got = read(shards, epoch=epoch, sampler=sampler)
+        assert got == read(shards, epoch=epoch, sampler=sampler, ranks=2)
+        by_worker = Counter(
+            shards.worker_of(np.array(list(got.elements()))[:, :1].astype(int)).ravel().tolist()
+        )
+        assert [by_worker[w] for w in range(4)] == [sampler.count(n, epoch) for n in COUNTS]
+    if isinstance(sampler, Shifted):
+        assert any(times > 1 for times in got.values())
+        assert len({weight for _, weight in got}) > 10
+
+
+def test_an_epoch_may_be_empty(shards):
+    assert not read(shards, sampler=samplers.RS2(0.0))
+
+
+def test_epochs_of_rs2_reach_everything(shards):
+    seen = [{i for i, _ in read(shards, epoch=e, sampler=samplers.RS2(0.25))} for e in range(4)]
+    assert sum(map(len, seen)) >= sum(COUNTS) - 8
+    assert len(set.union(*seen)) >= sum(COUNTS) - 8
+
+
+def test_weighted_sum_is_that_of_all(shards):
+    """One that corrects for its draw does so in the loader, too."""
+    data = ImportanceDataset(shards, rank=0, world_size=1, sampler=Shifted(ISD), batch_size=32, batched=True)
+    sums = []
+    f = np.random.default_rng(0).normal(3, 1, sum(COUNTS))
+    for epoch in range(60):
+        data.set_epoch(epoch)
+        sums.append(sum(float(b["__weight__"] @ f[b["__index__"]]) for b in data))
+    drawn = sum(ISD.count(n, 0) * f[shards.index(w).ids].mean() for w, n in enumerate(COUNTS))
+    assert abs(np.mean(sums) - drawn) < 4 * np.std(sums) / np.sqrt(60)
+
+
+def test_curriculum_is_an_option_of_mix(shards):
+    by_mix = read(shards, epoch=2, mix="curriculum", epochs=9)
+    assert by_mix == read(shards, epoch=2, sampler=samplers.Curriculum(9))
+    for w in range(4):
+        index = shards.index(w)
+        own = sorted(index.score[np.isin(index.ids, [i for i, _ in by_mix])])
+        assert own == sorted(index.score)[: len(own)]
+
+
+@pytest.mark.parametrize("rates", [[1, 0.5, 0.25, 0], [2.5, 1, 0, 1], [0, 0, 0, 1]])
+def test_rates_of_bins(shards, rates):
+    seen = [read(shards, epoch=e, mix=rates) for e in (0, 1)]
+    assert seen[0] != seen[1] or set(rates) <= {0, 1}
+    for w in range(4):
+        index = shards.index(w)
+        for b, rate in enumerate(rates):
+            own = index.ids[index.bin == b].tolist()
+            times = [seen[0][i, 1.0] for i in own]
+            assert sum(times) == int(rate * len(own) + 0.5)
+            assert not own or max(times) - min(times) <= 1
+
+
+def test_batches_draw_from_bins_by_their_rates(shards):
+    bins = {
+        i: b
+        for w in range(4)
+        for i, b in zip(shards.index(w).ids.tolist(), shards.index(w).bin.tolist(), strict=True)
+    }
+    data = ImportanceDataset(shards, rank=0, world_size=4, mix=[1, 1, 0.5, 0.5], batch_size=15, batched=True)
+    for batch in list(data)[:-1]:
+        counts = np.bincount([bins[i] for i in batch["__index__"].tolist()], minlength=4)
+        assert (np.abs(counts - [5, 5, 2.5, 2.5]) <= 2).all()
+
+
+def test_ids(shards):
+    wanted = [3, 200, 17, 60, 61, 242]
+    assert read(shards, ids=wanted) == Counter({(i, 1.0): 1 for i in wanted})
+    some = read(shards, ids=range(100), keep=0.5)
+    assert len(some) == -(-61 // 2) + -(-39 // 2)
+    assert {i for i, _ in read(shards, ids=range(100), sampler=samplers.RS2(0.5))} < set(range(100))
+
+
+def test_ids_of_a_plain_tar(tmp_path, write_tar):
+    write_tar(tmp_path / "a.tar", [(f"k{i}", {"x": bytes([i])}) for i in range(20)])
+    got = list(WebDataset(str(tmp_path / "a.tar"), ids=[3, 9]))
+    assert [s["x"] for s in got] == [b"\3", b"\t"]
+    drawn = WebDataset(index(tmp_path / "a.tar"), sampler=samplers.RS2(0.25))
+    assert len(drawn) == len(list(drawn)) == 5
+    with pytest.raises(ArgumentError, match="carries no scores to draw by"):
+        list(WebDataset(str(tmp_path / "a.tar"), sampler=samplers.WeightedSampling()))
+    with pytest.raises(ArgumentError, match="have nothing to make epochs of"):
+        list(WebDataset(str(tmp_path / "a.tar"), sampler=samplers.RS2(0.5)).repeat(2))
+
+
+def test_what_is_not_drawn_is_not_read(shards):
+    """Bytes by tier: those of the samples, and the others' indexes only where the scores of all decide."""
+    for sampler, others in ((samplers.RS2(0.3), False), (samplers.InfoBatch(9), True)):
+        data = ImportanceDataset(shards.root, rank=1, world_size=4, sampler=sampler)
+        samples = list(data)
+        plain = ImportanceDataset(shards.root, rank=1, world_size=4)
+        assert data.counts()[DISK, 0] == bytes_of(shards, ids(samples))
+        assert (data.counts()[INDEX, 0] > plain.counts()[INDEX, 0]) == others
+        before = data.counts()[INDEX, 0]
+        data.set_epoch(1)
+        list(data)
+        assert data.counts()[INDEX, 0] == before  # read once for a generation
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_persistent_loader_processes_draw_anew(shards, context):
+    sampler = samplers.InfoBatch(epochs=3, r=0.5, anneal=0.4)
+    data = ImportanceDataset(shards, rank=0, world_size=1, batch_size=7, sampler=sampler)
+    loader = DataLoader(
+        data,
+        batch_size=7,
+        num_workers=2,
+        persistent_workers=True,
+        multiprocessing_context=mp.get_context(context),
+        collate_fn=list,
+    )
+    lengths = []
+    for epoch in range(3):
+        data.set_epoch(epoch)
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        drawn = Counter((s["__index__"], s["__weight__"]) for batch in batches for s in batch)
+        assert drawn == read(shards, epoch=epoch, ranks=1, sampler=sampler)
+        lengths.append(len(batches))
+    assert lengths[2] == -(-sum(COUNTS) // 7) > lengths[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"sampler": samplers.InfoBatch(9)}, {"mix": [2, 1, 1, 0]}, {"ids": range(30, 200)}],
+    ids=["InfoBatch", "rates", "ids"],
+)
+@pytest.mark.parametrize("resumed_on", [1, 2, 8])
+def test_an_epoch_is_resumed_on_another_shape(shards, options, resumed_on):
+    whole = read(shards, epoch=2, **options)
+    first, states = Counter(), []
+    for rank in range(4):
+        data = ImportanceDataset(shards, rank=rank, world_size=4, batch_size=5, batched=True, **options)
+        data.set_epoch(2)
+        it = iter(data)
+        for batch in (next(it) for _ in range(3)):
+            first.update(zip(batch["__index__"].tolist(), batch["__weight__"].tolist(), strict=True))
+        states.append(data.state_dict())
+    assert all(state == states[0] for state in states)
+    for rank in range(resumed_on):
+        data = ImportanceDataset(shards, rank=rank, world_size=resumed_on, batch_size=3, **options)
+        data.load_state_dict(states[0])
+        first.update((s["__index__"], s["__weight__"]) for s in data if not s["__pad__"])
+    assert first == whole
+
+
+def test_a_state_of_other_choices_is_refused(shards):
+    state = ImportanceDataset(shards, rank=0, world_size=1, sampler=samplers.RS2(0.5)).state_dict()
+    for options in ({}, {"sampler": samplers.RS2(0.6)}, {"keep": 0.5}, {"ids": [1]}, {"mix": [1, 1, 1, 0]}):
+        with pytest.raises(ArgumentError, match="saved with other options"):
+            ImportanceDataset(shards, rank=0, world_size=1, **options).load_state_dict(state)
+
+
+class Wrong:
+    def count(self, num_samples, epoch):
+        return 3
+
+    def sample(self, scores, epoch, seed=0):
+        return samplers.RS2(1.0).sample(scores, epoch, seed)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"keep": 0.0}, r"keep=0\.0: must be above 0 and at most 1"),
+        ({"keep": float("nan")}, "keep=nan: must be above 0"),
+        ({"ids": [1, 1]}, "ids: 1 are there twice"),
+        ({"ids": [1, 10_000, -1]}, r"ids: 2 of 3 are not in .*, sample -1 for one"),
+        ({"ids": [0.5]}, "ids: float64 .* must be integers"),
+        ({"mix": [1, 1]}, r"mix: 2 rates; .* has 4 bins"),
+        ({"mix": [1, -1, 0, 0]}, "mix: rate of bin 1=-1: must be a finite number >= 0"),
+        ({"mix": [0, 0, 0, 0]}, "mix: all rates of bins are 0"),
+        ({"mix": "curriculum"}, "mix='curriculum': give epochs"),
+        ({"epochs": 3}, "epochs=3: is for mix='curriculum'"),
+        ({"mix": "curriculum", "epochs": 3, "sampler": ISD}, "chooses samples, and so does sampler="),
+        ({"mix": [1, 1, 1, 1], "sampler": ISD}, "rates of bins choose samples, and so does sampler="),
+        ({"sampler": samplers.SelectiveBackprop(1)}, "must draw an epoch at a time"),
+        ({"sampler": Wrong()}, "drew 61 samples of worker 0 for epoch 0; its count says 3"),
+        ({"sampler": ISD}, "must be finite and >= 0"),
+    ],
+)
+def test_what_is_refused(shards, options, text):
+    with pytest.raises(ArgumentError, match=text):
+        list(ImportanceDataset(shards, rank=0, world_size=4, **options))

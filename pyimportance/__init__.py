@@ -75,6 +75,8 @@ _HOME = {
     "Ensemble": "score.ensembles",
     "IOReport": "account.report",
     "ImportanceDataset": "load.dataset",
+    "ShuffleQuality": "load.quality",
+    "shuffle_quality": "load.quality",
     "NaNScoresWarning": "order.ranking",
     "Node": "order.place",
     "OutputError": "errors",

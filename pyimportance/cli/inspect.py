@@ -34,6 +34,9 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="Folder of shards, index, dynamics, scores or partition.")],
     sizes: SizesOption = None,
     classes: ClassesOption = None,
+    batch_size: Annotated[
+        int, typer.Option(help="Samples per batch and rank that shards are loaded in.")
+    ] = 256,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what a file or folder of pyimportance's is, and what it holds.
@@ -41,16 +44,23 @@ def inspect(
     Of a partition and of shards, also how alike the workers are: in mean score and, as Kolmogorov-Smirnov
     distance, in the distribution of scores; with --classes and (of a partition) --sizes, in these as well.
 
+    Of shards, also how well they are mixed when they are loaded in batches of --batch-size, for the worker
+    worst off: how far the bins (and --classes) of a batch are from those of all, on average (total variation
+    distance, beside what a random order is expected to have), and how far samples are from their places in
+    storage, by what a random order has.
+
     Examples:
 
         pyimportance inspect shards
 
         pyimportance inspect scores.parquet --json
     """
-    show(describe(path, sizes, classes), as_json)
+    show(describe(path, sizes, classes, batch_size), as_json)
 
 
-def describe(path: Path, sizes: Path | None = None, classes: Path | None = None) -> dict[str, Any]:
+def describe(
+    path: Path, sizes: Path | None = None, classes: Path | None = None, batch_size: int = 256
+) -> dict[str, Any]:
     """What ``path`` holds, by its content and not its name; DataError where it is nothing of ours."""
     from pyimportance.order.values import Partition
     from pyimportance.score.dynamics import Dynamics
@@ -64,10 +74,11 @@ def describe(path: Path, sizes: Path | None = None, classes: Path | None = None)
     if path.is_dir():
         shards = ShardSet.open(path)
         partition, nbytes = owned(shards)
-        alike = about_quality(partition, nbytes, None if classes is None else integers(classes))
+        of_samples = None if classes is None else integers(classes)
+        alike = about_quality(partition, nbytes, of_samples)
         if "bytes_per_worker" in alike:  # without what tars hold of samples that have moved away
             alike["live_bytes_per_worker"] = alike.pop("bytes_per_worker")
-        return about_shards(shards) | alike
+        return about_shards(shards) | alike | about_mixing(shards, batch_size, of_samples)
     magic = first_bytes(path)
     if magic == b"ARROW1":
         return about_index(SampleIndex.load(path))
@@ -102,6 +113,30 @@ def owned(shards: ShardSet) -> tuple[Partition, NDArray[np.int64]]:
         np.concatenate(scores) if len(scores) == len(indexes) else None,
     )
     return partition, np.concatenate([index.nbytes for index in indexes])[np.argsort(ids)]
+
+
+def about_mixing(shards: ShardSet, batch_size: int, classes: NDArray[np.int64] | None) -> dict[str, Any]:
+    """`shuffle_quality` of the worst worker with the defaults of ImportanceDataset; nothing where none has
+    a whole batch."""
+    from pyimportance.load.dataset import ImportanceDataset
+    from pyimportance.load.quality import shuffle_quality
+
+    ranks = [
+        ImportanceDataset(shards, batch_size=batch_size, rank=w, world_size=shards.workers)
+        for w, samples in enumerate(shards.samples_per_worker)
+        if samples >= batch_size
+    ]
+    found = [shuffle_quality(rank, classes) for rank in ranks]
+    if not found:
+        return {}
+    about = {"batch_size": batch_size, "displacement": min(quality.displacement for quality in found)}
+    for name in ("bins", "classes"):
+        distances = [distance for quality in found if (distance := getattr(quality, name)) is not None]
+        if distances:
+            worst = max(distances, key=lambda distance: distance.mean)
+            about[f"{name}_per_batch_distance"] = worst.mean
+            about[f"{name}_per_batch_distance_if_random"] = worst.random
+    return about
 
 
 def first_bytes(path: Path) -> bytes:

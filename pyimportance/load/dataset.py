@@ -19,7 +19,7 @@ from pyimportance.load.ahead import ReadAhead
 from pyimportance.load.choosing import Sampler, choosing
 from pyimportance.load.deal import Deal, Share
 from pyimportance.load.fields import check_fields
-from pyimportance.load.holding import Holding
+from pyimportance.load.holding import Holding, Planned
 from pyimportance.load.making import Making
 from pyimportance.load.plan import Recipe
 from pyimportance.load.rank import check_share, placement
@@ -293,13 +293,26 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         parts, streams = share.by_worker(), {}
         room = max(1, self._recipe.window_bytes // max(1, len(parts)))
         for w, part in parts.items():
-            if w not in self._holdings:
-                self._holdings[w] = self._hold(self._source, w, meter)
-            holding, tier = self._holdings[w], self._source.tier if w in home else "origin"
-            draw = self._choosing.draw(self._source, w, epoch, meter) if self._choosing.draws else None
-            runs = holding.runs(holding.plan(epoch, draw), part, room)
+            holding, plan = self._planned(w, epoch, meter)
+            runs, tier = holding.runs(plan, part, room), self._source.tier if w in home else "origin"
             streams[w] = Stream(holding.columns, runs, ahead, tier, self._may_skip)
         return Reading(share, streams, ahead)
+
+    def _planned(self, worker: int, epoch: int, meter: Meter) -> tuple[Holding, Planned]:
+        if worker not in self._holdings:
+            self._holdings[worker] = self._hold(self._source, worker, meter)
+        draw = self._choosing.draw(self._source, worker, epoch, meter) if self._choosing.draws else None
+        return self._holdings[worker], self._holdings[worker].plan(epoch, draw)
+
+    def planned_ids(self) -> npt.NDArray[np.int64]:
+        """The sample ids that the next iteration yields on this rank, pads included, in order: int64 [n]."""
+        share, meter = self._deal.share(self.rank), self._shared.meter()
+        ids = np.empty(len(share), np.int64)
+        for w, part in share.by_worker().items():
+            holding, plan = self._planned(w, self._epoch, meter)
+            rows = [some.rows for some in holding.runs(plan, part, self._recipe.window_bytes)]
+            ids[share.worker == w] = holding.index.ids[np.concatenate(rows)]
+        return ids
 
     def _may_skip(self) -> bool:
         return self._making.on_error == "skip" and self._shared.skip(self._making.max_skipped)

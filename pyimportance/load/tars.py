@@ -42,6 +42,10 @@ class Tars:
         return self.samples.digest
 
     @property
+    def id_bound(self) -> int:
+        return int(self.samples.ids.max(initial=-1)) + 1
+
+    @property
     def samples_per_worker(self) -> tuple[int, ...]:
         return (len(self.samples),)
 

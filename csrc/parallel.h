@@ -1,13 +1,16 @@
 // Splits a loop over threads, statically: who computes what never changes what is computed.
+//
+// The threads are a pool's (parallel.cpp). A loop is cut into parts, one for each thread that it is meant
+// for; the caller begins with the first, and whoever comes to another one takes it, a thread of the pool or
+// the caller. So nobody waits for a thread that has not begun, and loops may run at the same time, or within
+// each other, on any number of threads.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
-#include <exception>
-#include <thread>
-#include <vector>
+#include <limits>
 
 namespace pyi {
 
@@ -18,11 +21,20 @@ inline std::atomic<bool> every_thread = [] {
   return text != nullptr && *text == '1';
 }();
 
-// How many of at most `threads` threads are worth starting for `work` units, when a thread is worth `grain`.
+// How many of at most `threads` threads are worth waking for `work` units, when a thread is worth `grain`.
 inline int useful_threads(int threads, std::int64_t work, std::int64_t grain) {
   if (every_thread.load(std::memory_order_relaxed)) grain = 1;
   return static_cast<int>(std::clamp<std::int64_t>(work / grain, 1, std::max(threads, 1)));
 }
+
+// The body of a loop as the pool calls it: on the entries [begin, end).
+struct Body {
+  const void* f;
+  void (*call)(const void* f, std::int64_t begin, std::int64_t end);
+};
+
+// Calls the body for `parts` consecutive, nearly equal parts of [0, n), 2 <= parts <= n.
+void run_parts(std::int64_t n, std::int64_t parts, const Body& body);
 
 // Calls f(begin, end) for `threads` consecutive, nearly equal parts of [0, n), the first part here. Where
 // some throw, the exception of the first of them arrives here, after all have ended.
@@ -32,29 +44,26 @@ void parallel_for(std::int64_t n, int threads, const F& f) {
     if (n > 0) f(std::int64_t{0}, n);
     return;
   }
-  const std::int64_t parts = std::min<std::int64_t>(threads, n);
-  const auto start = [=](std::int64_t part) { return n / parts * part + std::min(part, n % parts); };
-  std::vector<std::exception_ptr> thrown(static_cast<std::size_t>(parts));
-  const auto run = [&](std::int64_t part, std::int64_t end) noexcept {
-    try {
-      f(start(part), start(end));
-    } catch (...) {
-      thrown[static_cast<std::size_t>(part)] = std::current_exception();
-    }
+  const auto call = [](const void* f, std::int64_t begin, std::int64_t end) {
+    (*static_cast<const F*>(f))(begin, end);
   };
-  std::vector<std::thread> others;
-  others.reserve(static_cast<std::size_t>(parts - 1));
-  std::int64_t started = 1;
-  try {
-    for (; started < parts; ++started) others.emplace_back(run, started, started + 1);
-  } catch (const std::exception&) {  // no more threads to be had: this one does the rest
-  }
-  run(0, 1);
-  if (started < parts) run(started, parts);
-  for (std::thread& other : others) other.join();
-  for (const std::exception_ptr& exception : thrown) {
-    if (exception) std::rethrow_exception(exception);
-  }
+  run_parts(n, std::min<std::int64_t>(threads, n), {&f, call});
 }
+
+// The first entry of a loop at which something was found, where each thread goes through its own in order.
+class First {
+ public:
+  void at(std::int64_t entry) {
+    std::int64_t known = entry_;
+    while (entry < known && !entry_.compare_exchange_weak(known, entry)) {
+    }
+  }
+  bool any() const { return entry_ != kNone; }
+  std::int64_t get() const { return any() ? entry_.load() : -1; }
+
+ private:
+  static constexpr std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
+  std::atomic<std::int64_t> entry_{kNone};
+};
 
 }  // namespace pyi

@@ -1,6 +1,6 @@
 """Stub of the compiled module; sections mirror csrc/."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, overload
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 _Sortable = TypeVar("_Sortable", np.float32, np.float64, np.int32, np.int64, np.uint32, np.uint64)
 
 def use_every_thread(on: bool) -> bool: ...
+def parallel_for(n: int, threads: int, f: Callable[[int, int], object]) -> None: ...
 
 # order
 @overload

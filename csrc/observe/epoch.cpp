@@ -1,6 +1,7 @@
 #include "observe/epoch.h"
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 
 #include "errors.h"
@@ -8,6 +9,8 @@
 
 namespace pyi {
 namespace {
+
+constexpr std::int64_t kGrain = 1 << 13;  // rows that a thread is worth waking for, a tenth of a millisecond
 
 std::string at(const char* name, std::int64_t position, std::int64_t value, std::int64_t limit) {
   return std::string(name) + ": " + std::to_string(value) + " at position " + std::to_string(position) +
@@ -18,13 +21,25 @@ bool outside(std::int64_t value, std::int64_t limit) {
   return static_cast<std::uint64_t>(value) >= static_cast<std::uint64_t>(limit);
 }
 
-void check(const char* name, const std::int64_t* values, const bool* mask, std::int64_t n,
-           std::int64_t limit) {
-  for (std::int64_t i = 0; i < n; ++i) {
+// What is wrong with a batch: the first entry of each kind, so that what is said of it depends on no thread.
+struct Wrong {
+  First id, target, row;
+};
+
+// Whether the values [begin, end) are, where they are looked at.
+bool in_range(const std::int64_t* values, const bool* mask, std::int64_t begin, std::int64_t end,
+              std::int64_t limit, First& wrong) {
+  for (std::int64_t i = begin; i < end; ++i) {
     if (outside(values[i], limit) && (mask == nullptr || mask[i])) {
-      throw ArgumentError(at(name, i, values[i], limit));
+      wrong.at(i);
+      return false;
     }
   }
+  return true;
+}
+
+void check(const char* name, const std::int64_t* values, const First& wrong, std::int64_t limit) {
+  if (wrong.any()) throw ArgumentError(at(name, wrong.get(), values[wrong.get()], limit));
 }
 
 // Stores `count` rows, the j-th of them being row at(j). Their lines are all over memory: several are on
@@ -48,7 +63,6 @@ void store_some(const std::int64_t* ids, const Row* rows, Row* epoch, std::int64
 // an id stands, however many threads there are. It picks them without branches, which nothing could predict.
 void scatter(const std::int64_t* ids, const Row* rows, std::int64_t n, Row* epoch, std::int64_t samples,
              int threads) {
-  constexpr std::int64_t kGrain = 1 << 13;  // rows, a tenth of a millisecond
   constexpr std::int64_t kBlock = 2048;
   threads = useful_threads(threads, n, kGrain);
   if (threads == 1) {
@@ -68,22 +82,26 @@ void scatter(const std::int64_t* ids, const Row* rows, std::int64_t n, Row* epoc
   });
 }
 
-// Takes the rows that are not finite out, or throws; then stores the others.
-std::int64_t store(const Batch& batch, const char* what, Row* rows, Row* epoch, std::int64_t samples,
-                   int threads) {
+// Takes the rows [begin, end) that are not finite out, and returns how many, where they are to be skipped.
+std::int64_t take_out(const Batch& batch, Row* rows, std::int64_t begin, std::int64_t end, First& wrong) {
   std::int64_t skipped = 0;
-  for (std::int64_t i = 0; i < batch.rows; ++i) {
+  for (std::int64_t i = begin; i < end; ++i) {
     if (rows[i].code != kNonFinite) continue;
     if (!batch.skip_nonfinite) {
-      throw ArgumentError(std::string(what) + " of sample " + std::to_string(batch.ids[i]) + " (position " +
-                          std::to_string(i) +
-                          "); nonfinite=\"skip\" leaves such samples out and counts them");
+      wrong.at(i);
+      return 0;
     }
     rows[i] = Row{};
     ++skipped;
   }
-  scatter(batch.ids, rows, batch.rows, epoch, samples, threads);
   return skipped;
+}
+
+void check_rows(const char* what, const Batch& batch, const First& wrong) {
+  if (!wrong.any()) return;
+  throw ArgumentError(std::string(what) + " of sample " + std::to_string(batch.ids[wrong.get()]) +
+                      " (position " + std::to_string(wrong.get()) +
+                      "); nonfinite=\"skip\" leaves such samples out and counts them");
 }
 
 // kUnseen without any token, kNonFinite where one is.
@@ -103,6 +121,7 @@ Row mean_loss(const Row* tokens, std::int64_t length) {
 
 constexpr const char* kBadLogits =
     "logits: NaN or +inf (what float32 cannot hold is infinite), or a loss that is infinite,";
+constexpr const char* kBadFeatures = "logits or features: NaN or infinite, or a loss or gradient that is,";
 
 std::string no_tokens(std::int64_t id, std::int64_t position) {
   return "targets of sample " + std::to_string(id) + " (position " + std::to_string(position) +
@@ -114,31 +133,54 @@ std::string no_tokens(std::int64_t id, std::int64_t position) {
 std::int64_t observe_logits(const Batch& batch, const Matrix& logits, const Matrix* features,
                             const std::int64_t* targets, Row* scratch, Row* epoch, std::int64_t samples,
                             int threads) {
-  check("ids", batch.ids, batch.mask, batch.rows, samples);
-  check("targets", targets, batch.mask, batch.rows, logits.width);
-  compute_rows({logits, features, targets, batch.mask}, batch.rows, scratch, threads);
-  const char* what = features == nullptr
-                         ? kBadLogits
-                         : "logits or features: NaN or infinite, or a loss or gradient that is,";
-  return store(batch, what, scratch, epoch, samples, threads);
+  constexpr std::int64_t kBlock = 1024;  // rows that are still in a cache when they are looked through
+  const Inputs inputs{logits, features, targets, batch.mask};
+  const RowsFunction rows = rows_function();
+  Wrong wrong;
+  std::atomic<std::int64_t> skipped{0};
+  const auto compute = [&](std::int64_t begin, std::int64_t end) {
+    const bool ids = in_range(batch.ids, batch.mask, begin, end, samples, wrong.id);
+    if (!in_range(targets, batch.mask, begin, end, logits.width, wrong.target) || !ids) return;
+    for (std::int64_t to; begin < end; begin = to) {
+      to = std::min(begin + kBlock, end);
+      rows(inputs, begin, to, scratch);
+      skipped += take_out(batch, scratch, begin, to, wrong.row);
+    }
+  };
+  parallel_for(batch.rows, threads_for_rows(inputs, batch.rows, threads), compute);
+  check("ids", batch.ids, wrong.id, samples);
+  check("targets", targets, wrong.target, logits.width);
+  check_rows(features == nullptr ? kBadLogits : kBadFeatures, batch, wrong.row);
+  scatter(batch.ids, scratch, batch.rows, epoch, samples, threads);
+  return skipped;
 }
 
 std::int64_t observe_tokens(const Batch& batch, const Tokens& tokens, Row* scratch, Row* epoch,
                             std::int64_t samples, int threads) {
-  check("ids", batch.ids, batch.mask, batch.rows, samples);
-  check("targets", tokens.targets, tokens.live, batch.rows * tokens.length, tokens.logits.width);
-  Row* of_tokens = scratch + batch.rows;
+  Wrong wrong;
+  in_range(batch.ids, batch.mask, 0, batch.rows, samples, wrong.id);
+  check("ids", batch.ids, wrong.id, samples);
+  Row* const of_tokens = scratch + batch.rows;
+  const RowsFunction rows = rows_function();
+  const std::int64_t all = batch.rows * tokens.length;
   const bool together = tokens.sequence_stride == tokens.logits.stride * tokens.length;
-  const std::int64_t parts = together ? 1 : batch.rows;
-  const std::int64_t rows = together ? batch.rows * tokens.length : tokens.length;
-  for (std::int64_t part = 0; part < parts; ++part) {
-    Matrix logits = tokens.logits;
-    logits.data =
-        static_cast<const char*>(logits.data) + part * tokens.sequence_stride * size_of(logits.type);
-    const std::int64_t from = part * rows;
-    compute_rows({logits, nullptr, tokens.targets + from, tokens.live + from}, rows, of_tokens + from,
-                 threads);
-  }
+  const std::int64_t length = together ? all : tokens.length;  // of rows that one stride leads through
+  const auto compute = [&](std::int64_t begin, std::int64_t end) {
+    if (!in_range(tokens.targets, tokens.live, begin, end, tokens.logits.width, wrong.target)) {
+      return;
+    }
+    for (std::int64_t to; begin < end; begin = to) {
+      const std::int64_t sequence = begin / length, from = sequence * length;
+      to = std::min(from + length, end);
+      Matrix logits = tokens.logits;
+      logits.data =
+          static_cast<const char*>(logits.data) + sequence * tokens.sequence_stride * size_of(logits.type);
+      rows({logits, nullptr, tokens.targets + from, tokens.live + from}, begin - from, to - from,
+           of_tokens + from);
+    }
+  };
+  parallel_for(all, threads_for_rows({tokens.logits, nullptr, nullptr, nullptr}, all, threads), compute);
+  check("targets", tokens.targets, wrong.target, tokens.logits.width);
   for (std::int64_t i = 0; i < batch.rows; ++i) {
     scratch[i] = mean_loss(of_tokens + i * tokens.length, tokens.length);
     if (batch.mask != nullptr && !batch.mask[i]) {
@@ -148,28 +190,46 @@ std::int64_t observe_tokens(const Batch& batch, const Tokens& tokens, Row* scrat
       scratch[i].code = kNonFinite;
     }
   }
-  return store(batch, kBadLogits, scratch, epoch, samples, threads);
+  const std::int64_t skipped = take_out(batch, scratch, 0, batch.rows, wrong.row);
+  check_rows(kBadLogits, batch, wrong.row);
+  scatter(batch.ids, scratch, batch.rows, epoch, samples, threads);
+  return skipped;
 }
 
 std::int64_t observe_losses(const Batch& batch, const double* losses, Row* scratch, Row* epoch,
                             std::int64_t samples, int threads) {
-  check("ids", batch.ids, batch.mask, batch.rows, samples);
   constexpr float nan = __builtin_nanf("");
-  for (std::int64_t i = 0; i < batch.rows; ++i) {
-    const bool live = batch.mask == nullptr || batch.mask[i];
-    const bool finite = losses[i] - losses[i] == 0;
-    scratch[i] = !live ? Row{} : Row{losses[i], nan, nan, nan, finite ? kLossOnly : kNonFinite, nan};
-  }
-  return store(batch, "loss: NaN or infinite", scratch, epoch, samples, threads);
+  Wrong wrong;
+  std::atomic<std::int64_t> skipped{0};
+  const auto write = [&](std::int64_t begin, std::int64_t end) {
+    in_range(batch.ids, batch.mask, begin, end, samples, wrong.id);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const bool live = batch.mask == nullptr || batch.mask[i];
+      const bool finite = losses[i] - losses[i] == 0;
+      scratch[i] = !live ? Row{} : Row{losses[i], nan, nan, nan, finite ? kLossOnly : kNonFinite, nan};
+    }
+    skipped += take_out(batch, scratch, begin, end, wrong.row);
+  };
+  parallel_for(batch.rows, useful_threads(threads, batch.rows, kGrain), write);
+  check("ids", batch.ids, wrong.id, samples);
+  check_rows("loss: NaN or infinite", batch, wrong.row);
+  scatter(batch.ids, scratch, batch.rows, epoch, samples, threads);
+  return skipped;
 }
 
 void commit_rows(const std::int64_t* ids, const Row* rows, std::int64_t n, Row* epoch, std::int64_t samples,
                  int threads) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    if (outside(ids[i], samples)) throw ArgumentError(at("ids", i, ids[i], samples));
-    if (rows[i].code < kWrong || rows[i].code > kLossOnly) {
-      throw ArgumentError(at("rows: code", i, rows[i].code, kLossOnly + 1));
+  Wrong wrong;
+  parallel_for(n, useful_threads(threads, n, kGrain), [&](std::int64_t begin, std::int64_t end) {
+    in_range(ids, nullptr, begin, end, samples, wrong.id);
+    for (std::int64_t i = begin; i < end; ++i) {
+      if (rows[i].code < kWrong || rows[i].code > kLossOnly) return wrong.row.at(i);
     }
+  });
+  check("ids", ids, wrong.id, samples);
+  if (wrong.row.any()) {
+    const std::int64_t i = wrong.row.get();
+    throw ArgumentError(at("rows: code", i, rows[i].code, kLossOnly + 1));
   }
   scatter(ids, rows, n, epoch, samples, threads);
 }

@@ -1,6 +1,5 @@
 #include "observe/own.h"
 
-#include <atomic>
 #include <limits>
 
 #include "parallel.h"
@@ -10,26 +9,11 @@ namespace {
 
 constexpr std::int64_t kGrain = 1 << 14;  // numbers a thread is worth starting for; nobody knows what is done
 
-// The first sample of all that failed: threads take theirs in order, and each ends at its first.
-class FirstFailure {
- public:
-  void at(std::int64_t sample) {
-    std::int64_t known = first_;
-    while (sample < known && !first_.compare_exchange_weak(known, sample)) {
-    }
-  }
-  std::int64_t get() const { return first_ == kNone ? -1 : first_.load(); }
-
- private:
-  static constexpr std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
-  std::atomic<std::int64_t> first_{kNone};
-};
-
 }  // namespace
 
 std::int64_t score_histories(HistoryFunction function, const std::vector<const double*>& arrays,
                              std::int64_t epochs, std::int64_t samples, double* scores, int threads) {
-  FirstFailure failure;
+  First failure;  // each thread ends at its own
   const std::int64_t series = static_cast<std::int64_t>(arrays.size());
   const int useful = useful_threads(threads, samples * epochs * series, kGrain);
   parallel_for(samples, useful, [&](std::int64_t begin, std::int64_t end) {
@@ -58,7 +42,7 @@ std::int64_t score_histories(HistoryFunction function, const std::vector<const d
 
 std::int64_t score_rows(LogitsFunction function, const Matrix& logits, const std::int64_t* targets,
                         std::int64_t rows, double* scores, int threads) {
-  FirstFailure failure;
+  First failure;  // each thread ends at its own
   const int useful = useful_threads(threads, rows * logits.width, kGrain);
   parallel_for(rows, useful, [&](std::int64_t begin, std::int64_t end) {
     std::vector<double> row(logits.width);

@@ -62,14 +62,14 @@ std::string instruction_set() { return chosen().load()->name; }
 
 void use_instruction_set(const std::string& name) { chosen() = find(name); }
 
-void compute_rows(const Inputs& inputs, std::int64_t n, Row* out, int threads) {
-  // In logits: what a thread is worth starting for, a tenth of a millisecond, and what a row costs besides
-  // its own.
+RowsFunction rows_function() { return chosen().load()->rows; }
+
+int threads_for_rows(const Inputs& inputs, std::int64_t n, int threads) {
+  // In logits: what a thread is worth waking for, a tenth of a millisecond, and what a row costs besides its
+  // own.
   constexpr std::int64_t kGrain = 1 << 18, kRow = 48;
-  const RowsFunction rows = chosen().load()->rows;
   const std::int64_t each = kRow + inputs.logits.width + (inputs.features ? inputs.features->width : 0);
-  parallel_for(n, useful_threads(threads, n * each, kGrain),
-               [=](std::int64_t begin, std::int64_t end) { rows(inputs, begin, end, out); });
+  return useful_threads(threads, n * each, kGrain);
 }
 
 }  // namespace pyi

@@ -40,6 +40,8 @@ std::vector<std::string> instruction_sets();
 std::string instruction_set();
 void use_instruction_set(const std::string& name);
 
-void compute_rows(const Inputs&, std::int64_t n, Row* out, int threads);
+RowsFunction rows_function();
+// How many of at most `threads` threads n rows are worth.
+int threads_for_rows(const Inputs&, std::int64_t n, int threads);
 
 }  // namespace pyi

@@ -40,7 +40,7 @@ def test_the_first_stands_on_all_threads(how: str, samples: int, rng: np.random.
     rows = np.zeros(n, _C.row_dtype)
     rows["loss"], rows["code"] = loss, 3
     results = []
-    for threads in (1, 2, 3, 4):
+    for threads in (1, 2, 3, 4, 7, 16):
         epoch, scratch = np.zeros(samples, _C.row_dtype), np.zeros(n, _C.row_dtype)
         if how == "logits":
             _C.observe_logits(ids, z, None, y, mask, False, scratch, epoch, threads)
@@ -54,6 +54,39 @@ def test_the_first_stands_on_all_threads(how: str, samples: int, rng: np.random.
     if how != "logits":
         np.testing.assert_array_equal(results[0]["loss"][seen], loss[mask][first])
     assert len({epoch.tobytes() for epoch in results}) == 1
+
+
+WRONG = {
+    "an id": ([("id", 4000), ("target", 10), ("logit", 5)], "ids: 99 at position 4000; must be at least 0"),
+    "ids": ([("id", 4000), ("id", 4001), ("id", 7000)], "ids: 99 at position 4000; must be at least 0"),
+    "a target": ([("target", 7000), ("logit", 5), ("logit", 6000)], "targets: 99 at position 7000; must be"),
+    "logits": ([("logit", 4500), ("logit", 4499), ("logit", 7999)], r"of sample 99 \(position 4499\)"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_said_to_be_wrong_depends_on_no_thread(what: str, rng: np.random.Generator) -> None:
+    """Of several wrong entries: ids before targets before logits, then the first of them."""
+    entries, says = WRONG[what]
+    n = 8000
+    ids, z, y = rng.integers(0, 99, n), rng.normal(size=(n, 3)).astype(np.float32), rng.integers(0, 3, n)
+    samples = 99 if "id" in what else 100
+    for kind, at in entries:
+        if kind == "id":
+            ids[at] = 99
+        elif kind == "target":
+            y[at] = 99
+        else:
+            z[at], ids[at] = np.nan, min(99, samples - 1)
+    before = _C.use_every_thread(True)
+    try:
+        for threads in (1, 2, 3, 5, 16):
+            epoch, scratch = np.zeros(samples, _C.row_dtype), np.zeros(n, _C.row_dtype)
+            with pytest.raises(ArgumentError, match=says):
+                _C.observe_logits(ids, z, None, y, None, False, scratch, epoch, threads)
+            assert not epoch["code"].any()
+    finally:
+        _C.use_every_thread(before)
 
 
 def test_masked_entries_are_not_looked_at() -> None:

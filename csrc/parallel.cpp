@@ -1,0 +1,171 @@
+#include "parallel.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace pyi {
+namespace {
+
+// A loop whose parts are being taken: its caller's, who stays until all of them have ended.
+struct Loop {
+  const std::int64_t n, parts;
+  const Body& body;
+  std::vector<std::exception_ptr> thrown;  // by part
+  std::int64_t taken = 0, left = parts;    // parts that somebody has begun; that have not ended
+  std::condition_variable ended{};
+};
+
+// The signals of a process are for the threads it began with, but for those that a thread brings upon itself.
+class NoSignals {
+ public:
+  NoSignals() {
+    sigset_t most;
+    sigfillset(&most);
+    for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&most, own);
+    pthread_sigmask(SIG_SETMASK, &most, &before_);
+  }
+  ~NoSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
+
+class Pool {
+ public:
+  // Returns when all parts have ended.
+  void run(Loop& loop) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    open_.push_back(&loop);
+    grow(loop.parts - 1);
+    const std::int64_t wanted = std::min(loop.parts - 1, asleep_);
+    for (std::int64_t part = take(loop);;) {
+      lock.unlock();
+      if (part == 0) {
+        for (std::int64_t i = 0; i < wanted; ++i) work_.notify_one();
+      }
+      call(loop, part, lock);
+      if (loop.taken == loop.parts) break;
+      part = take(loop);
+    }
+    loop.ended.wait(lock, [&] { return loop.left == 0; });
+  }
+
+  // Ends the threads that are asleep; those that work are not waited for, as whoever calls this may have what
+  // they need.
+  void end_sleepers() {
+    std::list<std::thread> ended;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      leaving_ = asleep_;
+      work_.notify_all();
+      left_.wait(lock, [this] { return leaving_ == 0; });
+      ended.swap(ended_);
+    }
+    for (std::thread& thread : ended) thread.join();
+  }
+
+ private:
+  using Thread = std::list<std::thread>::iterator;
+
+  // Fewer threads where no more are to be had: who calls does what is left.
+  void grow(std::int64_t threads) {
+    if (static_cast<std::int64_t>(threads_.size()) >= threads) return;
+    const NoSignals blocked;
+    while (static_cast<std::int64_t>(threads_.size()) < threads) {
+      const Thread fresh = threads_.emplace(threads_.end());
+      try {
+        *fresh = std::thread(&Pool::serve, this, fresh);
+      } catch (const std::exception&) {
+        threads_.erase(fresh);
+        return;
+      }
+    }
+  }
+
+  void serve(Thread self) {
+#if defined(__linux__)
+    pthread_setname_np(pthread_self(), "pyimportance");
+#endif
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      ++asleep_;
+      work_.wait(lock, [this] { return !open_.empty() || leaving_ > 0; });
+      --asleep_;
+      if (leaving_ > 0) {
+        ended_.splice(ended_.end(), threads_, self);
+        if (--leaving_ == 0) left_.notify_all();
+        return;
+      }
+      Loop& loop = *open_.front();
+      const std::int64_t part = take(loop);
+      lock.unlock();
+      call(loop, part, lock);
+    }
+  }
+
+  std::int64_t take(Loop& loop) {
+    const std::int64_t part = loop.taken++;
+    if (loop.taken == loop.parts) open_.erase(std::find(open_.begin(), open_.end(), &loop));
+    return part;
+  }
+
+  // Comes back with the lock, which it is called without.
+  static void call(Loop& loop, std::int64_t part, std::unique_lock<std::mutex>& lock) {
+    const std::int64_t each = loop.n / loop.parts, longer = loop.n % loop.parts;
+    const auto start = [=](std::int64_t k) { return each * k + std::min(k, longer); };
+    try {
+      loop.body.call(loop.body.f, start(part), start(part + 1));
+    } catch (...) {
+      loop.thrown[static_cast<std::size_t>(part)] = std::current_exception();
+    }
+    lock.lock();
+    if (--loop.left == 0) loop.ended.notify_one();  // with the lock: then the loop goes away
+  }
+
+  std::mutex mutex_;
+  std::condition_variable work_, left_;
+  std::deque<Loop*> open_;  // those with parts that nobody has begun, the first asked for first
+  std::list<std::thread> threads_, ended_;
+  std::int64_t asleep_ = 0, leaving_ = 0;  // of those asleep, how many are to end
+};
+
+// Of this process. Never destroyed: its threads may outlast the destructors at the end of the process.
+std::atomic<Pool*> pool{nullptr};
+
+// A fork's child has no threads, and leaves alone what those of its parent held. It is best made without any:
+// Python from 3.12 on warns about others.
+void before_fork() {
+  if (Pool* const existing = pool) existing->end_sleepers();
+}
+void in_child() { pool = nullptr; }
+[[maybe_unused]] const int forks = pthread_atfork(before_fork, nullptr, in_child);
+
+Pool& this_process_pool() {
+  Pool* found = pool;
+  if (found != nullptr) return *found;
+  auto fresh = std::make_unique<Pool>();
+  return pool.compare_exchange_strong(found, fresh.get()) ? *fresh.release() : *found;
+}
+
+}  // namespace
+
+void run_parts(std::int64_t n, std::int64_t parts, const Body& body) {
+  Loop loop{n, parts, body, std::vector<std::exception_ptr>(static_cast<std::size_t>(parts))};
+  this_process_pool().run(loop);
+  for (const std::exception_ptr& exception : loop.thrown) {
+    if (exception) std::rethrow_exception(exception);
+  }
+}
+
+}  // namespace pyi

@@ -19,7 +19,9 @@ def bytes_of(shards, which):
     return total
 
 
-def best(index, fraction, descending):
-    """The ids of a worker's most important samples."""
-    ordered = sorted(zip(index.score.tolist(), index.ids.tolist(), strict=True), reverse=descending)
-    return [i for _, i in ordered[: math.ceil(Fraction(str(fraction)) * len(index.ids))]]
+def best(index, fraction, descending, wanted=None):
+    """The ids of a worker's most important samples, of those that are wanted."""
+    pairs = zip(index.score.tolist(), index.ids.tolist(), strict=True)
+    asked = None if wanted is None else set(wanted)
+    ordered = sorted((pair for pair in pairs if asked is None or pair[1] in asked), reverse=descending)
+    return [i for _, i in ordered[: math.ceil(Fraction(str(fraction)) * len(ordered))]]

@@ -1,4 +1,4 @@
-"""200 shapes of job, each with shards of its own, read to the end by every rank through a DataLoader."""
+"""1,000 shapes of job (50 in the fast set), each with shards of its own, read to the end by all ranks."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from pyimportance import ArgumentError, ImportanceDataset, repartition, write_shards
+from pyimportance import ArgumentError, ImportanceDataset, repartition, samplers, write_shards
 from pyimportance.io.meter import TIERS
 from tests.load.samples import best, ids
 
 # Two cores are enough for these tests, whatever the DataLoader thinks of four processes on them.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
-SHAPES = 200
+SHAPES, FAST = 1000, 50
 PROCESSES = (0, 1, 0, 2, 0, 3, 0, 4)  # of one shape after the other: forking is what takes the time
 DISK, ORIGIN = TIERS.index("disk"), TIERS.index("origin")
 
@@ -32,6 +32,8 @@ class Shape:
     persistent: bool
     batched: bool
     options: dict
+    ids: bool  # whether only some are asked for
+    drawn: float | None  # the part that RS2 draws of them every epoch
 
 
 def shape_of(seed):
@@ -63,6 +65,8 @@ def shape_of(seed):
             "window_bytes": int(r.choice([2000, 20_000, 2**25])),
             "seed": seed,
         },
+        ids=bool(r.random() < 0.2),
+        drawn=float(r.choice([0.1, 0.5, 0.9])) if r.random() < 0.2 else None,
     )
 
 
@@ -98,6 +102,10 @@ def opened(shards, shape):
     """A data set per rank. Where the options do not fit the shape, they are refused for a reason that holds,
     and the shape is read with others."""
     options = {"batch_size": shape.B, "batched": shape.batched, "world_size": shape.world, **shape.options}
+    if shape.ids:
+        options["ids"] = [i for i in range(sum(shape.now)) if i % 3]
+    if shape.drawn is not None:
+        options["sampler"] = samplers.RS2(shape.drawn)
     for change in ({}, {"elastic": True}, {"equalize": "pad"}):
         options |= change
         try:
@@ -147,7 +155,9 @@ def ranges_of(shards, batches, processes, home):
     return total
 
 
-@pytest.mark.parametrize("seed", range(SHAPES))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(n, marks=[] if n < FAST else pytest.mark.slow) for n in range(SHAPES)]
+)
 def test_a_shape(made, seed):
     """Equal batches on all ranks, every sample once but for marked pads, right bytes, all reads counted."""
     shape = shape_of(seed)
@@ -165,7 +175,10 @@ def test_a_shape(made, seed):
         for dataset in datasets
     ]
     descending = shards.manifest.descending
-    kept = {i for w in range(shards.workers) for i in best(shards.index(w), options["keep"], descending)}
+    wanted = options.get("ids", range(sum(shape.now)))
+    left = [best(shards.index(w), options["keep"], descending, wanted) for w in range(shards.workers)]
+    kept = {i for some in left for i in some}
+    drawn = sum(options["sampler"].count(len(some), 0) if shape.drawn else len(some) for some in left)
     for epoch in range(2 if persistent or not shape.processes else 1):
         ranks = []
         for dataset, loader in zip(datasets, loaders, strict=True):
@@ -187,6 +200,7 @@ def test_a_shape(made, seed):
             assert set(seen) <= kept
             assert not any(pads)
         else:
-            assert set(seen) == kept
+            assert set(seen) <= kept
+            assert len(seen) == drawn
             assert min(pads) == 0
             assert options["equalize"] == "pad" or not any(pads)

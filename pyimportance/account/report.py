@@ -124,6 +124,28 @@ class IOReport:
         first, *rest = (IOReport.from_json(text) for text in texts)
         return first.merge(*rest)
 
+    def since(self, earlier: IOReport) -> IOReport:
+        """What was counted after ``earlier``, a report of the same ranks (of an epoch, say); no baselines.
+
+        Raises:
+            ArgumentError: other ranks, or counts that were higher then.
+        """
+        if earlier._ranks != self._ranks:
+            raise ArgumentError(f"since: a report of ranks {earlier._ranks}; this is of {self._ranks}")
+        if (earlier.counts > self.counts).any():
+            raise ArgumentError("since: its counts are higher; it is the later one, or of something else")
+        return IOReport(self.counts - earlier.counts, self.ranks)
+
+    def scalars(self, prefix: str = "io/") -> dict[str, int]:
+        """``{"io/origin_bytes": n, "io/origin_requests": n, ...}`` by tier, this report's ranks added up:
+        what loggers take, every epoch ``report.since(before).scalars()``.
+        """
+        return {
+            f"{prefix}{tier}_{unit}": int(self.counts[:, row, column].sum())
+            for row, tier in enumerate(TIERS)
+            for column, unit in enumerate(("bytes", "requests"))
+        }
+
     def beside(self, **baselines: IOReport) -> IOReport:
         """This report with more named baselines."""
         return replace(self, baselines={**self.baselines, **baselines})

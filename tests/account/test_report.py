@@ -170,3 +170,26 @@ def test_unknown_tier_and_rank() -> None:
         report(0).bytes("ram")
     with pytest.raises(ArgumentError, match=r"rank 5 is not in this report of ranks \(0,\)"):
         report(0).bytes(rank=5)
+
+
+def test_an_epoch_is_what_was_counted_since():
+    counts = np.arange(16).reshape(2, 4, 2)
+    before, after = IOReport(counts, (0, 3)), IOReport(counts * 3, (0, 3))
+    epoch = after.since(before)
+    assert (epoch.counts == counts * 2).all()
+    assert epoch.ranks == (0, 3)
+    for wrong, text in (
+        (IOReport(counts, (0, 2)), r"of ranks \(0, 2\); this is of \(0, 3\)"),
+        (after, "higher"),
+    ):
+        with pytest.raises(ArgumentError, match=text):
+            before.since(wrong)
+
+
+def test_scalars_are_flat_numbers_by_tier():
+    report = IOReport(np.arange(16).reshape(2, 4, 2))
+    assert report.scalars() == {
+        **{"io/origin_bytes": 8, "io/origin_requests": 10, "io/cache_bytes": 12, "io/cache_requests": 14},
+        **{"io/disk_bytes": 16, "io/disk_requests": 18, "io/index_bytes": 20, "io/index_requests": 22},
+    }
+    assert list(report.scalars("rank0 ")) == [name.replace("io/", "rank0 ") for name in report.scalars()]

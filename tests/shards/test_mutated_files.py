@@ -1,4 +1,4 @@
-"""Thousands of damaged manifests, indexes, notes and offers: each is refused as one's data, or is sound.
+"""Thousands of damaged manifests, indexes, compressed files, notes and offers: each is refused, or is sound.
 
 The tars' turn is in `test_mutations.py` and, by native fuzzers, in `tests/native/test_fuzz.py`. As often as
 PYIMPORTANCE_FUZZ_RUNS says under `pytest -m fuzz`, some hundred times otherwise.
@@ -6,6 +6,7 @@ PYIMPORTANCE_FUZZ_RUNS says under `pytest -m fuzz`, some hundred times otherwise
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import zlib
@@ -20,6 +21,10 @@ import pytest
 
 import pyimportance
 from pyimportance import DataError, Partition, SampleIndex, ShardSet, repartition, write_shards
+from pyimportance.io.compress import write_frames
+from pyimportance.io.frames import content_of
+from pyimportance.io.seek_table import SeekTable
+from pyimportance.io.storage import File
 from pyimportance.shards import journal, offers
 from pyimportance.shards.index_file import decode, encode
 from pyimportance.shards.manifest import encode_pointer
@@ -158,6 +163,70 @@ def sound(index: SampleIndex) -> bool:
     return bool(
         inside.all() and within.all() and index.digest and index.key(0) and len(index.key_buffers) == 2
     )
+
+
+class Memory(File):
+    """A file that is not on a disk."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("mutant.tar.zst", len(data), None, None, "disk")
+        self.data = data
+
+    @property
+    def handle(self) -> int:
+        raise AssertionError("there is no descriptor")
+
+    def read_uncounted(self, offset: int, nbytes: int) -> tuple[bytes, int, int]:
+        assert 0 <= offset <= offset + nbytes <= self.size
+        return self.data[offset : offset + nbytes], nbytes, 1
+
+    def close(self) -> None:
+        pass
+
+
+def read_or_refused(framed: File, offset: int, nbytes: int) -> bytes | None:
+    try:
+        return framed.pread(offset, nbytes)
+    except DataError as e:
+        named = (e.path, e.offset) == (framed.path, offset)
+        assert named
+        return None
+
+
+@pytest.mark.parametrize("runs", RUNS)
+def test_frames_and_their_tables(runs: int, tmp_path: Path) -> None:
+    """A table cuts all that is before it into frames, and none holds more than it says."""
+    rng, outcomes = np.random.default_rng(0), Counter[str]()
+    content = rng.integers(0, 9, 6000, np.uint8).tobytes()
+    cuts = [0, 1, 2000, 2001, 6000]
+    (tmp_path / "content").write_bytes(content)
+    with open(tmp_path / "content", "rb") as plain, open(tmp_path / "x.tar.zst", "w+b") as out:
+        write_frames(plain.fileno(), cuts, out, 3)
+        out.seek(0)
+        original = out.read()
+    frames = {content[a:b] for a, b in itertools.pairwise(cuts)}
+    body = len(original) - (8 + 8 * (len(cuts) - 1) + 9)
+    for run in range(runs):
+        parts = original[:body], original[body:]
+        data = change_bytes(original, rng) if run % 4 == 0 else parts[0] + change_bytes(parts[1], rng)
+        file = Memory(data)
+        try:
+            table = SeekTable.read(file)
+        except DataError as e:
+            outcomes["refused"] += 1
+            named = e.path == file.path and e.offset is not None and 0 <= e.offset <= len(data)
+            assert named, run
+            continue
+        outcomes["taken"] += 1
+        inside = 0 < table.stored[-1] < len(data) and (np.diff(table.content) <= 1 << 30).all()
+        assert inside and table.stored[0] == table.content[0] == 0, run  # noqa: PT018
+        with content_of(file) as framed:
+            for at, nbytes in zip(table.content.tolist(), np.diff(table.content).tolist(), strict=False):
+                found = read_or_refused(framed, at, nbytes)
+                outcomes["frame refused" if found is None else "frame read"] += 1
+                assert found is None or found in frames, run
+    assert min(outcomes.values()) > runs / 100, outcomes
+    assert len(outcomes) == 4
 
 
 @pytest.mark.parametrize("runs", RUNS)

@@ -23,6 +23,7 @@ from pyimportance.cli.dividing import (
 from pyimportance.cli.output import JsonOption, check_output, progress_bar, show
 from pyimportance.cli.scoring import check_match
 from pyimportance.errors import ArgumentError, PyimportanceError
+from pyimportance.io.urls import public
 
 if TYPE_CHECKING:
     from pyimportance.shards.sample_index import SampleIndex
@@ -40,6 +41,11 @@ SourceArgument = Annotated[
 SpoolOption = Annotated[
     Path | None,
     typer.Option(help="Folder for a copy of the source in plain tars, if it must be read from start to end."),
+]
+
+
+GenerationOption = Annotated[
+    int | None, typer.Option(help="Of shards: this generation, not the current one.")
 ]
 
 
@@ -222,6 +228,7 @@ def repartition(
 
 def verify(
     shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    *,
     repair: Annotated[
         bool,
         typer.Option("--repair", help="First make lost or damaged indexes anew, where that can be exact."),
@@ -233,6 +240,7 @@ def verify(
         str | None,
         typer.Option(help="For --repair: the tars that the shards were written from, or their index."),
     ] = None,
+    generation: GenerationOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check shards against their manifest and indexes: sizes, checksums, every sample in its place.
@@ -252,7 +260,7 @@ def verify(
         idle := [n for n, v in (("partition", partition), ("source", source)) if v is not None]
     ):
         raise ArgumentError(f"{idle[0]}: only --repair uses it")
-    opened = ShardSet.open(shards)
+    opened = ShardSet.open(shards, generation=generation)
     problems: list[str] = []
     about: dict[str, Any] = {}
     if repair:
@@ -306,7 +314,7 @@ def about_shards(shards: ShardSet) -> dict[str, Any]:
         nbytes[info.worker] += info.nbytes
     return {
         "kind": "shards",
-        "folder": shards.root,
+        "folder": public(shards.root),
         "generation": shards.generation,
         "samples": shards.num_samples,
         "workers": shards.workers,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyimportance.cli.data import about_index, about_shards
+from pyimportance.cli.data import GenerationOption, about_index, about_shards
 from pyimportance.cli.dividing import (
     ClassesOption,
     SizesOption,
@@ -20,6 +20,7 @@ from pyimportance.cli.dividing import (
 from pyimportance.cli.output import JsonOption, show
 from pyimportance.cli.scoring import about_scores
 from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io.urls import is_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,14 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="Folder of shards, index, dynamics, scores or partition.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of shards or an index, also behind URLs; dynamics, scores or a partition."
+        ),
+    ],
+    *,
+    generation: GenerationOption = None,
     sizes: SizesOption = None,
     classes: ClassesOption = None,
     batch_size: Annotated[
@@ -54,34 +62,48 @@ def inspect(
         pyimportance inspect shards
 
         pyimportance inspect scores.parquet --json
+
+        pyimportance inspect s3://bucket/shards --generation 2
     """
-    show(describe(path, sizes, classes, batch_size), as_json)
+    show(describe(path, generation, sizes=sizes, classes=classes, batch_size=batch_size), as_json)
 
 
 def describe(
-    path: Path, sizes: Path | None = None, classes: Path | None = None, batch_size: int = 256
+    name: str,
+    generation: int | None = None,
+    *,
+    sizes: Path | None = None,
+    classes: Path | None = None,
+    batch_size: int = 256,
 ) -> dict[str, Any]:
-    """What ``path`` holds, by its content and not its name; DataError where it is nothing of ours."""
+    """What ``name`` holds, by its content (behind a URL an index ends in .arrow, and all else is shards);
+    DataError where it is nothing of ours.
+    """
     from pyimportance.order.values import Partition
     from pyimportance.score.dynamics import Dynamics
     from pyimportance.score.values import Scores
     from pyimportance.shards.sample_index import SampleIndex
     from pyimportance.shards.shard_set import ShardSet
 
+    path = Path(name)
+    are_shards = not name.endswith(".arrow") if is_url(name) else path.is_dir()
     divides = path.is_file() and first_bytes(path).startswith(b"PAR1") and is_partition(path)
-    if (sizes and not divides) or (classes and not (divides or path.is_dir())):  # shards know sizes
+    if (sizes and not divides) or (classes and not (divides or are_shards)):  # shards know sizes
         raise ArgumentError("--sizes and --classes are of a partition's samples, and this is none")
-    if path.is_dir():
-        shards = ShardSet.open(path)
+    if generation is not None and not are_shards:
+        raise ArgumentError("generation: only shards have them")
+    if are_shards:
+        shards = ShardSet.open(name, generation=generation)
         partition, nbytes = owned(shards)
         of_samples = None if classes is None else integers(classes)
         alike = about_quality(partition, nbytes, of_samples)
         if "bytes_per_worker" in alike:  # without what tars hold of samples that have moved away
             alike["live_bytes_per_worker"] = alike.pop("bytes_per_worker")
-        return about_shards(shards) | alike | about_mixing(shards, batch_size, of_samples)
-    magic = first_bytes(path)
+        mixed = {} if is_url(name) else about_mixing(shards, batch_size, of_samples)  # of what can be loaded
+        return about_shards(shards) | alike | mixed
+    magic = b"ARROW1" if is_url(name) else first_bytes(path)
     if magic == b"ARROW1":
-        return about_index(SampleIndex.load(path))
+        return about_index(SampleIndex.load(name))
     if magic.startswith(b"PK") and zipfile.is_zipfile(path):
         return about_dynamics(Dynamics.load(path))
     if magic.startswith(b"PAR1"):

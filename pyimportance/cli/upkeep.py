@@ -7,7 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
-from pyimportance.cli.data import about_shards
+from pyimportance.cli.data import GenerationOption, about_shards
 from pyimportance.cli.output import JsonOption, progress_bar, show
 
 ShardsArgument = Annotated[Path, typer.Argument(help="Folder of shards.")]
@@ -77,6 +77,7 @@ def prune(
 def export(
     shards: ShardsArgument,
     format: Annotated[str, typer.Argument(help="dali, wids, webshart or energon.")],
+    generation: GenerationOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the index files that another tool reads beside tars: DALI, wids, webshart or Megatron-Energon.
@@ -90,7 +91,7 @@ def export(
     from pyimportance.shards.export import Format
     from pyimportance.shards.shard_set import ShardSet
 
-    opened = ShardSet.open(shards)
+    opened = ShardSet.open(shards, generation=generation)
     with progress_bar("exporting") as progress:
         paths = opened.export(cast(Format, format), progress=progress)  # which refuses anything else
     about = {"folder": opened.root, "generation": opened.generation, "format": format}

@@ -94,6 +94,20 @@ def test_plan(cli: Callable, source: Path, parts: Path) -> None:
         assert words in shown
 
 
+def test_plan_of_compressed_shards(cli: Callable, source: Path, parts: Path) -> None:
+    plain = cli("plan", source, "--partition", parts, "--json").json
+    assert (plain["compression"], plain["stored_bytes"]) == (None, sum(plain["bytes"]))
+    told = cli("plan", source, "--partition", parts, "--compression", "zstd", "--level", 9, "--json").json
+    assert (told["shards"], told["bytes"]) == (plain["shards"], plain["bytes"])
+    assert told["stored_bytes"] == round(sum(plain["bytes"]) * told["compression"]["value"])
+    assert 0 < told["compression"]["value"] < 1
+    shown = cli("plan", source, "--partition", parts, "--compression", "zstd").out
+    for words in ("before compression", "estimated by", "bytes of samples: compressed to"):
+        assert words in shown
+    refused = cli("plan", source, "--partition", parts, "--level", 9)
+    refused.refused("--level 9: goes with --compression 'zstd'")
+
+
 @pytest.mark.parametrize(
     ("option", "problem"),
     [

@@ -52,6 +52,12 @@ def test_export(cli: Callable, moved: Path) -> None:
     refused = cli("export", moved, "dali")
     assert (refused.status, refused.out) == (2, "")
     assert "is not compact: its tars still hold samples that moved away" in refused.err
+    first = cli("export", moved, "dali", "--generation", 0, "--json").json
+    assert (first["generation"], first["files"]) == (0, len(ShardSet.open(moved, generation=0).shards))
+    old = cli("inspect", moved, "--generation", 0, "--json").json
+    assert (old["generation"], old["compact"]) == (0, True)
+    assert cli("verify", moved, "--generation", 0, "--json").json["generation"] == 0
+    cli("verify", moved, "--generation", 9).refused("holds no generation 9; the current one is 1")
     cli("compact", moved)
     told = cli("export", moved, "energon", "--json").json
     assert told["files"] == len(ShardSet.open(moved).shards) + 1

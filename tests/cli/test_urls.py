@@ -48,6 +48,15 @@ def test_to_a_store(
     made = cli("shard", source, "s3://bucket/out", "--partition", divided, "--json")
     assert (made.status, made.json["folder"], made.json["samples"]) == (0, "s3://bucket/out", 24)
     assert made.json["digest"] == ShardSet.open("s3://bucket/out").digest
+    for options in ([], ["--generation", 0]):
+        told = cli("inspect", "s3://bucket/out", *options, "--json")
+        assert told.json.items() >= made.json.items()
+    cli("inspect", "s3://bucket/out/worker-001/index-000000.arrow", "--generation", 0).refused(
+        "--generation: only shards have them"
+    )
+    told = cli("inspect", "s3://bucket/out/worker-001/index-000000.arrow", "--json")
+    assert (told.json["kind"], told.json["samples"]) == ("index", 12)
+    cli("inspect", "s3://bucket/none").refused("s3://bucket/none/manifest.json: does not exist")
     cli("shard", source, "https://host/out", "--partition", divided).refused(
         "out='https://host/out': web servers take no shards; s3, gs and az do"
     )

@@ -60,6 +60,9 @@ class Framed(File):
     def handle(self) -> Framed:
         return self
 
+    def version_now(self) -> int | str | None:
+        return self._file.version_now()
+
     def close(self) -> None:
         self._file.close()
         _kept.forget(self.token)

@@ -86,6 +86,15 @@ class File(ABC):
             raise DataError("is empty", path=self.path)
         return self.pread(0, self.size)
 
+    def version_now(self) -> int | str | None:
+        """`version`, asked for again; of what is asked for it with every read, as servers are, the same."""
+        return self.version
+
+    def check_unchanged(self) -> None:
+        """Raises DataError if the contents have changed since it was opened."""
+        if self.version_now() != self.version:
+            raise DataError("was changed while it was read", path=self.path)
+
     def charge(self, nbytes: int, requests: int) -> None:
         """Counts what native code read through `handle`."""
         if self.meter is not None:
@@ -98,6 +107,9 @@ class LocalFile(Descriptor, File):
     def __init__(self, path: str, fd: int, status: os.stat_result, meter: Meter | None, tier: str) -> None:
         self._fd = fd
         File.__init__(self, path, status.st_size, status.st_mtime_ns, meter, tier)
+
+    def version_now(self) -> int:
+        return os.fstat(self.fileno()).st_mtime_ns
 
     @property
     def handle(self) -> int:

@@ -171,6 +171,8 @@ class _Run:
             self.root, files, journal, canonical=False, prefixes=work.prefixes, tier=tier
         ) as pool:
             done = self.all_workers(pool, meters)
+        for file in files:
+            file.check_unchanged()
         journal.settle(s.path for _, shards in done for s in shards)
         manifest = Manifest.of(
             work.partition,

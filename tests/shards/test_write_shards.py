@@ -301,6 +301,30 @@ def test_a_source_that_changed(source: Path, tmp_path: Path, divide: Divide) -> 
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+@pytest.mark.parametrize("exchange", ["direct", "spool"])
+def test_a_source_that_changes_while_it_is_read(
+    exchange: Any, source: Path, tmp_path: Path, divide: Divide
+) -> None:
+    """A payload is written anew, behind the reader or before it: then nothing is complete."""
+    index, changed, out = pyimportance.index(source), source / "data-003.tar", tmp_path / "out"
+    parts, data, before = divide(index, 2), changed.read_bytes(), changed.stat().st_mtime_ns
+
+    def change(done: int, total: int) -> None:
+        with open(changed, "r+b") as file:
+            file.seek(int(index.part_offset[-1]))
+            file.write(b"?")
+
+    with pytest.raises(DataError, match=r"data-003\.tar: was changed while it was read"):
+        write_shards(index, parts, out, exchange=exchange, progress=change)
+    assert not (out / "manifest.json").exists()
+    if exchange == "direct":
+        with pytest.raises(OutputError, match=r"made from an earlier state of data-003\.tar"):
+            write_shards(index, parts, out)
+        changed.write_bytes(data)  # as it was: what is finished counts again
+        os.utime(changed, ns=(before, before))
+    assert write_shards(index, parts, out, exchange=exchange).verify().ok
+
+
 def test_a_source_that_is_shorter_than_it_says(
     source: Path, tmp_path: Path, divide: Divide, monkeypatch: Any
 ) -> None:

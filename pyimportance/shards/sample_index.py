@@ -111,6 +111,7 @@ class SampleIndex:
         )
         if N == 0:
             return
+        _require((np.diff(self.key_buffers[0]) > 0).all(), "a key is empty")
         if (row := _C.first_key_leading_out(*self.key_buffers)) >= 0:
             raise ArgumentError(
                 f"key {self.key(row)[:200]!r} begins with a slash or has a component '..'; "

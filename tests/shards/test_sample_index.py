@@ -59,6 +59,7 @@ HUGE = (1 << 63) - 512
         ("score", np.zeros(3), r"score is float64 \[3\]; expected float32"),
         ("keys", pa.array(["x", "y", "z"]), "keys must be 3 large_strings without nulls"),
         ("keys", pa.array(["x", None, "z"], pa.large_string()), "keys must be 3 large_strings without nulls"),
+        ("keys", pa.array(["x", "", "z"], pa.large_string()), "a key is empty"),
         ("ids", i64(1, -2, 3), "ids holds a negative id"),
         ("extensions", ("cls", "cls"), "extensions repeat"),
         ("part_ext", i32(0, 0, 2, 0), "part_ext out of range"),

@@ -5,6 +5,12 @@ descriptor.py  a file descriptor that is closed once
 storage.py     opens data for reading, and counts every read
 urls.py        what a URL is, and what of it may be shown
 remote.py      objects behind URLs
+relay.py       for forked processes, through one that was not
+downloads.py   threads that wait for servers
+arriving.py    objects fetched ahead, through a cache
+node_cache.py  what a node has fetched, shared by its processes
+entry.py       of one object
+extents.py     which bytes of it
 listing.py     which objects a pattern of URLs means
 forward.py     a file read once from its start to its end, decompressed
 seek_table.py  where the frames of a compressed file lie
@@ -16,6 +22,6 @@ parquet.py     reads a Parquet table that anybody may have written
 atomic.py      writes a file whole or not at all
 output.py      writes to a file or to a store
 upload.py      objects, written whole
-lock.py        one process at a time
-cache.py       the least recently used byte ranges, on disk
+lock.py        one process at a time, for a file or a range of it
+cache.py       the least recently used byte ranges, on disk, of one process
 """

@@ -1,14 +1,20 @@
-"""A small file that says whose work a directory is, and that one process at a time may hold."""
+"""A small file that says whose work a directory is, and that one process at a time may hold.
+
+And ranges of a file, which belong to who opened it: whatever holds one, the kernel lets go when it ends.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pyimportance.errors import OutputError
 from pyimportance.io.atomic import sync_directory
+
+_RANGE = struct.Struct("hhqqi4x")  # struct flock: kind, whence, start, length, pid
 
 
 class HeldError(OutputError):
@@ -36,13 +42,17 @@ class LockedFile:
         except OSError as e:
             raise OutputError(f"{self.path}: cannot be written ({e.strerror})") from e
 
-    def write(self, data: bytes, offset: int = 0) -> None:
-        """Replaces the contents from ``offset`` on. A crash meanwhile may leave a part of ``data``."""
+    def write(self, data: bytes, offset: int = 0, *, durable: bool = True) -> None:
+        """Replaces the contents from ``offset`` on. A crash meanwhile may leave a part of ``data``; one
+        afterwards as well, if it need not be ``durable``.
+        """
         try:
             done = 0
             while done < len(data):
                 done += os.pwrite(self._fd, data[done:], offset + done)
             os.ftruncate(self._fd, offset + len(data))
+            if not durable:
+                return
             os.fsync(self._fd)
             if offset == 0:
                 sync_directory(os.path.dirname(self.path) or ".")
@@ -85,3 +95,25 @@ def append_line(path: str, line: str) -> None:
     """
     with locked(path, wait=True) as file:
         file.append(line.encode() + b"\n")
+
+
+def try_range(fd: int, begin: int, end: int, *, shared: bool = False) -> bool:
+    """Holds bytes of a file, which need not be there, for the opening that ``fd`` is of; False where another
+    opening of it holds some of them. Copies of a descriptor, a fork's too, are one opening.
+
+    shared  others may hold them too, if they ask for no more than that; what is held already is changed
+    """
+    try:
+        _set_range(fd, fcntl.F_RDLCK if shared else fcntl.F_WRLCK, begin, end)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def free_range(fd: int, begin: int, end: int) -> None:
+    _set_range(fd, fcntl.F_UNLCK, begin, end)
+
+
+def _set_range(fd: int, kind: int, begin: int, end: int) -> None:
+    # Not lockf: its locks are of a process, which loses all it has on a file with any descriptor it closes.
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _RANGE.pack(kind, os.SEEK_SET, begin, end - begin, 0))

@@ -3,7 +3,9 @@
 Where they are and who may read them, obstore takes from its usual environment variables (AWS_ENDPOINT_URL,
 AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME, ..). It tries again what may be
 tried again: refused and broken connections, time-outs, 5xx answers, and bodies that break off, from where
-they did. What an object is was settled when it was opened: a range of anything else is an error.
+they did. What an object is was settled when it was opened: a range of anything else is an error. A process
+that was forked from one that had read URLs, where obstore's threads are missing, reads through another
+(relay.py); what is no reading it does not do.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from obstore.exceptions import BaseError, NotSupportedError, PreconditionError
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from pyimportance.errors import DataError
-from pyimportance.io import urls
+from pyimportance.io import relay, urls
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File
 
@@ -47,15 +49,9 @@ class RemoteFile(File):
     """
 
     def __init__(self, url: str, meter: Meter | None, tier: str) -> None:
-        shown = urls.public(url)
-        self._store, self._name = locate(url)
-        meta = ask(lambda: _describe(self._store, self._name), shown)
-        tag = meta["e_tag"]
-        since = meta["last_modified"].timestamp()  # 0 where the server tells none
-        super().__init__(shown, meta["size"], tag or (str(since) if since else None), meter, tier)
-        self._tag, self._closed = tag, False
-        # No weak tag ever equals one of If-Match; what is answered is compared all the same.
-        self._condition: dict[str, Any] = {"if_match": tag} if tag and not tag.startswith("W/") else {}
+        size, self._tag, since = relay.describe(url) if _in_fork() else describe(url)
+        super().__init__(urls.public(url), size, self._tag or since, meter, tier)
+        self._url, self._closed = url, False
 
     @property
     def handle(self) -> RemoteFile:
@@ -64,37 +60,56 @@ class RemoteFile(File):
     def close(self) -> None:
         self._closed = True
 
-    def fetch(self, offset: int, nbytes: int) -> Bytes:
+    def fetch(self, offset: int, nbytes: int) -> Bytes | bytearray:
         """``nbytes`` bytes, 1 or more, from ``offset`` in one request, not counted. Raises DataError."""
         if self._closed:
             raise ValueError(f"{self.path}: is closed")
-        return ask(lambda: self._get(offset, nbytes), self.path, offset)
+        if _in_fork():
+            return relay.get_range(self._url, self.size, self._tag, offset, nbytes)
+        return get_range(self._url, self.size, self._tag, offset, nbytes)
 
-    def begin(self, offset: int, nbytes: int) -> Future[Bytes]:
+    def begin(self, offset: int, nbytes: int) -> Future[Bytes | bytearray]:
         """`fetch`, in another thread."""
         return _ahead().submit(self.fetch, offset, nbytes)
 
-    def _get(self, offset: int, nbytes: int) -> Bytes:
-        options: Any = {"range": (offset, offset + nbytes), **self._condition}
-        try:
-            found = obstore.get(self._store, self._name, options=options)
-        except PreconditionError:
-            raise self._changed(f"its version is no longer {self._tag}", offset) from None
-        meta = found.meta
-        if meta["size"] != self.size:
-            raise self._changed(f"it has {meta['size']} bytes now and had {self.size}", offset)
-        if meta["e_tag"] != self._tag:
-            raise self._changed(f"its version is {meta['e_tag']} now and was {self._tag}", offset)
-        data = found.bytes()
-        if len(data) != nbytes:
-            raise DataError(f"the server sent {len(data)} of {nbytes} bytes", path=self.path, offset=offset)
-        return data
-
-    def _changed(self, how: str, offset: int) -> DataError:
-        return DataError(f"was changed while it was being read: {how}", path=self.path, offset=offset)
-
     def read_uncounted(self, offset: int, nbytes: int) -> tuple[bytes, int, int]:
         return (bytes(self.fetch(offset, nbytes)), nbytes, 1) if nbytes else (b"", 0, 0)
+
+
+def describe(url: str) -> tuple[int, str | None, str | None]:
+    """(size, ETag, time of change) of an object, as far as the server tells. Raises DataError."""
+    store, name = locate(url)
+    meta = ask(lambda: _describe(store, name), urls.public(url))
+    since = meta["last_modified"].timestamp()  # 0 where the server tells none
+    return meta["size"], meta["e_tag"], str(since) if since else None
+
+
+def get_range(url: str, size: int, tag: str | None, offset: int, nbytes: int) -> Bytes:
+    """A range of the object that was so large, and of this version. Raises DataError."""
+    store, name = locate(url)
+    path = urls.public(url)
+
+    def changed(how: str) -> DataError:
+        return DataError(f"was changed while it was being read: {how}", path=path, offset=offset)
+
+    def get() -> Bytes:
+        options: Any = {"range": (offset, offset + nbytes)}
+        if tag and not tag.startswith("W/"):  # no weak tag ever equals one of If-Match
+            options["if_match"] = tag
+        try:
+            found = obstore.get(store, name, options=options)
+        except PreconditionError:
+            raise changed(f"its version is no longer {tag}") from None
+        if (now := found.meta["size"]) != size:
+            raise changed(f"it has {now} bytes now and had {size}")
+        if (version := found.meta["e_tag"]) != tag:
+            raise changed(f"its version is {version} now and was {tag}")
+        data = found.bytes()
+        if len(data) != nbytes:
+            raise DataError(f"the server sent {len(data)} of {nbytes} bytes", path=path, offset=offset)
+        return data
+
+    return ask(get, path, offset)
 
 
 def _describe(store: ObjectStore, name: str) -> ObjectMeta:
@@ -161,17 +176,24 @@ def _ahead() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="pyimportance-remote")
 
 
+os.register_at_fork(after_in_child=_ahead.cache_clear)  # a fork has none of the threads
+
 _process: list[int] = []  # the one whose threads obstore has
+
+
+def _in_fork() -> bool:
+    """Whether this process was forked from one that had read URLs: obstore does not work in it."""
+    return bool(_process) and _process != [os.getpid()]
 
 
 def ask(ask: Callable[[], T], path: str, offset: int | None = None) -> T:
     """What a server answers. Raises DataError naming ``path`` and ``offset`` where it does not."""
     if not _process:
         _process.append(os.getpid())
-    if _process != [os.getpid()]:
+    if _in_fork():
         raise DataError(
-            "cannot be read here: this process was forked from one that had read URLs, and has none of its "
-            "threads; start it by 'spawn' or 'forkserver' (DataLoader: multiprocessing_context)",
+            "cannot be asked for here: this process was forked from one that had read URLs, and has none of "
+            "its threads; start it by 'spawn' or 'forkserver'",
             path=path,
             offset=offset,
         )

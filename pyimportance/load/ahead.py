@@ -22,9 +22,12 @@ from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.errors import DataError
+from pyimportance.io.arriving import Arriving, Handle, Origin, Request
+from pyimportance.io.downloads import AT_ONCE, Downloads
 from pyimportance.io.frames import content_of
 from pyimportance.io.meter import Meter
-from pyimportance.io.storage import File, make_room, open_file
+from pyimportance.io.storage import File, LocalFile, make_room, open_file
+from pyimportance.io.urls import is_url
 from pyimportance.load.fields import Field
 from pyimportance.load.merge import Ints
 from pyimportance.shards.sample_index import SampleIndex
@@ -33,7 +36,6 @@ from pyimportance.threads import default_threads
 Sample = dict[str, Any]
 
 _OPEN_FILES = 256  # kept open at most, and as many again that are being read
-_REMOTE_THREADS = 16
 _MOST_THREADS = 4  # each has a request under way; one alone is about as fast as the page cache
 
 
@@ -64,15 +66,16 @@ class Columns:
 class ReadAhead:
     """Reads what one iteration asks for, with threads and files of its own until `close`.
 
-    remote: files are behind URLs, where a thread only waits.
+    origin: of files behind URLs, which are fetched ahead by threads that only wait, see `Arriving`.
     """
 
-    def __init__(self, meter: Meter, *, remote: bool = False) -> None:
+    def __init__(self, meter: Meter, origin: Origin | None = None) -> None:
         self._limit = make_room(2 * _OPEN_FILES) // 2
-        self._meter = meter
+        self._meter, self._origin = meter, origin
+        self._downloads = None if origin is None else Downloads()
         self._kept: OrderedDict[str, File] = OrderedDict()  # the latest; closed when nobody else holds it
-        self._native = _C.ReadAhead(_REMOTE_THREADS if remote else min(default_threads(), _MOST_THREADS))
-        self._asked: deque[tuple[_C.LoadWindow, list[File]]] = deque()  # the files are open until it is read
+        self._native = _C.ReadAhead(min(default_threads(), _MOST_THREADS) if origin is None else AT_ONCE)
+        self._asked: deque[tuple[Window, list[File]]] = deque()  # the files are open until it is read
         self._uncounted: list[Window] = []
 
     def window(self, columns: Columns, rows: Ints, pad: NDArray[np.bool_], tier: str) -> Window:
@@ -82,7 +85,7 @@ class ReadAhead:
         """
         index = columns.index
         native = _C.LoadWindow(self._native, columns.native, rows, pad)
-        window = Window(native, tier)
+        window = Window(native, tier, is_counted=self._origin is None)
         self._uncounted.append(window)
         numbers = np.unique(index.file[rows]).tolist()
         for i in range(0, len(numbers), self._limit):
@@ -96,15 +99,22 @@ class ReadAhead:
                     native.give_up(number, found.problem, found.path, found.member, found.offset)
                 else:
                     files.append((number, found))
-            native.read([(number, file.handle, file.size, file.path) for number, file in files])
-            self._asked.append((native, [file for _, file in files]))
+            here = [(n, file) for n, file in files if not isinstance(file, Arriving)]
+            native.read([(number, file.handle, file.size, file.path) for number, file in here])
+            for number, file in files:
+                if isinstance(file, Arriving):
+                    window.request(file, number, _spans(index, number, rows))
+                elif isinstance(file, LocalFile) and not window.is_counted:
+                    spans = _spans(index, number, rows)
+                    self._meter.add(tier, sum(end - begin for begin, end in spans), len(spans))
+            self._asked.append((window, [file for _, file in files]))
         return window
 
     def _open(self, index: SampleIndex, number: int, rows: Ints, tier: str) -> File | DataError:
         """A shard of the length that the index knows, or what is wrong with it."""
         path = index.files[number]
         try:
-            file = self._kept.pop(path, None) or content_of(open_file(path, self._meter, tier))
+            file = self._kept.pop(path, None) or content_of(self._begun(path, tier))
         except DataError as error:
             return error
         self._kept[path] = file
@@ -120,19 +130,28 @@ class ReadAhead:
             offset=int(index.offset[row]),
         )
 
+    def _begun(self, path: str, tier: str) -> File:
+        if self._origin is None or self._downloads is None or not is_url(path):
+            return open_file(path, self._meter, tier)
+        return Arriving(path, self._origin, self._downloads, self._meter)
+
     def ready(self, window: Window) -> None:
         """Waits until ``window`` is read, counts it, and lets go of it and of its files."""
-        window.native.wait()
+        window.wait()
         self._count(window)
-        self._asked = deque(asked for asked in self._asked if asked[0] is not window.native)
+        self._asked = deque(asked for asked in self._asked if asked[0] is not window)
 
     def _count(self, window: Window) -> None:
         if window in self._uncounted:
             self._uncounted.remove(window)
-            self._meter.add(window.tier, *window.native.count())
+            if window.is_counted:
+                self._meter.add(window.tier, *window.native.count())
+            window.end()
 
     def close(self) -> None:
-        """Ends the threads, and counts what they read for nobody."""
+        """Ends the threads, and counts what they read for nobody. Does not wait for a server."""
+        if self._downloads is not None:
+            self._downloads.close()
         self._native.close()
         for window in self._uncounted.copy():
             self._count(window)
@@ -140,14 +159,44 @@ class ReadAhead:
         self._kept.clear()
 
 
-class Window:
-    """Samples that are being read, or were."""
+def _spans(index: SampleIndex, number: int, rows: Ints) -> list[tuple[int, int]]:
+    """(begin, end) of the bytes of a file that these rows are made of."""
+    own = np.unique(rows[index.file[rows] == number])
+    own = own[np.argsort(index.offset[own], kind="stable")]
+    begin, end = index.offset[own], np.maximum.accumulate(index.offset[own] + index.nbytes[own])
+    apart = np.flatnonzero(begin[1:] > end[:-1])
+    first, last = np.concatenate([[0], apart + 1]), np.concatenate([apart, [len(own) - 1]])
+    return list(zip(begin[first].tolist(), end[last].tolist(), strict=True))
 
-    def __init__(self, native: _C.LoadWindow, tier: str) -> None:
-        self.native, self.tier = native, tier
+
+class Window:
+    """Samples that are being read, or were. is_counted: native code counts what it reads of files."""
+
+    def __init__(self, native: _C.LoadWindow, tier: str, *, is_counted: bool) -> None:
+        self.native, self.tier, self.is_counted = native, tier, is_counted
+        self._requests: list[Request] = []
 
     def __len__(self) -> int:
         return len(self.native)
+
+    def request(self, file: Arriving, number: int, spans: list[tuple[int, int]]) -> None:
+        """Has these bytes of a file fetched, and then read."""
+
+        def read(handle: int | Handle) -> None:
+            self.native.read([(number, handle, file.size, file.path)])
+
+        self._requests.append(file.request(spans, read))
+
+    def wait(self) -> None:
+        """Until all of it is read."""
+        for request in self._requests:
+            request.wait()
+        self.native.wait()
+
+    def end(self) -> None:
+        """What it was read from is not needed any more."""
+        while self._requests:
+            self._requests.pop().end()
 
     def errors(self) -> Iterator[tuple[int, DataError]]:
         """(position, what is wrong with the sample there), ascending; once it is read."""

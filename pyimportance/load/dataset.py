@@ -4,37 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch.utils.data
-from numpy.typing import NDArray
 
 from pyimportance.checks import check_integer
-from pyimportance.errors import ArgumentError, DataError, PyimportanceError
+from pyimportance.errors import ArgumentError, PyimportanceError
 from pyimportance.io.meter import Meter
-from pyimportance.io.urls import is_url
+from pyimportance.load.accounts import Accounts
 from pyimportance.load.ahead import ReadAhead
 from pyimportance.load.choosing import Sampler, choosing
 from pyimportance.load.deal import Deal, Share
 from pyimportance.load.fields import check_fields
 from pyimportance.load.holding import Holding, Planned
 from pyimportance.load.making import Making
+from pyimportance.load.opening import cache_of, opened, opened_again, origin_of, raising
 from pyimportance.load.plan import Recipe
 from pyimportance.load.rank import check_share, placement
 from pyimportance.load.reader import Reading, Stream
 from pyimportance.load.shared import Assignment, Pass, Shared
 from pyimportance.load.state import Position, ProcessPosition
 from pyimportance.load.tars import Tars
-from pyimportance.shards.manifest import local
 from pyimportance.shards.shard_set import ShardSet
 
-if TYPE_CHECKING:
-    from pyimportance.account.report import IOReport
 
-
-class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
+class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any]]):
     """Each rank reads its own workers' shards; all ranks yield the same number of samples and batches.
 
         dataset = ImportanceDataset("shards", batch_size=64)
@@ -49,7 +45,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
     epoch, worker); ranks, batch size and loader processes only divide it (load/deal.py).
 
     Args:
-        shards: a ShardSet, or the path of one (its current generation).
+        shards: a ShardSet, or the path or URL of one (its current generation).
         batch_size: the DataLoader's batch size B. Whole batches are dealt to loader processes, so that the
             DataLoader sees the same batches for any number of them, and none but the last is short. None
             deals samples one by one: give it wherever the DataLoader makes batches.
@@ -86,6 +82,9 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         on_error: "raise" raises DataError at a sample that is in error. "skip" repeats a neighbour in its
             window in its place, marked as a pad, logs it, and counts it in ``skipped``; ranks stay equal.
             After ``max_skipped`` it is raised.
+        cache_dir, cache_bytes: a folder on this node's disk for what is fetched of shards behind a URL, and
+            its size at most (None: a twentieth of the disk stays free); see load/opening.py. Without one,
+            every epoch fetches what it reads. A process holds 64 MiB besides of what is on its way.
 
     Raises ArgumentError for options that are not allowed or do not fit the shards, DataError for shards that
     are not sound; both at once, in the training process, and before a batch was yielded.
@@ -114,8 +113,11 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         pin_memory: bool = False,
         on_error: str = "raise",
         max_skipped: int = 100,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         super().__init__()
+        self._cache = cache_of(cache_dir, cache_bytes)
         self._making = Making(batched, check_fields(fields), pin_memory, on_error, max_skipped)
         batched = self._making.batched
         batch_size = None if batch_size is None else check_integer("batch_size", batch_size, 1)
@@ -149,7 +151,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
     @property
     def _source(self) -> ShardSet | Tars:
         if self._shards is None:  # a copy was sent elsewhere without it
-            self._shards = self._open(self._told)
+            self._shards = opened_again(self._told, self._shared.meter())
         return self._shards
 
     @property
@@ -205,11 +207,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         self._yielded = [0]
 
     def _opened(self, shards: Any) -> ShardSet | Tars:
-        if not isinstance(shards, ShardSet | str | os.PathLike):
-            raise ArgumentError(f"shards={shards!r}: must be a ShardSet, or the path of one")
-        opened = shards if isinstance(shards, ShardSet) else ShardSet.open(shards, meter=self._shared.meter())
-        local(opened.root, "loading")
-        return opened
+        return opened(shards, self._shared.meter())
 
     def _hold(self, shards: ShardSet | Tars, worker: int, meter: Meter) -> Holding:
         select, fields = self._select_files, self._making.fields
@@ -262,7 +260,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
     def _follow(self, told: Assignment) -> None:
         """In a persistent loader process: takes up what the training process assigned since."""
         if told.digest != self._told.digest:
-            self._shards, self._holdings = self._open(told), {}
+            self._shards, self._holdings = opened_again(told, self._shared.meter()), {}
         self._told, self._epoch = told, told.epoch
         self._deal = self._deal_of(self._source, told.epoch, told.consumed)
 
@@ -277,19 +275,10 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
             else:
                 self._ended = epoch, True
 
-    def _open(self, told: Assignment) -> ShardSet:
-        shards = ShardSet.open(told.root, generation=told.generation, meter=self._shared.meter())
-        if shards.digest != told.digest:
-            raise DataError(
-                f"generation {told.generation} has digest {shards.digest}; "
-                f"the training process reads {told.digest}",
-                path=told.root,
-            )
-        return shards
-
     def _reading(self, share: Share, meter: Meter, epoch: int) -> Reading:
         """Opens what ``share`` is read from, now; it is read as the samples are taken."""
-        home, ahead = self._deal.home(self.rank), ReadAhead(meter, remote=is_url(self._told.root))
+        home = self._deal.home(self.rank)
+        ahead = ReadAhead(meter, origin_of(self._source, self._cache, share))
         parts, streams = share.by_worker(), {}
         room = max(1, self._recipe.window_bytes // max(1, len(parts)))
         for w, part in parts.items():
@@ -403,27 +392,7 @@ class ImportanceDataset(torch.utils.data.IterableDataset[dict[str, Any]]):
         elif list(position.consumed) == sizes:
             self._ended = before, False
 
-    @property
-    def skipped(self) -> int:
-        """Places whose samples were in error and skipped so far, by loader processes as well."""
-        return self._shared.skipped()
-
-    def counts(self) -> NDArray[np.int64]:
-        """int64 [4, 2]: bytes and requests by tier (io.meter.TIERS) so far, of loader processes as well."""
-        return self._shared.counts()
-
-    def io_report(self) -> IOReport:
-        """`counts` of this rank as an IOReport."""
-        from pyimportance.account.report import IOReport
-
-        return IOReport(self.counts()[None], (self.rank,))
-
     def __getstate__(self) -> dict[str, Any]:
         # A spawned loader process opens the shards itself, told where by the shared assignment.
         shards = self._shards if isinstance(self._shards, Tars) else None
         return {**self.__dict__, "_shards": shards, "_holdings": {}}
-
-
-def raising(error: PyimportanceError) -> Iterator[dict[str, Any]]:
-    raise error
-    yield {}

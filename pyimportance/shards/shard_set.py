@@ -20,7 +20,6 @@ from pyimportance.shards.manifest import (
     POINTER,
     Manifest,
     ShardInfo,
-    local,
     manifest_name,
     path_in,
     read_manifest,
@@ -59,8 +58,8 @@ class ShardSet:
     ) -> ShardSet:
         """Opens the current generation in a directory or behind a URL, or the one asked for.
 
-        Reads manifests only (tier "index"). A set behind a URL can be looked at and its indexes be read; what
-        loads, moves or verifies samples says that it needs a directory.
+        Reads manifests only (tier "index"). A set behind a URL can be read, loaded and verified; what changes
+        one says that it needs a directory.
         Raises DataError naming file and field where one is not sound, and where there is no finished set.
         """
         root, is_remote = os.fspath(path), urls.is_url(path)
@@ -222,7 +221,6 @@ class ShardSet:
         """Reads every byte, and compares it with the manifest and the indexes; see `verify.verify`."""
         from pyimportance.shards.verify import verify
 
-        local(self.root, "verify")
         return verify(self, threads=threads, meter=meter, progress=progress)
 
     def repair(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io import urls
 from pyimportance.io.frames import content_of
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File, open_file
@@ -104,7 +105,7 @@ def verify(
 
 
 def _problem(shards: ShardSet, error: DataError) -> Problem:
-    name = os.path.relpath(error.path, shards.root)
+    name = os.path.relpath(error.path, urls.public(shards.root))
     return Problem(name, error.problem, error.member, error.offset)
 
 

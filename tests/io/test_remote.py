@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pyimportance import DataError
-from pyimportance.io import remote
+from pyimportance.io import relay, remote
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import open_file, open_files, read_whole
 from tests.server import Fault, Server
@@ -231,10 +232,41 @@ def forked(check: Callable[[], None]) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_fork_says_that_it_cannot_read_rather_than_wait_for_ever(server: Server) -> None:
+def test_a_fork_reads_through_another_process(server: Server) -> None:
     with open_file(f"{server.url}/data.bin") as file:
-        said = forked(lambda: print(file.pread(0, 1)))
-    assert said.startswith(f"{server.url}/data.bin, offset 0: cannot be read here: this process was forked")
+
+        def check() -> None:
+            assert file.pread(3, 5000) == DATA[3:5003]
+            with open_file(f"{server.url}/data.bin") as again:
+                begun = [again.begin(i * 100, 100) for i in range(100)]  # type: ignore[attr-defined]
+                assert b"".join(bytes(b.result()) for b in begun) == DATA[:10_000]
+            with pytest.raises(DataError, match=r"/none: does not exist \(the server answered 404"):
+                open_file(f"{server.url}/none")
+            with pytest.raises(DataError, match="cannot be asked for here: this process was forked from one"):
+                remote.is_there(f"{server.url}/none")
+            raise RuntimeError(f"all is well, {relay._here[0]._process.pid}")
+
+        said = forked(check)
+    assert said.startswith("all is well"), said
+    helper = int(said.split()[-1])
+    for _ in range(500):  # it ends with the process that it read for
+        if not Path(f"/proc/{helper}").exists() or "Z" in Path(f"/proc/{helper}/stat").read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process {helper} is still there")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_whose_helper_is_killed_says_so(server: Server) -> None:
+    def check() -> None:
+        file = open_file(f"{server.url}/data.bin")
+        relay._here[0]._process.kill()
+        relay._here[0]._process.wait()
+        file.pread(0, 1)
+
+    with open_file(f"{server.url}/data.bin"):
+        said = forked(check)
+    assert said == f"{server.url}/data.bin: the process that reads URLs for this one, a forked one, has ended"
 
 
 def test_obstore_is_loaded_when_a_url_is_opened() -> None:

@@ -288,7 +288,7 @@ def test_webdatasets_own_loader(tars):
 
 
 REFUSED = {
-    "cache_dir": ({"cache_dir": "/tmp"}, "cache_dir='/tmp': not taken; local tars are read where they lie"),
+    "url_to_name": ({"url_to_name": len}, "not taken; nothing is cached under other names"),
     "rename_files": ({"rename_files": str.lower}, r"not taken; use \.rename_keys\(\)"),
     "unknown": ({"shards": 3}, "shards=3: WebDataset takes no such argument"),
     "handler": ({"handler": wds.ignore_and_continue}, "a tar that is damaged is refused as a whole"),

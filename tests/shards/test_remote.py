@@ -16,7 +16,6 @@ import pytest
 from pyimportance import (
     ArgumentError,
     DataError,
-    ImportanceDataset,
     OutputError,
     SampleIndex,
     ShardSet,
@@ -303,16 +302,39 @@ def test_what_a_set_behind_a_url_is_not_for(shards: tuple[ShardSet, str], tmp_pa
     for what, call in {
         "a new generation or its removal": lambda: repartition(opened, divide(66, 2)),
         "compact": lambda: compact(opened),
-        "verify": opened.verify,
         "repair": opened.repair,
         "export": lambda: opened.export("dali"),
-        "loading": lambda: ImportanceDataset(opened, rank=0, world_size=3),
     }.items():
         with pytest.raises(
             ArgumentError, match=rf"/set: {what} needs shards in a directory, not behind a URL$"
         ):
             call()
     assert not (tmp_path / "http:").exists()
+
+
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_a_set_behind_a_url_is_verified(source: Path, tmp_path: Path, compression: Any) -> None:
+    local = write_shards(
+        source, divide(66, 3, 2), tmp_path / "set", shard_bytes=40_000, compression=compression
+    )
+    with Server(tmp_path) as server:
+        opened, meter = ShardSet.open(f"{server.url}/set?signature=secret"), Meter()
+        server.forget()
+        report = opened.verify(meter=meter)
+        assert report.ok
+        assert meter.counts[:, 0].sum() == seen(server)[0]
+        path = Path(local.root) / local.shards[2].path
+        data = bytearray(path.read_bytes())
+        data[700] ^= 1
+        path.write_bytes(data)
+        gone = Path(local.root) / local.shards[4].path
+        gone.unlink()
+        broken, by_path = opened.verify(), local.verify()
+        assert not broken.ok
+        assert [p.file for p in broken.problems] == [p.file for p in by_path.problems]
+        assert broken.problems[0] == by_path.problems[0]
+        assert str(broken.problems[-1]).startswith(f"{local.shards[4].path}: does not exist")
+        assert "secret" not in str(broken)
 
 
 def test_a_set_that_is_damaged_or_not_there(shards: tuple[ShardSet, str]) -> None:

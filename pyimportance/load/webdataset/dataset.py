@@ -16,8 +16,9 @@ import torch.utils.data
 from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError, PyimportanceError
 from pyimportance.load.choosing import Sampler
-from pyimportance.load.dataset import ImportanceDataset, raising
+from pyimportance.load.dataset import ImportanceDataset
 from pyimportance.load.deal import Deal
+from pyimportance.load.opening import raising
 from pyimportance.load.plan import SHARDS
 from pyimportance.load.rank import check_share
 from pyimportance.load.shared import Pass
@@ -45,20 +46,16 @@ class WebDataset(Fluent, ImportanceDataset):
     by extension.
 
     Args:
-        urls: tars (a path, folder, pattern, braces, ``::``, a list), which are indexed first, by one pass
-            over their headers; a SampleIndex, of compressed tars too (see `index`); a ShardSet, or the path
-            of one.
-        shardshuffle: tars, or shards, in random order. `shuffle` shuffles samples.
-        seed: of the shuffling; 0 by default, as all ranks must have the same.
+        urls: tars (a path, folder, URL, pattern, braces, ``::``, a list), which are indexed first, by one
+            pass over their headers; a SampleIndex (see `index`); a ShardSet, or the path or URL of one.
+        shardshuffle: tars, or shards, in random order; `shuffle` shuffles samples. seed: by default 0.
         resampled, repeat: epochs without an end, one after the other; see `with_epoch`.
-        batch_size: of a DataLoader that makes the batches; not where `batched` does.
-        select_files, keep, mix, ids, sampler, epochs, equalize, elastic, rank, world_size, window_bytes: see
-            `ImportanceDataset`.
+        select_files, keep, mix, ids, sampler, epochs, equalize, elastic, rank, world_size, window_bytes,
+            cache_dir, cache_size, batch_size (not where `batched` makes batches): see `ImportanceDataset`.
         mode, detshuffle, nodesplitter, workersplitter, empty_check, verbose, handler: for webdataset's sake.
-            Orders are always a function of the seed, all ranks read their share, and there must be a sample.
+            Orders are functions of the seed, all ranks read their share, and there must be a sample.
 
-    Raises ArgumentError for other arguments, saying what to use instead; and as `index` and
-    `ImportanceDataset` do.
+    Raises ArgumentError for others, saying what to use instead; and as `index`, `ImportanceDataset` do.
     """
 
     def __init__(
@@ -88,15 +85,15 @@ class WebDataset(Fluent, ImportanceDataset):
         rank: int | None = None,
         world_size: int | None = None,
         window_bytes: int = 32 * 2**20,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_size: int | None = -1,
         **others: Any,
     ) -> None:
         check_others(others)
-        check_handler(handler)
+        check_handler(handler, mode)
         for name, splitter in (("nodesplitter", nodesplitter), ("workersplitter", workersplitter)):
             if splitter is not None:
                 check_splitter(name, splitter)
-        if mode not in (None, "resampled"):
-            raise ArgumentError(f"mode={mode!r}: must be None or 'resampled'")
         for name, flag in (("detshuffle", detshuffle), ("empty_check", empty_check), ("verbose", verbose)):
             check_flag(name, flag)
         endless = check_flag("resampled", resampled) or check_flag("repeat", repeat) or mode is not None
@@ -119,6 +116,8 @@ class WebDataset(Fluent, ImportanceDataset):
             elastic=elastic,
             select_files=select_files,
             window_bytes=window_bytes,
+            cache_dir=cache_dir,
+            cache_bytes=None if cache_size == -1 else cache_size,
         )
         if equalize == "batch":
             raise ArgumentError("equalize='batch': batches are made by ImportanceDataset(batched=True)")

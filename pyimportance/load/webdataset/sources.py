@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pyimportance.errors import ArgumentError
+from pyimportance.io import urls
 from pyimportance.io.meter import Meter
+from pyimportance.io.storage import exists
 from pyimportance.load.tars import Tars
 from pyimportance.load.webdataset.stages import reraise
 from pyimportance.shards.index import index
-from pyimportance.shards.manifest import local
+from pyimportance.shards.manifest import POINTER
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 
@@ -19,8 +22,6 @@ from pyimportance.shards.shard_set import ShardSet
 _SPLITTERS = ("single_node_only", "split_by_node", "split_by_worker")
 
 _INSTEAD = {
-    "cache_dir": "local tars are read where they lie",
-    "cache_size": "local tars are read where they lie",
     "url_to_name": "nothing is cached under other names",
     "rename_files": "use .rename_keys() or .rename() on the samples",
 }
@@ -32,7 +33,6 @@ def opened(source: Any, meter: Meter) -> ShardSet | Tars:
     Raises ArgumentError for what only webdataset reads, and as `index` and `ShardSet.open` do.
     """
     if isinstance(source, ShardSet):
-        local(source.root, "loading")
         return source
     if isinstance(source, SampleIndex):
         return Tars(source)
@@ -40,21 +40,26 @@ def opened(source: Any, meter: Meter) -> ShardSet | Tars:
         raise ArgumentError("urls: a specification of several data sets is not read; give the tars of one")
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
-        if os.path.exists(os.path.join(path, "manifest.json")):
+        if _may_be_a_set(path) and exists(urls.join(path, POINTER)):
             return ShardSet.open(path, meter=meter)
         if path.endswith((".yaml", ".yml", ".json")):
             raise ArgumentError(f"urls: {path!r} is not read; give the tars, or the folder of a shard set")
         source = [path]
     elif not isinstance(source, Iterable):
         raise ArgumentError(f"urls={source!r}: must be tars, a shard set, or the path of one")
-    urls = [os.fspath(url) for url in source]
-    for url in urls:
+    tars = [os.fspath(url) for url in source]
+    for url in tars:
         for part in url.split("::"):
             if part.startswith("pipe:"):
                 raise ArgumentError(
                     f"urls: {part!r} would run a shell; fetch the tars to files, and name these here"
                 )
-    return Tars(index(urls, meter=meter))
+    return Tars(index(tars, meter=meter))
+
+
+def _may_be_a_set(path: str) -> bool:
+    """Whether this may be the folder of one; servers are not asked about what is a pattern or a tar."""
+    return not urls.is_url(path) or not re.search(r"[{*?\[]|::|\.(tar|tgz)\b", path)
 
 
 def check_splitter(name: str, value: Any) -> None:
@@ -66,7 +71,9 @@ def check_splitter(name: str, value: Any) -> None:
         )
 
 
-def check_handler(handler: Any) -> None:
+def check_handler(handler: Any, mode: Any) -> None:
+    if mode not in (None, "resampled"):
+        raise ArgumentError(f"mode={mode!r}: must be None or 'resampled'")
     if handler is not reraise and getattr(handler, "__name__", None) != "reraise_exception":
         raise ArgumentError(
             f"handler={handler!r}: a tar that is damaged is refused as a whole, when it is indexed; leave it "
@@ -79,5 +86,5 @@ def check_others(arguments: Mapping[str, Any]) -> None:
     for name, value in arguments.items():
         if name not in _INSTEAD:
             raise ArgumentError(f"{name}={value!r}: WebDataset takes no such argument")
-        if value is not None and (name, value) != ("cache_size", -1):
+        if value is not None:
             raise ArgumentError(f"{name}={value!r}: not taken; {_INSTEAD[name]}")

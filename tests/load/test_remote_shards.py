@@ -1,0 +1,298 @@
+"""Shards behind a URL: every sample exactly once, every byte counted, none fetched twice by a node."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from pyimportance import ArgumentError, DataError, ImportanceDataset, ShardSet, WebDataset, write_shards
+from tests.load.conftest import divide, open_below, write_tar
+from tests.server import Server
+
+pytestmark = [
+    pytest.mark.usefixtures("impatient"),
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+N = 240
+ROOT = Path(__file__).parents[2]
+
+
+def payloads(seed=0, low=1_000, high=40_000):
+    r = np.random.default_rng(seed)
+    return [{"bin": r.bytes(int(r.integers(low, high))), "cls": b"%d" % (i % 10)} for i in range(N)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(folder with `set`, `packed` and `s.tar`, the parts of each sample)"""
+    folder, parts = tmp_path_factory.mktemp("remote"), payloads()
+    plan = divide([N // 2, N // 2], 3)
+    write_tar(folder / "s.tar", [(f"k{i:05d}", p) for i, p in enumerate(parts)])
+    write_shards(folder / "s.tar", plan, folder / "set", shard_bytes=1 << 20)
+    write_shards(folder / "s.tar", plan, folder / "packed", shard_bytes=1 << 20, compression="zstd")
+    return folder, parts
+
+
+@pytest.fixture
+def server(made):
+    with Server(made[0]) as server:
+        yield server
+
+
+def read(dataset, parts, *, processes=0, method=None):
+    """The ids of an epoch, in order; the samples are what they should be."""
+    loader = DataLoader(
+        dataset, batch_size=8, collate_fn=list, num_workers=processes, multiprocessing_context=method
+    )
+    ids = []
+    for batch in loader:
+        for sample in batch:
+            assert {name: sample[name] for name in parts[0]} == parts[sample["__index__"]]
+            if not sample["__pad__"]:
+                ids.append(sample["__index__"])
+    return ids
+
+
+def tier(dataset, name):
+    return dataset.io_report().bytes(name)
+
+
+def live(url, bins=slice(None)):
+    """Bytes of the samples of a set."""
+    shards = ShardSet.open(url)
+    return sum(int(shards.index(w).nbytes.sum()) for w in range(shards.workers))
+
+
+def test_without_a_cache_every_epoch_fetches_what_it_reads(made, server):
+    folder, parts = made
+    dataset = ImportanceDataset(f"{server.url}/set", batch_size=8)
+    server.forget()
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        local = ImportanceDataset(folder / "set", batch_size=8)
+        local.set_epoch(epoch)
+        assert read(dataset, parts) == read(local, parts)
+    assert tier(dataset, "origin") == server.nbytes == 2 * live(folder / "set")
+    assert tier(dataset, "disk") == tier(dataset, "cache") == 0
+
+
+@pytest.mark.parametrize(("processes", "method"), [(0, None), (2, "fork"), (2, "spawn")])
+def test_with_a_cache_the_second_epoch_fetches_nothing(made, server, tmp_path, processes, method):
+    folder, parts = made
+    dataset = ImportanceDataset(f"{server.url}/set", batch_size=8, cache_dir=tmp_path, window_bytes=1 << 20)
+    local = ImportanceDataset(folder / "set", batch_size=8, window_bytes=1 << 20)
+    nbytes, indexes = live(folder / "set"), tier(dataset, "index")
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        local.set_epoch(epoch)
+        assert read(dataset, parts, processes=processes, method=method) == read(local, parts)
+        assert tier(dataset, "origin") == nbytes
+    assert tier(dataset, "origin") + tier(dataset, "index") == server.nbytes
+    assert tier(dataset, "cache") >= nbytes
+    assert tier(dataset, "disk") == 0
+    if method != "spawn":  # a spawned process opens what the others have inherited
+        assert tier(dataset, "index") == indexes
+
+
+def test_compressed_shards(made, server, tmp_path):
+    folder, parts = made
+    dataset = ImportanceDataset(f"{server.url}/packed", batch_size=8, cache_dir=tmp_path)
+    server.forget()
+    assert sorted(read(dataset, parts)) == list(range(N))
+    assert tier(dataset, "origin") == server.nbytes
+    assert server.nbytes <= sum(s.nbytes for s in ShardSet.open(folder / "packed").shards)
+    server.forget()
+    dataset.set_epoch(1)
+    assert sorted(read(dataset, parts)) == list(range(N))
+    assert server.nbytes == 0
+
+
+def test_only_what_is_kept_or_selected_is_fetched(made, server, tmp_path):
+    folder, _ = made
+    for options in ({"keep": 0.25}, {"select_files": lambda name: name.endswith(".cls")}):
+        local = ImportanceDataset(folder / "set", **options)
+        read_there = [s["__index__"] for s in local]
+        dataset = ImportanceDataset(f"{server.url}/set", cache_dir=tmp_path / str(len(options)), **options)
+        server.forget()
+        assert [s["__index__"] for s in dataset] == read_there
+        assert tier(dataset, "origin") == server.nbytes
+        # Samples of less than 16 KiB between two that are wanted come with them.
+        assert tier(local, "disk") <= server.nbytes < tier(local, "disk") + 16_384 * len(server.ranges) * 8
+        assert server.nbytes < 0.62 * live(folder / "set")
+
+
+RANK = """
+import json, sys
+from pyimportance import ImportanceDataset
+url, cache, rank = sys.argv[1], sys.argv[2], int(sys.argv[3])
+dataset = ImportanceDataset(url, batch_size=8, rank=rank, world_size=4, cache_dir=cache)
+sys.stdin.readline()
+ids = [s["__index__"] for s in dataset if not s["__pad__"]]
+report = dataset.io_report()
+print(json.dumps([ids, report.bytes("origin"), report.bytes("cache"), report.bytes("index")]))
+"""
+
+
+def test_ranks_of_a_node_share_what_they_fetch(made, server, tmp_path):
+    """Two to a worker: their samples lie between each other's."""
+    import json
+
+    folder, _ = made
+    command = [sys.executable, "-c", RANK, f"{server.url}/set", str(tmp_path)]
+    ranks = [
+        subprocess.Popen([*command, str(r)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+        for r in range(4)
+    ]
+    for rank in ranks:
+        rank.stdin.write(b"\n")
+        rank.stdin.flush()
+    told = [json.loads(rank.communicate(timeout=240)[0]) for rank in ranks]
+    assert sorted(i for ids, *_ in told for i in ids) == list(range(N))
+    assert sum(t[1] for t in told) + sum(t[3] for t in told) == server.nbytes
+    assert sum(t[1] for t in told) <= live(folder / "set")  # nothing twice
+    assert sum(t[1] + t[2] for t in told) >= live(folder / "set")
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("fault", ["reset", "truncate", 500, 503])
+def test_nothing_is_lost_or_doubled_when_a_server_fails_now_and_then(made, server, tmp_path, cached, fault):
+    folder, parts = made
+    dataset = ImportanceDataset(f"{server.url}/set", batch_size=8, cache_dir=tmp_path if cached else None)
+    server.forget()
+    for skip in range(3, 60, 9):
+        server.fail(fault, skip=skip)
+    assert sorted(read(dataset, parts)) == list(range(N))
+    assert tier(dataset, "origin") == live(folder / "set")
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("fault", [(416, "416"), (503, "answered 503"), ("short", "sent bytes")])
+def test_what_a_server_does_not_give_is_an_error_that_names_it(server, tmp_path, cached, fault):
+    fault, error = fault
+    dataset = ImportanceDataset(f"{server.url}/set", cache_dir=tmp_path if cached else None)
+    server.forget()
+    server.fail(fault, times=9999)
+    with pytest.raises(DataError, match=error) as caught:
+        list(dataset)
+    assert caught.value.path.startswith(f"{server.url}/set/worker-")
+    assert caught.value.offset is not None
+    assert caught.value.member is not None
+    assert len(server.requests) < 400  # not every sample again, with all retries
+
+
+def test_what_is_in_error_may_be_skipped(made, server, tmp_path):
+    folder, parts = made
+    dataset = ImportanceDataset(
+        f"{server.url}/set", cache_dir=tmp_path, on_error="skip", max_skipped=N, window_bytes=1 << 18
+    )
+    name = ShardSet.open(folder / "set").shards[1].path
+    for method in ("HEAD", "GET"):
+        server.fail(404, path=name, times=9999, method=method)
+    ids = read(dataset, parts)
+    there = {s["__index__"] for s in ImportanceDataset(folder / "set") if name not in s["__url__"]}
+    assert set(ids) <= there
+    assert dataset.skipped == N - len(there)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_shard_that_changes_meanwhile(tmp_path, cached):
+    parts = payloads(1)
+    (tmp_path / "origin").mkdir()
+    write_tar(tmp_path / "s.tar", [(f"k{i:05d}", p) for i, p in enumerate(parts)])
+    shards = write_shards(tmp_path / "s.tar", divide([N], 1), tmp_path / "origin" / "set")
+    path = Path(shards.root) / shards.shards[0].path
+    with Server(tmp_path / "origin") as server:
+        dataset = ImportanceDataset(
+            f"{server.url}/set", cache_dir=tmp_path / "c" if cached else None, window_bytes=1 << 18
+        )
+        samples = iter(dataset)
+        next(samples)
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+        with pytest.raises(DataError, match=r"\.tar, .*: was changed while it was being read: its version"):
+            list(samples)
+
+
+def test_webdataset_reads_a_set_and_tars_there(made, server, tmp_path):
+    _, parts = made
+    shards = WebDataset(f"{server.url}/set", shardshuffle=True, cache_dir=tmp_path)
+    assert sorted(s["__index__"] for s in shards) == list(range(N))
+    for url in (f"{server.url}/s.tar", [f"{server.url}/s.tar"]):
+        tars = WebDataset(url, cache_dir=tmp_path, cache_size=1 << 30).shuffle(10)
+        assert read(tars, parts) != list(range(N))
+        server.forget()
+        assert sorted(read(tars, parts)) == list(range(N))
+        assert server.nbytes == 0
+        assert {r.method for r in server.requests} == {"HEAD"}  # no manifest says that it is the same
+
+
+def test_tars_there_and_here(made, server, tmp_path):
+    write_tar(tmp_path / "t.tar", [(f"t{i:05d}", {"cls": b"1"}) for i in range(30)])
+    dataset = WebDataset([f"{server.url}/s.tar", str(tmp_path / "t.tar")], cache_dir=tmp_path / "c")
+    server.forget()
+    assert len(list(dataset)) == N + 30
+    assert tier(dataset, "origin") == server.nbytes + 30 * 1024
+    list(dataset)
+    assert tier(dataset, "origin") == server.nbytes + 2 * 30 * 1024
+
+
+def test_nothing_is_left_behind(made, server, tmp_path):
+    dataset = ImportanceDataset(f"{server.url}/set", cache_dir=tmp_path, window_bytes=1 << 18)
+    for taken in (1, 50, N):
+        samples = iter(dataset)
+        for _ in range(taken):
+            next(samples)
+        samples.close()
+        for _ in range(200):
+            if not any(t.name == "pyimportance-downloads" for t in threading.enumerate()):
+                break
+            time.sleep(0.02)
+        assert not [t for t in threading.enumerate() if t.name == "pyimportance-downloads"]
+        assert open_below(tmp_path) == []
+
+
+INTERRUPTED = """
+import sys
+from pyimportance import ImportanceDataset
+cache = sys.argv[2] if len(sys.argv) > 2 else None
+dataset = ImportanceDataset(sys.argv[1], cache_dir=cache, window_bytes=1 << 18)
+print("begins", flush=True)
+try:
+    for sample in dataset: pass
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_ctrl_c_stops_at_once_while_a_server_is_silent(made, server, tmp_path, cached):
+    server.fail("stall", path=".tar", skip=5, times=9999)
+    command = [sys.executable, "-c", INTERRUPTED, f"{server.url}/set", *([str(tmp_path)] if cached else [])]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
+    try:
+        assert process.stdout.readline() == b"begins\n"
+        while server.at_once < 2:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        began = time.monotonic()
+        os.kill(process.pid, signal.SIGINT)
+        assert process.stdout.readline() == b"interrupted\n"
+        assert time.monotonic() - began < 5
+        assert process.wait(timeout=30) == 0  # where the server would be waited for, it took minutes
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_is_refused(made, tmp_path):
+    with pytest.raises(ArgumentError, match="cache_bytes=5: bounds a cache; give cache_dir as well"):
+        ImportanceDataset(made[0] / "set", cache_bytes=5)
+    with pytest.raises(ArgumentError, match="cache_dir='http://h/c': must be the path of a folder"):
+        ImportanceDataset(made[0] / "set", cache_dir="http://h/c")

@@ -21,6 +21,7 @@ def argsort(
     wide: bool = False,
     compact: Literal[False] = False,
     carried: npt.NDArray[np.uint32 | np.int64] | None = None,
+    sorted: Literal[False] = False,
 ) -> npt.NDArray[np.int64]: ...
 @overload
 def argsort(
@@ -31,7 +32,19 @@ def argsort(
     wide: bool = False,
     compact: Literal[True],
     carried: npt.NDArray[np.uint32 | np.int64] | None = None,
+    sorted: Literal[False] = False,
 ) -> npt.NDArray[np.uint32]: ...
+@overload
+def argsort(
+    values: npt.NDArray[_Sortable],
+    *,
+    descending: bool,
+    threads: int,
+    wide: bool = False,
+    compact: bool = False,
+    carried: npt.NDArray[np.uint32 | np.int64] | None = None,
+    sorted: Literal[True],
+) -> tuple[npt.NDArray[np.uint32] | npt.NDArray[np.int64], npt.NDArray[_Sortable]]: ...
 def select_ranks(
     values: npt.NDArray[np.float32], start: int, stop: int, *, descending: bool, threads: int
 ) -> npt.NDArray[np.uint32] | npt.NDArray[np.int64]: ...

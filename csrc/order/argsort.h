@@ -41,19 +41,22 @@ struct Sorting {
 //   stable      equal values keep ascending positions, in both directions
 //   floats      -0.0 equals 0.0; NaN, of any sign and payload, comes last in both directions
 //   threads     the result does not depend on their number; small arrays take fewer than asked for
-// Cost: one pass over the values, and ceil(b / 11) over n entries, of 8 bytes where b <= 32, else of 16. b is
-//   the number of bits that the largest difference of keys takes, less the low bits that all keys have in
-//   common: 3 passes for any 32-bit values, 3 for doubles that were floats, 1 for the numbers of 2048
-//   workers. Workspace beyond `order`: 8 n bytes, as `order` itself is the second buffer of entries of 8
-//   bytes; 32 n bytes where they take 16. Above 2^32 - 1 values (or with `wide`) they always do. A single
-//   pass takes none.
+// With `sorted`, writes to sorted[0..n) the values in that order, bit for bit: NaN's payload, the sign of 0.
 //
-// T: float, double, int32_t, int64_t, uint32_t, uint64_t. n may be 0. `order` has 8 n bytes of room, of
-// uint32 positions as well. `values`, `carried` and `order` must not overlap. Throws std::bad_alloc where the
-// workspace is not to be had.
+// Cost: linear. Two passes over the values that find and count the bits there are to sort by, one that
+// divides
+//   all entries into buckets, and what sorting these takes in the caches; only counting and dividing where
+//   the largest difference of keys takes at most 11 bits. Entries take 8 bytes a value whatever T is, and lie
+//   where `order` is if that is of int64 and there is no `sorted`; beyond 2^32 - 1 values (or with `wide`) 16
+//   bytes, in memory of their own. Each thread has room for a bucket, 2 MB or 1/256 of all. Where many values
+//   begin with the same bits, and only then, there is room for these a second time.
+//
+// T: float, double, int32_t, int64_t, uint32_t, uint64_t. n may be 0. None of the arrays may overlap. Throws
+// std::bad_alloc where the workspace is not to be had.
 //
 // Example: {2, NaN, 1, 2} ascending -> {2, 0, 3, 1}; descending -> {0, 3, 2, 1}.
 template <class T>
-void argsort(const T* values, std::size_t n, const Sorting& how, ConstPositions carried, Positions order);
+void argsort(const T* values, std::size_t n, const Sorting& how, ConstPositions carried, Positions order,
+             T* sorted = nullptr);
 
 }  // namespace pyi::order

@@ -1,11 +1,11 @@
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "errors.h"
 #include "module.h"
 #include "order/argsort.h"
 #include "order/select.h"
-#include "order/workspace.h"
 
 namespace pyi {
 namespace {
@@ -23,35 +23,29 @@ ConstPositions positions_of(const char* name, const py::array& array, py::ssize_
   return {array.data(), wide};
 }
 
+// Positions, and with `sorted` the values in their order as well.
 template <class T>
-py::array argsort(const Array<T>& values, bool descending, int threads, bool wide, bool compact,
-                  const std::optional<py::array>& carried) {
+py::object argsort(const Array<T>& values, bool descending, int threads, bool wide, bool compact,
+                   const std::optional<py::array>& carried, bool sorted) {
   if (values.ndim() != 1)
     throw ArgumentError("values: " + std::to_string(values.ndim()) + " axes; must have one");
   if (threads < 1) throw ArgumentError("threads=" + std::to_string(threads) + ": must be at least 1");
-  const auto n = static_cast<std::size_t>(values.size());
-  if (compact && n > UINT32_MAX) throw ArgumentError("compact: there are more than 2**32 - 1 values");
+  const py::ssize_t n = values.size();
+  if (compact && n > std::int64_t{UINT32_MAX})
+    throw ArgumentError("compact: there are more than 2**32 - 1 values");
   const order::Sorting how{descending, threads, wide};
-  const ConstPositions from =
-      carried ? positions_of("carried", *carried, values.size()) : ConstPositions{nullptr, true};
+  const ConstPositions from = carried ? positions_of("carried", *carried, n) : ConstPositions{nullptr, true};
+  py::array order = compact ? py::array(py::array_t<std::uint32_t>(n)) : py::array_t<std::int64_t>(n);
+  py::array_t<T> in_order(sorted ? n : 0);
   const T* in = values.data();
-  if (!compact) {
-    py::array_t<std::int64_t> positions(values.size());
-    std::int64_t* const out = positions.mutable_data();
-    {
-      py::gil_scoped_release nogil;
-      order::argsort(in, n, how, from, {out, true});
-    }
-    return positions;
-  }
-  order::Workspace room(n * sizeof(std::int64_t));
+  void* const out = order.mutable_data();
+  T* const values_out = sorted ? in_order.mutable_data() : nullptr;
   {
     py::gil_scoped_release nogil;
-    order::argsort(in, n, how, from, {room.data(), false});
+    order::argsort(in, static_cast<std::size_t>(n), how, from, {out, !compact}, values_out);
   }
-  auto result = room.release(n * sizeof(std::uint32_t));
-  const py::capsule owner(result.get(), [](void* memory) { order::Free{}(memory); });
-  return py::array_t<std::uint32_t>(values.size(), static_cast<std::uint32_t*>(result.release()), owner);
+  if (!sorted) return std::move(order);
+  return py::make_tuple(order, in_order);
 }
 
 py::array select_ranks(const Array<float>& values, std::size_t start, std::size_t stop, bool descending,
@@ -76,7 +70,7 @@ template <class... T>
 void define_argsort(py::module_& m) {
   (m.def("argsort", &argsort<T>, py::arg("values").noconvert(), py::kw_only(), py::arg("descending"),
          py::arg("threads"), py::arg("wide") = false, py::arg("compact") = false,
-         py::arg("carried") = py::none()),
+         py::arg("carried") = py::none(), py::arg("sorted") = false),
    ...);
 }
 

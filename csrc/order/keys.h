@@ -39,4 +39,20 @@ PYI_KEY KeyOf<T> key_of(T value, bool descending) {
   return descending ? static_cast<Key>(~key) : key;
 }
 
+// The value of a key, but for the sign of a zero and what NaN it was.
+template <class T>
+PYI_KEY T value_of(KeyOf<T> key, bool descending) {
+  using Key = KeyOf<T>;
+  constexpr Key sign = Key{1} << (sizeof(Key) * 8 - 1);
+  if (descending) key = static_cast<Key>(~key);
+  if constexpr (std::is_floating_point_v<T>) {
+    key = (key & sign) ? key ^ sign : static_cast<Key>(~key);
+  } else if constexpr (std::is_signed_v<T>) {
+    key ^= sign;
+  }
+  T value;
+  std::memcpy(&value, &key, sizeof value);
+  return value;
+}
+
 }  // namespace pyi::order

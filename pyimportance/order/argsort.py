@@ -47,9 +47,10 @@ def argsort(
     threads     on the CPU, at most so many (default: OMP_NUM_THREADS, or the usable processors up
                 to 16); the result is the same for any number
 
-    On the CPU a radix sort: linear in N, at most 3 passes for 32-bit values and 6 for 64-bit ones; workspace
-    of 8 and at most 32 bytes per value, beside the result. Contiguous values are not copied. On CUDA 8 to 16
-    bytes of workspace, one tensor that torch's allocator keeps for the next call; nothing waits for the
+    On the CPU a radix sort, linear in N, of 64-bit values about as fast as of 32-bit ones. It works in the
+    memory of the result and a few MB for each thread; values that begin with the same bits as very many
+    others take 8 bytes each, from 2**32 values on all take 16. Contiguous values are not copied. On CUDA 8 to
+    16 bytes of workspace, one tensor that torch's allocator keeps for the next call; nothing waits for the
     device, and the call may be captured in a graph.
     Raises ArgumentError for other dtypes, another number of axes, and the like.
     """

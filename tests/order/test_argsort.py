@@ -99,6 +99,59 @@ def test_any_number_of_bits_to_sort_by(bits: int) -> None:
             np.testing.assert_array_equal(order, expected)
 
 
+N = 600_000  # more than one bucket holds
+
+
+def crowded(kind: str) -> np.ndarray:
+    """Many values that begin with the same bits: divided more than once, or looked up beyond the first 32."""
+    rng = np.random.default_rng(3)
+    values: np.ndarray = {
+        "one far out": lambda: np.append(1 + rng.random(N, np.float32) / 100, np.float32([3e38, np.nan])),
+        "half zeros": lambda: np.maximum(rng.standard_normal(N), 0),
+        "zeros of both signs": lambda: np.where(rng.random(N) < 0.01, 1, np.copysign(0, rng.random(N) - 0.5)),
+        "all but the last bits": lambda: 1 + rng.integers(0, 2**20, N) * 2.0**-52 + (rng.random(N) < 1e-5),
+        "pairs in all but the last bits": lambda: rng.integers(0, 2**62, N) // 4 * 4 + rng.integers(0, 2, N),
+        "levels": lambda: (rng.integers(0, 2, (N, 4)) * 2.0 ** np.array([1000, 30, 0, -20])).sum(axis=1),
+        "steps": lambda: np.int64([0, 1, 2**31, 2**62])[rng.integers(0, 4, N)] + rng.integers(0, 3, N),
+        "integers": lambda: rng.integers(0, 2**13, N).astype(np.uint32),
+        "mostly one": lambda: np.where(rng.random(N) < 0.9, 7, rng.integers(0, 2**60, N)),
+    }[kind]()
+    return np.concatenate([values, values[: N // 3]])  # ties
+
+
+CROWDED = ["one far out", "half zeros", "zeros of both signs", "all but the last bits", "levels", "steps"]
+CROWDED += ["pairs in all but the last bits", "integers", "mostly one"]
+
+
+@pytest.mark.parametrize("kind", CROWDED)
+def test_values_that_crowd_together(kind: str) -> None:
+    values = crowded(kind)
+    expected = oracle(values, True)
+    for threads, wide in ((1, False), (3, False), (2, True)):
+        how: dict[str, Any] = {"descending": True, "threads": threads, "wide": wide}
+        order, in_order = _C.argsort(values, sorted=True, **how)
+        np.testing.assert_array_equal(order, expected)
+        np.testing.assert_array_equal(_C.argsort(values, **how), expected)
+        assert in_order.tobytes() == values[expected].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "u8"])
+@pytest.mark.parametrize("kind", ["bits", "ties", "equal", "falling", "few"])
+def test_values_in_order_to_the_bit(dtype: str, kind: str) -> None:
+    for n in (0, 1, 5, 100, 2**17 + 1, 3 * 2**16 + 1):
+        values = random_values(n, dtype, kind) if kind != "few" else np.resize(FEW[:4], n).astype(dtype)
+        if kind == "bits" and dtype[0] == "f":  # NaN with payloads, zeros of both signs
+            values[::7] = np.nan
+            values[1::7] = np.copysign(0, values[1::7])
+        for descending in (False, True):
+            for compact in (False, True):
+                order, in_order = _C.argsort(
+                    values, descending=descending, threads=2, compact=compact, sorted=True
+                )
+                np.testing.assert_array_equal(order, oracle(values, descending))
+                assert in_order.tobytes() == values[order].tobytes()
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize(
     "values", [[np.nan] * 3, [np.nan, 2.0, np.nan], [-np.inf, np.nan, np.inf, -1.5], FEW]

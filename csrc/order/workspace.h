@@ -11,10 +11,6 @@
 
 namespace pyi::order {
 
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
-
 // `nbytes` of raw memory, in large pages where the system has them: a sort scatters over all of it, and with
 // pages of 4 KiB the processor would have to look up the page of every line. Throws std::bad_alloc.
 class Workspace {
@@ -30,15 +26,12 @@ class Workspace {
 #endif
   }
   void* data() const { return data_.get(); }
-  // Gives the first nbytes away, and the rest back to the system.
-  std::unique_ptr<void, Free> release(std::size_t nbytes) {
-    void* const whole = data_.release();
-    void* const part = std::realloc(whole, nbytes == 0 ? 1 : nbytes);
-    return std::unique_ptr<void, Free>(part == nullptr ? whole : part);
-  }
 
  private:
   static constexpr std::size_t kLargePage = std::size_t{1} << 21;
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
   std::unique_ptr<void, Free> data_;
 };
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import forked
 
 # Machines under load miss deadlines; a test that is too slow meets pytest's own timeout. And a gate says the
 # same of the same tree: examples do not change. `--hypothesis-profile=explore` looks for others.
@@ -36,52 +36,28 @@ def test_data() -> Path:
     return Path(folder).resolve()
 
 
-RANK_MAIN = """
-import importlib.util, json, os, sys
-from torch import distributed as dist
-import torch
-
-torch.set_num_threads(1)
-script, store, rank, size, args = sys.argv[1:]
-spec = importlib.util.spec_from_file_location("ranks", script)
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-dist.init_process_group("gloo", init_method=f"file://{store}", rank=int(rank), world_size=int(size))
-result = module.main(int(rank), int(size), *json.loads(args))
-dist.barrier()
-dist.destroy_process_group()
-print(json.dumps(result), flush=True)
-os._exit(0)  # as Python ends, a thread of gloo that lets go of a Python object aborts the process
-"""
+@pytest.fixture(scope="session", autouse=True)
+def fsync() -> Iterator[Callable[[int], None]]:
+    """The real os.fsync. Here it waits for no disk, as nobody pulls the plug; in other processes it does."""
+    real = os.fsync
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield real
 
 
 @pytest.fixture
-def run_ranks(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
-    """``run_ranks("script.py", size, *args)``: each rank's ``main(rank, size, *args)``, JSON both ways.
-    The script stands beside the test; the ranks are gloo's.
+def run_ranks(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """``run_ranks("script.py", size, *args)``: what each rank's ``main(rank, size, *args)`` returned, as JSON
+    has it. The script stands beside the test; the ranks are gloo's.
     """
 
     def run(script: str, size: int, *args: Any) -> list[Any]:
-        store = tmp_path / "store"
-        command = [sys.executable, "-c", RANK_MAIN, str(request.path.parent / script), str(store)]
-        ranks = [
-            subprocess.Popen(
-                [*command, str(rank), str(size), json.dumps(args)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
-            )
-            for rank in range(size)
-        ]
-        try:
-            outputs = [process.communicate(timeout=250) for process in ranks]
-        finally:
-            for process in ranks:
-                process.kill()
-        for process, (_, errors) in zip(ranks, outputs, strict=True):
-            assert process.returncode == 0, errors
-        return [json.loads(out.splitlines()[-1]) for out, _ in outputs]
+        folder, path = tmp_path_factory.mktemp("ranks"), str(request.path.parent / script)
+        ends = forked.together(
+            forked.rank, [(path, folder, rank, size, args) for rank in range(size)], folder
+        )
+        assert ends == [""] * size, "\n".join(ends)
+        return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(size)]
 
     return run
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import numpy as np
 import pytest
 
 from pyimportance import Scores, ShardSet, index, partition, write_shards
+from tests import forked, readme_rank
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 N, EPOCHS = 400, 7
@@ -50,37 +48,14 @@ def shards(tmp_path: Path) -> Path:
 
 def train(folder: Path, epochs: int, *, die_in: int | None = None) -> list[dict[str, Any]]:
     """Runs the recipe on two ranks, in ``folder``; what each saw, nothing where they were killed."""
-    (folder / "recipe.py").write_text(recipe())
-    name = f"until-{epochs}-{die_in}"
-    script, path = (
-        str(Path(__file__).with_name("readme_rank.py")),
-        os.pathsep.join(map(os.path.abspath, sys.path)),
-    )
-    with open(folder / f"{name}.err", "w+") as errors:
-        ranks = [
-            subprocess.Popen(
-                [
-                    *(sys.executable, "-W", "error::UserWarning", "-W", "ignore:This DataLoader will create"),
-                    *(script, str(rank), "2", str(folder / f"{name}.store")),
-                    *("recipe.py", str(epochs), "checkpoint.pt", f"{name}-{rank}.json"),
-                    *([] if die_in is None else [str(die_in)]),
-                ],
-                cwd=folder,
-                env={**os.environ, "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"},
-                stderr=errors,
-            )
-            for rank in range(2)
-        ]
-        try:
-            statuses = [rank.wait(timeout=250) for rank in ranks]
-        finally:
-            for rank in ranks:
-                rank.kill()
-        errors.seek(0)
-        assert statuses == [0 if die_in is None else -9] * 2, errors.read()
+    place = folder / f"until-{epochs}-{die_in}"
+    ranks = [(rank, place, recipe(), epochs, die_in) for rank in range(2)]
+    ends = forked.together(readme_rank.main, ranks, folder)
+    killed = "exit code -9: "
+    assert [end[: len(killed)] for end in ends] == ["" if die_in is None else killed] * 2, "\n".join(ends)
     if die_in is not None:
         return []
-    return [json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in range(2)]
+    return [json.loads(Path(f"{place}-{rank}.json").read_text()) for rank in range(2)]
 
 
 def test_the_training_loop_and_how_to_resume_it(shards: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,10 +96,12 @@ def test_temporary_names_are_recognised() -> None:
     assert atomic.temporary_of("a.tar.0123abcx.tmp") is None
 
 
-def test_the_order_of_syncs_and_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_syncs_and_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: Callable[[int], None]
+) -> None:
     """A name must not reach the disk before the contents, nor be left in memory alone."""
     steps: list[str] = []
-    fsync, replace = os.fsync, os.replace
+    replace = os.replace
 
     def note_fsync(fd: int) -> None:
         path = os.readlink(f"/proc/self/fd/{fd}")

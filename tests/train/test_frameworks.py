@@ -78,7 +78,7 @@ def job(framework, source, tmp_path):
 @pytest.mark.parametrize(
     ("framework", "kind"),
     [
-        ("ddp", "tar"),
+        pytest.param("ddp", "tar", marks=pytest.mark.slow),
         ("ddp", "shards"),
         ("lightning", "shards"),
         ("accelerate", "tar"),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
+CSRC = ROOT / "csrc"
 
 
 def configure(mode: str, path: str) -> subprocess.CompletedProcess[str]:
@@ -66,17 +67,29 @@ def test_the_architectures_that_are_asked_for(tmp_path: Path) -> None:
         assert asked != "75,80" or "none of the architectures (75, 80)" in result.stderr
 
 
-@pytest.mark.parametrize("source", sorted((ROOT / "csrc").rglob("*.cu")), ids=lambda path: path.name)
-def test_every_kernel_compiles_for_every_architecture(source: Path, tmp_path: Path) -> None:
+ALL = (75, 80, 86, 89, 90)
+
+
+@pytest.mark.parametrize(
+    ("source", "architectures"),
+    [
+        *(pytest.param(source, ALL, marks=pytest.mark.slow) for source in sorted(CSRC.rglob("*.cu"))),
+        (CSRC / "observe" / "tokens.cu", ()),
+    ],
+    ids=lambda value: value.name if isinstance(value, Path) else f"{len(value)} architectures",
+)
+def test_kernels_compile_for_architectures(
+    source: Path, architectures: tuple[int, ...], tmp_path: Path
+) -> None:
     """With the flags of setup.py, where no device is needed; and as PTX for devices to come."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         pytest.skip("there is no nvcc")
     flags = re.findall(r'"(-[^"]+)"', re.findall(r"NVCC_FLAGS = .*", (ROOT / "setup.py").read_text())[0])
     assert {"-fmad=false", "-Werror=all-warnings"} <= set(flags)
-    targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in (75, 80, 86, 89, 90)]
+    targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
     targets.append("-gencode=arch=compute_90,code=compute_90")
-    command = [nvcc, *flags, *targets, f"-I{ROOT / 'csrc'}", "-c", str(source), "-o", str(tmp_path / "o")]
+    command = [nvcc, *flags, *targets, f"-I{CSRC}", "-c", str(source), "-o", str(tmp_path / "o")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -1,4 +1,4 @@
-"""Real DataLoaders: any number of loader processes, forked or spawned, persistent or not."""
+"""Real DataLoaders: any number of loader processes, forked or begun afresh, persistent or not."""
 
 import os
 import pickle
@@ -13,7 +13,7 @@ from pyimportance.load.shared import Assignment, Shared
 
 # Two cores are enough for these tests, whatever the DataLoader thinks of four processes on them.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
-METHODS = ["fork", "spawn"]
+METHODS = ["fork", "forkserver"]  # which inherits nothing, as spawn, but is given torch (tests/forked.py)
 
 
 def loader(dataset, B, processes, **options):

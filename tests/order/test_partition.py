@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pyimportance import ArgumentError, Partition, Scores, partition
 from pyimportance.order.policies.registry import policies
 from pyimportance.order.ranking import NaNScoresWarning
+from tests.score import running
 
 
 def scores(values: Any, ids: Any = None, descending: bool = True) -> Scores:
@@ -120,18 +121,18 @@ def test_every_policy(problem: Any, policy: Any, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", [*policies(), "sticky(tolerance)"])
-def test_the_same_on_any_number_of_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_on_any_number_of_threads(name: str) -> None:
     rng = np.random.default_rng(4)
-    n = 300_000  # enough that a sort takes several
+    n = 30_000
     s = scores(rng.random(n).round(4))
     options = {"policy": name, "current": rng.integers(-1, 7, n), "sizes": rng.integers(0, 2**40, n)}
     if name == "sticky(tolerance)":
         options |= {"policy": "sticky", "tolerance": 0.001}
     options |= {"classes": rng.integers(0, 5, n), "capacity": rng.random(7)}
     found = []
-    for threads in ("1", "2", "5"):
-        monkeypatch.setenv("OMP_NUM_THREADS", threads)
-        found.append(partition(s, 7, bins=2, **options))
+    for count in (1, 2, 5):
+        with running.threads(count):
+            found.append(partition(s, 7, bins=2, **options))
     for other in found[1:]:
         np.testing.assert_array_equal(other.order, found[0].order)
         np.testing.assert_array_equal(other.offsets, found[0].offsets)

@@ -68,10 +68,10 @@ def test_exactly_as_many_with_their_weights(method: str, classes: Any) -> None:
 @pytest.mark.parametrize("method", sorted(UNBIASED))
 @pytest.mark.parametrize("classes", [None, CLASSES])
 def test_weights_correct_for_the_draw(method: str, classes: Any) -> None:
-    """Weighted sums of 2000 draws, against the sum over all, within 4 standard errors."""
+    """Weighted sums of 1000 draws, against the sum over all, within 4 standard errors."""
     f = np.random.default_rng(2).normal(1, 1, N) + 3 * VALUES + CLASSES
     count = 36 if method == "infobatch" else 15
-    draws = [drawn(method, count, classes=classes, epoch=epoch, seed=1) for epoch in range(2000)]
+    draws = [drawn(method, count, classes=classes, epoch=epoch, seed=1) for epoch in range(1000)]
     assert not any(d.biased for d in draws)
     expected = f.sum() * (1 if method == "infobatch" else count / N)
 

@@ -18,7 +18,7 @@ LOW = LOSSES.mean() > LOSSES
 def test_the_expected_weighted_sum_is_the_full_sum(r: float, z: Any) -> None:
     f = np.random.default_rng(5).normal(2, 1, LOSSES.size)
     sampler = InfoBatch(epochs=10**6, r=r)
-    draws = [sampler.sample(Scores(LOSSES), epoch, 1) for epoch in range(6000)]
+    draws = [sampler.sample(Scores(LOSSES), epoch, 1) for epoch in range(3000)]
     m, low = int(LOW.sum()), f[LOW]
     whole, part = divmod((1 - r) * m, 1)  # the number kept: whole, or one more with probability part
     kept_low = [(whole, 1 - part), (whole + 1, part)]

@@ -67,27 +67,21 @@ def on_host(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     flags = ["-std=c++17", "-O1", "-fPIC", "-w", "-DPYI_DEVICE_TYPE=dlpack::kCPU"]
     includes = [HERE / "on_host", ROOT / "csrc", pybind11.get_include()]
     flags += [f"-I{path}" for path in (*includes, sysconfig.get_path("include"))]
-    sources = sorted([*(ROOT / "csrc").rglob("*.cu"), *(ROOT / "csrc").rglob("*.cuda.cc")])
+    # The bindings are one source: most of what they take is parsing pybind11.
+    bindings = sorted(str(path.relative_to(ROOT / "csrc")) for path in (ROOT / "csrc").rglob("*.cuda.cc"))
+    (folder / "bindings.cc").write_text("".join(f'#include "{path}"\n' for path in bindings))
+    sources = [folder / "bindings.cc", *sorted((ROOT / "csrc").rglob("*.cu"))]
+    outputs = [folder / f"{source.parent.name}_{source.name}.o" for source in sources]
     commands = [
-        [
-            compiler,
-            *flags,
-            "-x",
-            "c++",
-            "-c",
-            str(source),
-            "-o",
-            str(folder / f"{source.parent.name}_{source.name}.o"),
-        ]
-        for source in sources
+        [compiler, *flags, "-x", "c++", "-c", str(source), "-o", str(output)]
+        for source, output in zip(sources, outputs, strict=True)
     ]
     running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
     for process in running:
         _, errors = process.communicate()
         assert process.returncode == 0, errors
     library = folder / f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"
-    objects = [str(path) for path in sorted(folder.glob("*.o"))]
-    subprocess.run([compiler, "-shared", *objects, "-o", str(library)], check=True)
+    subprocess.run([compiler, "-shared", *map(str, outputs), "-o", str(library)], check=True)
     return _loaded(library)
 
 

@@ -39,14 +39,17 @@ def agree(ours: Ensemble, hosts: Ensemble, case: str = "") -> None:
     np.testing.assert_allclose(ours.mean_probs(), hosts.mean_probs(), rtol=3e-7, atol=1e-45)
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
-@pytest.mark.parametrize("form", ["logits", "probs"])
-def test_sums_of_the_host(
-    machine: Any, ensembles: Ensembles, dtype: torch.dtype, form: str, make_logits: Logits
-) -> None:
+FORMS = [(form, dtype) for form in ("logits", "probs") for dtype in FLOATS]
+SOME = [(*case, CLASSES[n % 4 :: 4]) for n, case in enumerate(FORMS)]  # of one form all, by four types
+EACH = [pytest.param((*case, CLASSES), marks=pytest.mark.slow) for case in FORMS]
+
+
+@pytest.mark.parametrize("case", [*SOME, *EACH], ids=lambda case: f"{case[0]}-{case[1]}-{len(case[2])}")
+def test_sums_of_the_host(machine: Any, ensembles: Ensembles, case: Any, make_logits: Logits) -> None:
     """Whole members in every type, of every number of classes and every way of being hard to get right."""
+    form, dtype, numbers = case
     rng = np.random.default_rng(1)
-    for classes in CLASSES:
+    for classes in numbers:
         rows = 37 if classes < 300 else 3
         ours, hosts = ensembles(rows, classes), Ensemble(rows, classes)
         for kind in ("normal", "ties", "masked", "confident", "huge"):

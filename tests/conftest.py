@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 
 from tests import forked
 
-# OpenMP's threads (torch's) wait for each other in busy loops, which take from a loaded machine what the others
-# need: ten times as much, and more. Read when torch is imported, by processes that tests start as well.
+# OpenMP's threads (torch's) wait for each other in busy loops. On a loaded machine that takes ten times
+# as much as their work. Read when torch is imported, also by processes that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Machines under load miss deadlines; a test that is too slow meets pytest's own timeout. And a gate says the

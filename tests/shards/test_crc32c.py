@@ -37,6 +37,14 @@ def test_instruction_and_tables_agree(size: int, shift: int) -> None:
     assert crc32c(data[half:], crc32c(data[:half])) == crc32c(data)
 
 
+@pytest.mark.parametrize("size", [0, 1, 100, 4096, 12_287, 24_577, 1 << 20])
+def test_google_sums_the_same(size: int) -> None:
+    """What its stores keep of every object; `pip install google-crc32c`."""
+    google = pytest.importorskip("google_crc32c", reason="google-crc32c is not installed")
+    data = np.random.default_rng(size).bytes(size)
+    assert crc32c(data) == google.value(data)
+
+
 def test_of_a_file(tmp_path: Path) -> None:
     data = np.random.default_rng(0).bytes((1 << 20) + 17)
     (tmp_path / "data").write_bytes(data)

@@ -144,7 +144,7 @@ def test_a_bit_that_flipped_between_two_runs(source: Path, tmp_path: Path, divid
     write_shards(source, parts, tmp_path / "whole", shard_bytes=30_000)
     out = tmp_path / "out"
     with pytest.raises(StopHereError):
-        write_shards(source, parts, out, shard_bytes=30_000, progress=stop)
+        write_shards(pyimportance.index(source), parts, out, shard_bytes=30_000, progress=stop)
     flipped = sorted(out.rglob("*.tar"))
     assert flipped
     for path in flipped:
@@ -176,7 +176,7 @@ def test_a_source_that_was_changed_since(
         write_shards(source, parts, out, shard_bytes=30_000)
     else:
         with pytest.raises(StopHereError):
-            write_shards(source, parts, out, shard_bytes=30_000, progress=stop)
+            write_shards(pyimportance.index(source), parts, out, shard_bytes=30_000, progress=stop)
     index = pyimportance.index(source)
     changed = source / "data-003.tar"
     data = bytearray(changed.read_bytes())

@@ -62,11 +62,18 @@ def argsort(
     return _argsort_numpy(inputs.as_array("values", values), descending, threads)
 
 
-def regroup(
-    order: npt.NDArray[np.uint32] | npt.NDArray[np.int64], owners: npt.NDArray[np.int32]
-) -> npt.NDArray[np.int64]:
-    """int64 [N]: ``order`` by owner, each owner's as they were; order[argsort(owners)], but in one pass."""
-    return _C.argsort(owners, descending=False, threads=default_threads(), carried=order)
+def regroup(items: npt.NDArray[Any], owners: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+    """``items`` [N], int64 or of 32 bits, by owner, each owner's as they were: items[argsort(owners)], but in
+    one pass and without a gather."""
+    threads = default_threads()
+    if items.dtype == np.int64:
+        return _C.argsort(owners, descending=False, threads=threads, carried=items)
+    words = items.view(np.uint32)
+    if items.size >= 2**32:
+        wide = _C.argsort(owners, descending=False, threads=threads, carried=words)
+        return wide.astype(np.uint32).view(items.dtype)
+    grouped = _C.argsort(owners, descending=False, threads=threads, carried=words, compact=True)
+    return grouped.view(items.dtype)
 
 
 def _argsort_numpy(values: npt.NDArray[Any], descending: bool, threads: int) -> npt.NDArray[np.int64]:

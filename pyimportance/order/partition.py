@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from pyimportance.order.capacity import apportion
 from pyimportance.order.checks import check_classes, check_groups, check_sizes
 from pyimportance.order.matching import match
 from pyimportance.order.policies.classes import assign_inside
-from pyimportance.order.policies.registry import resolve
+from pyimportance.order.policies.registry import Policy, resolve
 from pyimportance.order.policies.task import Task
-from pyimportance.order.ranking import Ranking, rank
+from pyimportance.order.ranking import Positions, rank
 from pyimportance.order.values import HasOwners, Partition
 from pyimportance.score import inputs
 from pyimportance.score.values import Scores
@@ -79,16 +79,18 @@ def partition(
     chosen, arguments, policy_text = resolve(policy, options)
     ranking = rank(scores)
     counts = None if capacity is None else apportion(capacity, workers, scores.num_samples)
-    owners = _owners(ranking, workers, seed, current, sizes, classes, counts, chosen.assign, arguments)
+    order, values = ranking.sort()
+    owners = _owners(scores, order, values, workers, seed, current, sizes, classes, counts, chosen, arguments)
     offsets = group_offsets(_count(owners, workers), bins)
-    grouped = regroup(ranking.order, owners)
-    del ranking, owners  # 8 bytes a sample, which the scores may need
-    return Partition(
+    values = regroup(values, owners)  # one after the other: 4 bytes a sample less at a time
+    order = regroup(order, owners)
+    del owners
+    return Partition.of_unique(
         workers=workers,
         bins=bins,
-        order=grouped if scores.ids is None else scores.ids[grouped],
+        order=order.astype(np.int64, copy=False) if scores.ids is None else scores.ids[order],
         offsets=offsets,
-        values=scores.values[grouped],
+        values=values,
         measure=scores.measure,
         descending=scores.descending,
         policy=policy_text if classes is None else f"stratified({policy_text})",
@@ -97,18 +99,19 @@ def partition(
 
 
 def _owners(  # noqa: PLR0917
-    ranking: Ranking,
+    scores: Scores,
+    order: Positions,
+    values: npt.NDArray[np.float32],
     workers: int,
     seed: int,
     current: HasOwners | npt.ArrayLike | None,
     sizes: npt.ArrayLike | None,
     classes: npt.ArrayLike | None,
     counts: npt.NDArray[np.int64] | None,
-    assign: Callable[..., npt.NDArray[np.int32]],
+    policy: Policy,
     options: Mapping[str, Any],
 ) -> npt.NDArray[np.int32]:
-    """int32 [N] by rank."""
-    order, scores = ranking.order, ranking.scores
+    """int32 [N] by rank, of which ``order`` has the positions and ``values`` the scores."""
     task = Task(
         order,
         workers,
@@ -116,22 +119,22 @@ def _owners(  # noqa: PLR0917
         None if current is None else _holders(current, scores.sample_ids(), workers)[order],
         None if sizes is None else check_sizes(sizes, order.size)[order],
         counts,
-        None if options.get("tolerance") is None else scores.values[order],
+        None if options.get("tolerance") is None else values,
     )
     if classes is None:
-        owners = assign(task, **options)
+        owners = policy.assign(task, **options)
     else:
-        owners = assign_inside(check_classes(classes, order.size)[order], assign, task, **options)
+        owners = assign_inside(check_classes(classes, order.size)[order], policy.assign, task, **options)
     if task.current is not None:
         owners = match(owners, task.current, workers, task.sizes, counts)
     return owners
 
 
 def _count(owners: npt.NDArray[np.int32], workers: int) -> npt.NDArray[np.int64]:
-    """int64 [workers]: samples of each. In parts, because bincount widens what it is given."""
-    counts = np.zeros(workers, np.int64)
-    for start in range(0, owners.size, 2**24):
-        counts += np.bincount(owners[start : start + 2**24], minlength=workers)
+    """int64 [workers]: samples of each. In parts that a cache holds, as bincount widens what it is given."""
+    counts, part = np.zeros(workers, np.int64), max(2**16, 4 * workers)
+    for start in range(0, owners.size, part):
+        counts += np.bincount(owners[start : start + part], minlength=workers)
     return counts
 
 

@@ -19,6 +19,8 @@ from pyimportance.threads import default_threads
 # Positions of samples in ascending order of id; the shorter ones below 2**32 samples.
 Positions = npt.NDArray[np.uint32] | npt.NDArray[np.int64]
 
+_CHUNK = 1 << 17  # what of so many is temporary stays in a cache
+
 
 class NaNScoresWarning(UserWarning):
     """Some samples have no score; they are treated as the least important."""
@@ -40,6 +42,16 @@ class Ranking:
     def order(self) -> Positions:
         """The position of the sample at each rank, [N]."""
         return _argsort(self.values, self.scores.descending)
+
+    def sort(self) -> tuple[Positions, npt.NDArray[np.float32]]:
+        """``order``, and the score at each rank, float32 [N], bit for bit; neither is kept here."""
+        return _C.argsort(
+            self.values,
+            descending=self.scores.descending,
+            threads=default_threads(),
+            compact=self.values.size < 2**32,
+            sorted=True,
+        )
 
     def between(self, start: int, stop: int) -> Positions:
         """``order[start:stop]``; of a smaller part, in one pass after the other over the scores, none sorted
@@ -69,7 +81,10 @@ def rank(scores: Scores) -> Ranking:
     values = check_scores(scores).values
     if values.size == 0:
         raise ArgumentError("scores: there are none; at least one sample is needed")
-    missing = int(np.count_nonzero(np.isnan(values)))
+    missing = sum(
+        int(np.count_nonzero(np.isnan(values[start : start + _CHUNK])))
+        for start in range(0, values.size, _CHUNK)
+    )
     if missing == values.size:
         raise ArgumentError(f"scores: all {missing} are NaN, so there is no order of importance")
     if missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import fields
 from fractions import Fraction
 from itertools import permutations
 from typing import Any
@@ -136,6 +137,32 @@ def test_the_same_on_any_number_of_threads(name: str) -> None:
     for other in found[1:]:
         np.testing.assert_array_equal(other.order, found[0].order)
         np.testing.assert_array_equal(other.offsets, found[0].offsets)
+
+
+@pytest.mark.parametrize("name", policies())
+def test_scores_come_out_as_they_are_to_the_bit(name: str) -> None:
+    rng = np.random.default_rng(8)
+    values = rng.integers(0, 2**32, 3000, np.uint32).view(np.float32)  # NaN with payloads among them
+    values[::5] = np.copysign(np.float32(0), values[::5])
+    values[::7] = values[1]
+    for ids in (None, np.sort(rng.choice(2**40, 3000, replace=False))):
+        for descending in (False, True):
+            p = quiet(scores(values, ids, descending), 7, policy=name, bins=2, sizes=np.arange(3000))
+            rows = p.order if ids is None else np.searchsorted(ids, p.order)
+            assert p.values is not None
+            assert p.values.tobytes() == values[rows].tobytes()
+
+
+@pytest.mark.parametrize("ids", [None, np.arange(40) * 3])
+def test_what_is_made_is_a_partition_like_any_other(ids: Any) -> None:
+    p = partition(scores(np.arange(40.0), ids), 3, bins=2)
+    again = Partition(**{field.name: getattr(p, field.name) for field in fields(Partition)})
+    for made in (p, again):
+        for array in (made.order, made.offsets, made.values):
+            assert array is not None
+            assert not array.flags.writeable
+    assert (p.order.dtype, p.seed, p.policy) == (np.int64, 0, "stripes")
+    np.testing.assert_array_equal(p.worker_of(p.ids), again.worker_of(again.ids))
 
 
 @pytest.mark.parametrize("name", policies())

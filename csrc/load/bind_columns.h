@@ -5,8 +5,11 @@
 #include <memory>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
+#include "load/bind_bytes.h"
+#include "load/buffers.h"
 #include "load/window.h"
 #include "module.h"
 
@@ -18,6 +21,9 @@ using Bytes = Array<std::uint8_t>;
 
 using LoadField = std::tuple<std::string, std::int64_t, std::string>;  // extension, bytes, and in words
 
+// Throws ArgumentError unless it holds.
+void require(bool holds, const char* problem);
+
 // The arrays of a SampleIndex, which were checked when it was made, and what its samples have in common.
 struct LoadColumns {
   LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<std::string>& extensions, Int64s ids,
@@ -27,6 +33,11 @@ struct LoadColumns {
 
   // Throws ArgumentError where a row, or what the index has of it, is out of range.
   void check_rows(const std::int64_t* rows, std::int64_t n) const;
+  // The field that a part of this size is, -1 where it is none, or one that is not as it should be.
+  int field(std::int32_t extension, std::int64_t size) const {
+    const int f = field_of[static_cast<std::size_t>(extension)];
+    return f >= 0 && std::get<1>(fields[static_cast<std::size_t>(f)]) == size ? f : -1;
+  }
 
   std::vector<py::object> arrays;  // keeps them
   load::Index index;
@@ -34,6 +45,30 @@ struct LoadColumns {
   std::vector<py::str> names, urls;  // of extensions; of files
   std::vector<LoadField> fields;
   std::vector<int> field_of;  // by extension; -1: of none
+  // What windows and batches were read into. It stays from one iteration to the next, and as nobody uses it
+  // without the GIL, a fork's child may as well.
+  load::Buffers buffers;
+  BytesPool bytes;
+};
+
+// Memory for a field of a batch, whose last owner gives it back.
+class LoadMemory {
+ public:
+  LoadMemory(std::shared_ptr<LoadColumns> columns, std::int64_t nbytes)
+      : columns_(std::move(columns)),
+        buffer_(columns_->buffers.take(static_cast<std::size_t>(nbytes))),
+        n_(nbytes) {}
+  ~LoadMemory() { columns_->buffers.give_back(std::move(buffer_)); }
+  LoadMemory(const LoadMemory&) = delete;
+  LoadMemory& operator=(const LoadMemory&) = delete;
+
+  unsigned char* data() const { return buffer_.data.get(); }
+  std::int64_t size() const { return n_; }
+
+ private:
+  std::shared_ptr<LoadColumns> columns_;
+  load::Buffer buffer_;
+  std::int64_t n_;
 };
 
 }  // namespace pyi

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <cstddef>
 #include <utility>
 
 #include "errors.h"
-#include "parallel.h"
 
 namespace pyi {
 namespace {
@@ -65,9 +64,8 @@ class Template {
   py::object made_;
 };
 
-py::object bytes_of(const load::Piece& piece, const LargeParts& large) {
-  if (piece.size >= load::Window::kLarge)
-    if (const auto found = large.find(piece.data); found != large.end()) return found->second;
+py::object bytes_of(const load::Piece& piece) {
+  if (piece.own) return py::reinterpret_borrow<py::object>(bytes_at(piece.data));
   return owned(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(piece.data), piece.size));
 }
 
@@ -82,12 +80,16 @@ class Prefetch {
     if (i + kSteps >= end_) return;
     const load::Lying& next = window_.sample(i + kSteps);
     __builtin_prefetch(next.key);
-    for (const load::Piece* p = window_.pieces(next); p < window_.pieces(next) + next.pieces; ++p)
-      for (std::int64_t at = 0; at < std::min(p->size, kMost); at += kLine) __builtin_prefetch(p->data + at);
+    for (const load::Piece* p = window_.pieces(next); p < window_.pieces(next) + next.pieces; ++p) {
+      if (p->own)  // what counts its references
+        __builtin_prefetch(p->data - offsetof(PyBytesObject, ob_sval));
+      else
+        for (std::int64_t at = 0; at < p->size; at += kLine) __builtin_prefetch(p->data + at);
+    }
   }
 
  private:
-  static constexpr std::int64_t kSteps = 2, kLine = 64, kMost = 1024;  // then the processor sees it coming
+  static constexpr std::int64_t kSteps = 2, kLine = 64;
   const load::Window& window_;
   std::int64_t end_;
 };
@@ -95,7 +97,7 @@ class Prefetch {
 }  // namespace
 
 py::list make_samples(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
-                      const LargeParts& large, std::int64_t begin, std::int64_t end) {
+                      std::int64_t begin, std::int64_t end) {
   py::list out(end - begin);
   Template common(columns);
   const Names& names = common.names;
@@ -111,22 +113,13 @@ py::list make_samples(const LoadColumns& columns, const load::Window& window, co
     set(sample.ptr(), names.index, owned(PyLong_FromLongLong(lying.id)));
     if (pad[static_cast<std::size_t>(i)] != 0) set(sample.ptr(), names.pad, yes);
     for (const load::Piece* p = pieces; p < pieces + lying.pieces; ++p)
-      set(sample.ptr(), columns.names[static_cast<std::size_t>(p->extension)], bytes_of(*p, large));
+      set(sample.ptr(), columns.names[static_cast<std::size_t>(p->extension)], bytes_of(*p));
     PyList_SET_ITEM(out.ptr(), i - begin, sample.release().ptr());
   }
   return out;
 }
 
 namespace {
-
-constexpr int kCopiers = 4;
-constexpr std::int64_t kThread = 4 << 20;  // bytes to copy that are worth a thread
-
-struct Copy {
-  unsigned char* to;
-  const unsigned char* from;
-  std::int64_t size;
-};
 
 // The list of a name, made of Nones where there is none.
 PyObject* list_of(const Batch& batch, const py::object& name) {
@@ -149,14 +142,11 @@ void put(PyObject* list, std::int64_t slot, py::object value) {
 }  // namespace
 
 void fill_batch(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
-                const LargeParts& large, std::int64_t begin, const std::int64_t* slots, std::int64_t n,
-                Batch* batch) {
+                std::int64_t begin, const std::int64_t* slots, std::int64_t n, Batch* batch) {
   const Names names;
   PyObject* const keys = list_of(*batch, names.key);
   PyObject* const urls = list_of(*batch, names.url);
   std::vector<PyObject*> parts(columns.names.size());  // of the batch's lists, as they are come across
-  std::vector<Copy> copies;
-  std::int64_t bytes = 0;
   const Prefetch prefetch(window, begin + n);
   for (std::int64_t i = begin; i < begin + n; ++i) {
     prefetch.ahead_of(i);
@@ -169,22 +159,11 @@ void fill_batch(const LoadColumns& columns, const load::Window& window, const st
     const load::Piece* const pieces = window.pieces(lying);
     for (const load::Piece* p = pieces; p < pieces + lying.pieces; ++p) {
       const auto extension = static_cast<std::size_t>(p->extension);
-      if (const int field = columns.field_of[extension]; field >= 0) {
-        copies.push_back({batch->fields[static_cast<std::size_t>(field)] + slot * p->size, p->data, p->size});
-        bytes += p->size;
-      } else {
-        if (parts[extension] == nullptr) parts[extension] = list_of(*batch, columns.names[extension]);
-        put(parts[extension], slot, bytes_of(*p, large));
-      }
+      if (columns.field_of[extension] >= 0) continue;
+      if (parts[extension] == nullptr) parts[extension] = list_of(*batch, columns.names[extension]);
+      put(parts[extension], slot, bytes_of(*p));
     }
   }
-  if (copies.empty()) return;
-  const py::gil_scoped_release release;
-  const auto m = static_cast<std::int64_t>(copies.size());
-  parallel_for(m, useful_threads(kCopiers, bytes, kThread), [&](std::int64_t from, std::int64_t to) {
-    for (const Copy* c = &copies[static_cast<std::size_t>(from)]; from < to; ++from, ++c)
-      std::memcpy(c->to, c->from, static_cast<std::size_t>(c->size));
-  });
 }
 
 }  // namespace pyi

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <unordered_map>
 #include <vector>
 
 #include "load/bind_columns.h"
@@ -10,26 +9,22 @@
 
 namespace pyi {
 
-using LargeParts = std::unordered_map<const unsigned char*, py::object>;  // bytes objects, by their contents
-
 // The samples [begin, end) of a window that was read, each a dict of `__key__ __url__ __index__ __weight__
-// __pad__` and its parts. Large parts are the objects they were read into, the others are copied out.
+// __pad__` and its parts. Parts in places of their own are the bytes objects they were read into, the others
+// are copied out.
 py::list make_samples(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
-                      const LargeParts& large, std::int64_t begin, std::int64_t end);
+                      std::int64_t begin, std::int64_t end);
 
-// Where a batch of B samples goes.
+// Where a batch of B samples goes, but for its fields, which are read to where they belong.
 struct Batch {
   py::dict lists;  // name -> list of B: keys, URLs and all parts that are no fields; made where it is missing
   std::int64_t* index;
   bool* pad;
-  std::vector<unsigned char*> fields;  // [B, bytes] each, in the order of the columns' fields
   std::int64_t size;
 };
 
-// The n samples from `begin` on into those places of a batch. Their fields are as they should be (see
-// LoadWindow).
+// The n samples from `begin` on into those places of a batch.
 void fill_batch(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
-                const LargeParts& large, std::int64_t begin, const std::int64_t* slots, std::int64_t n,
-                Batch* batch);
+                std::int64_t begin, const std::int64_t* slots, std::int64_t n, Batch* batch);
 
 }  // namespace pyi

@@ -1,63 +1,86 @@
 // Memory to read into, used again and again.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <utility>
 #include <vector>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 namespace pyi::load {
 
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
+struct Unmap {
+  std::size_t mapped = 0;  // bytes; 0: allocated as usual
+  void operator()(unsigned char* memory) const {
+    if (mapped != 0)
+      munmap(memory, mapped);
+    else
+      std::free(memory);
+  }
 };
 
 struct Buffer {
-  std::unique_ptr<unsigned char, Free> data;
+  std::unique_ptr<unsigned char, Unmap> data;
   std::size_t capacity = 0;
 };
 
-// Keeps the buffers that are not in use: memory that is new costs as much as reading into it. As many
-// buffers exist as were in use at a time. Threads may share it.
+// At least n bytes. What fills some large pages gets them, and is no part of a heap that it would leave holes
+// in. Throws std::bad_alloc.
+inline Buffer allocate(std::size_t n) {
+  constexpr std::size_t kPage = 4 << 10, kLargePage = 2 << 20;
+  const std::size_t unit = n < kPage ? 64 : n < 2 * kLargePage ? kPage : kLargePage;
+  const std::size_t capacity = std::max((n + unit - 1) / unit, std::size_t{1}) * unit;
+  if (unit != kLargePage) {
+    auto* const data = static_cast<unsigned char*>(std::aligned_alloc(unit, capacity));
+    if (data == nullptr) throw std::bad_alloc();
+    return {{data, {}}, capacity};
+  }
+  const std::size_t more = capacity + kLargePage;
+  void* const mapped = mmap(nullptr, more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) throw std::bad_alloc();
+  auto* const begin = static_cast<unsigned char*>(mapped);
+  const std::size_t skipped =
+      (kLargePage - reinterpret_cast<std::uintptr_t>(mapped) % kLargePage) % kLargePage;
+  if (skipped != 0) munmap(begin, skipped);
+  munmap(begin + skipped + capacity, more - skipped - capacity);
+#if defined(__linux__)
+  madvise(begin + skipped, capacity, MADV_HUGEPAGE);
+#endif
+  return {{begin + skipped, {capacity}}, capacity};
+}
+
+// Keeps buffers that are not in use, the latest first: memory that is new costs as much as reading into it.
+// Not for several threads at a time.
 class Buffers {
  public:
   // At least n bytes. Throws std::bad_alloc.
   Buffer take(std::size_t n) {
-    Buffer buffer;
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (!spare_.empty()) {
-        buffer = std::move(spare_.back());
-        spare_.pop_back();
-      }
-    }
-    if (buffer.capacity >= n) return buffer;
-    buffer = {};  // frees it first
-    const std::size_t unit = n < kUnit ? 64 : kUnit;
-    buffer.capacity = (n + unit - 1) / unit * unit;
-    buffer.data.reset(static_cast<unsigned char*>(std::aligned_alloc(unit, std::max(buffer.capacity, unit))));
-    if (buffer.data == nullptr) throw std::bad_alloc();
-#if defined(__linux__)
-    if (buffer.capacity >= 2 * kUnit) madvise(buffer.data.get(), buffer.capacity, MADV_HUGEPAGE);
-#endif
+    const auto fits = [n](const Buffer& b) { return b.capacity >= n && b.capacity / 2 <= n; };
+    const auto found = std::find_if(spare_.rbegin(), spare_.rend(), fits);
+    if (found == spare_.rend()) return allocate(n);
+    Buffer buffer = std::move(*found);
+    spare_.erase(std::next(found).base());
+    bytes_ -= buffer.capacity;
     return buffer;
   }
-  void give_back(Buffer&& buffer) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+  void give_back(Buffer buffer) {
+    bytes_ += buffer.capacity;
     spare_.push_back(std::move(buffer));
+    std::size_t oldest = 0;
+    for (; bytes_ > most_ && oldest + 1 < spare_.size(); ++oldest) bytes_ -= spare_[oldest].capacity;
+    spare_.erase(spare_.begin(), spare_.begin() + static_cast<std::ptrdiff_t>(oldest));
   }
+  // Keeps as much as two windows of so many bytes need, or one buffer that is larger.
+  void expect(std::size_t window) { most_ = std::max(most_, 2 * window); }
 
  private:
-  static constexpr std::size_t kUnit = std::size_t{1} << 21;  // a large page
-  std::mutex mutex_;
   std::vector<Buffer> spare_;
+  std::size_t bytes_ = 0, most_ = 0;
 };
 
 }  // namespace pyi::load

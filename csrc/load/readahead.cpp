@@ -80,6 +80,7 @@ void ReadAhead::close() {
 }
 
 void ReadAhead::run(State* state) {
+  Buffer scratch;
   std::unique_lock<std::mutex> lock(state->mutex);
   for (;;) {
     state->work.wait(lock, [&] { return state->closed || !state->jobs.empty(); });
@@ -87,7 +88,7 @@ void ReadAhead::run(State* state) {
     Job job = std::move(state->jobs.front());
     state->jobs.pop_front();
     lock.unlock();
-    job.window->read(*job.range, job.sources->at(job.range->file));
+    job.window->read(*job.range, job.sources->at(job.range->file), &scratch);
     lock.lock();
     if (--job.window->left == 0) state->done.notify_all();
   }

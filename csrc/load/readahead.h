@@ -24,7 +24,7 @@ using Sources = std::map<std::int32_t, tar::Source>;  // by number of the file i
 // the process that asked: a fork's child has none of them, and leaves alone what they held.
 class ReadAhead {
  public:
-  // At least 1 thread; more read several ranges at a time. `buffers` are for all windows.
+  // At least 1 thread; more read several ranges at a time.
   explicit ReadAhead(int threads) : threads_(threads) {}
   ~ReadAhead();
 
@@ -38,8 +38,6 @@ class ReadAhead {
   void forget(const Window& window);
   // Gives up what was not begun of all windows, and ends the threads. Twice is harmless.
   void close();
-
-  const std::shared_ptr<Buffers> buffers = std::make_shared<Buffers>();
 
  private:
   struct Job {

@@ -1,7 +1,11 @@
 #include "load/window.h"
 
+#include <sys/uio.h>
+
 #include <algorithm>
+#include <cstring>
 #include <exception>
+#include <new>
 #include <string>
 
 #include "order/argsort.h"
@@ -21,18 +25,26 @@ tar::Place place_of(const tar::Samples& s, std::int64_t row, std::int64_t part) 
   return {s.key(row), s.extension(part), begin, s.part_offset[part], s.part_size[part]};
 }
 
+bool is_direct(const Piece& piece) { return piece.size >= Window::kDirect; }
+
 }  // namespace
 
+// Where in the scratch memory what belongs to a part is read to.
+struct Window::Spot {
+  std::int64_t header;   // what lies in front of it, from where the part before ends with its padding
+  std::int64_t payload;  // unless that is read where it stays; then, what follows it
+};
+
 Window::Window(const Index& index, const std::int64_t* rows, std::int64_t n, const Place& place,
-               std::shared_ptr<Buffers> buffers)
-    : index_(index), s_(index.samples), buffers_(std::move(buffers)) {
-  arrange(rows, static_cast<std::size_t>(n));
-  lay_out(place);
+               Buffers* buffers)
+    : index_(index), s_(index.samples) {
+  lay_out(arrange(rows, static_cast<std::size_t>(n)), place, buffers);
 }
 
 // Rows in order of storage, each once: that of an index, if it is in that order, as those of shards are.
-void Window::arrange(const std::int64_t* rows, std::size_t n) {
-  std::vector<std::uint32_t> order(n);
+// Returns the first sample of each.
+std::vector<std::uint32_t> Window::arrange(const std::int64_t* rows, std::size_t n) {
+  std::vector<std::uint32_t> order(n), first;
   order::argsort(rows, n, {false, 1, false}, {nullptr, false}, {order.data(), false});
   const auto before = [&](std::uint32_t i, std::uint32_t j) {
     const std::int64_t a = rows[i], b = rows[j];
@@ -42,106 +54,131 @@ void Window::arrange(const std::int64_t* rows, std::size_t n) {
     std::stable_sort(order.begin(), order.end(), before);
   number_.resize(n);
   lying_.reserve(n);
+  first.reserve(n);
   for (const std::uint32_t i : order) {
     const std::int64_t row = rows[i];
     if (lying_.empty() || lying_.back().row != row) {
       const std::string_view key = s_.key(row);
       lying_.push_back({row, index_.ids[row], key.data(), static_cast<std::int32_t>(key.size()), s_.file[row],
                         0, static_cast<std::uint32_t>(s_.part_start[row + 1] - s_.part_start[row])});
+      first.push_back(i);
     }
     number_[i] = static_cast<std::uint32_t>(lying_.size() - 1);
   }
+  return first;
 }
 
-void Window::lay_out(const Place& place) {
-  std::int64_t room = 0;
-  for (Lying& sample : lying_) {
-    room += index_.nbytes[sample.row];
+void Window::lay_out(const std::vector<std::uint32_t>& first, const Place& place, Buffers* buffers) {
+  std::int64_t room = 0, previous_end = -1;
+  for (std::size_t number = 0; number < lying_.size(); ++number) {
+    Lying& sample = lying_[number];
     sample.piece = static_cast<std::uint32_t>(pieces_.size());
-    std::int64_t begin = s_.offset[sample.row];
+    const std::int64_t offset = s_.offset[sample.row];
+    std::int64_t begin = offset;
     for (std::int64_t p = s_.part_start[sample.row]; p < s_.part_start[sample.row + 1]; ++p) {
       if (s_.part_offset[p] < begin)
         throw DataError("the index does not list the parts of this sample in the order they lie in",
-                        std::string(s_.key(sample.row)), s_.offset[sample.row],
+                        std::string(s_.key(sample.row)), offset,
                         index_.files[static_cast<std::size_t>(sample.file)]);
       const std::int64_t size = s_.part_size[p];
-      unsigned char* const own = size >= kLarge ? place(size, s_.part_ext[p]) : nullptr;
-      pieces_.push_back({own, nullptr, size, s_.part_ext[p]});
-      if (own != nullptr) room -= size;
+      unsigned char* const own = place(first[number], size, s_.part_ext[p]);
+      pieces_.push_back({own, size, s_.part_ext[p], own != nullptr});
+      if (own == nullptr) room += size;
       begin = after(s_, p);
     }
-  }
-  buffer_ = buffers_->take(static_cast<std::size_t>(room));
-  unsigned char* out = buffer_.data.get();
-  const auto add = [this](unsigned char* at, std::int64_t n) {
-    if (n == 0) return;
-    const Range& range = ranges_.back();
-    if (places_.size() > range.place) {
-      iovec& last = places_.back();
-      if (static_cast<unsigned char*>(last.iov_base) + last.iov_len == at) {
-        last.iov_len += static_cast<std::size_t>(n);
-        return;
-      }
-    }
-    places_.push_back({at, static_cast<std::size_t>(n)});
-  };
-  std::int64_t previous_end = -1;
-  for (std::size_t number = 0; number < lying_.size(); ++number) {
-    const Lying& sample = lying_[number];
-    const std::int64_t begin = s_.offset[sample.row], end = begin + index_.nbytes[sample.row];
-    const bool joins = !ranges_.empty() && ranges_.back().file == sample.file && begin == previous_end &&
+    const std::int64_t end = offset + index_.nbytes[sample.row];
+    const bool joins = !ranges_.empty() && ranges_.back().file == sample.file && offset == previous_end &&
                        end - ranges_.back().offset <= kRange;
-    if (!joins) ranges_.push_back({sample.file, begin, places_.size(), 0, number, number});
-    previous_end = end;
-    std::int64_t at = begin, header = begin, p = s_.part_start[sample.row];
-    for (Piece* piece = &pieces_[sample.piece]; piece < &pieces_[sample.piece] + sample.pieces;
-         ++piece, ++p) {
-      const std::int64_t before = s_.part_offset[p] - at;
-      piece->header = out + (header - at);
-      add(out, before);
-      out += before;
-      if (piece->data != nullptr) {
-        add(piece->data, piece->size);
-      } else {
-        piece->data = out;
-        add(out, piece->size);
-        out += piece->size;
-      }
-      at = s_.part_offset[p] + piece->size;
-      header = after(s_, p);
-    }
-    add(out, end - at);
-    out += end - at;
+    if (!joins) ranges_.push_back({sample.file, offset, number, number});
     ranges_.back().end = number + 1;
-    ranges_.back().places = places_.size() - ranges_.back().place;
+    previous_end = end;
+  }
+  buffer_ = buffers->take(static_cast<std::size_t>(room));
+  unsigned char* out = buffer_.data.get();
+  for (Piece& piece : pieces_) {
+    if (piece.own) continue;
+    piece.data = out;
+    out += piece.size;
   }
 }
 
-void Window::read(const Range& range, const tar::Source& source) noexcept {
+// f(piece, part, spot) for the parts of a sample whose bytes go to the scratch memory from `at` on; returns
+// where those of the next one do.
+template <class F>
+std::int64_t Window::each_part(std::size_t number, std::int64_t at, const F& f) const {
+  const Lying& sample = lying_[number];
+  const std::int64_t offset = s_.offset[sample.row];
+  std::int64_t from = offset, header = offset, p = s_.part_start[sample.row];
+  const Piece* const pieces = &pieces_[sample.piece];
+  for (const Piece* piece = pieces; piece < pieces + sample.pieces; ++piece, ++p) {
+    const Spot spot{at + header - from, at + s_.part_offset[p] - from};
+    f(*piece, p, spot);
+    at = spot.payload + (is_direct(*piece) ? 0 : piece->size);
+    from = s_.part_offset[p] + piece->size;
+    header = after(s_, p);
+  }
+  return at + offset + index_.nbytes[sample.row] - from;
+}
+
+void Window::read(const Range& range, const tar::Source& source, Buffer* scratch) noexcept {
   tar::Count count;
   bool whole = true;
   try {
-    read_places(range, source, &count);
+    read_whole(range, source, scratch, &count);
   } catch (const std::exception&) {
     whole = false;
   }
-  for (std::size_t number = range.begin; number < range.end; ++number) try {
-      if (!whole) read_alone(number, source, &count);
-      check(number, source);
+  std::int64_t at = 0;
+  for (std::size_t number = range.begin; number < range.end; ++number) {
+    unsigned char* const from = scratch->data.get();
+    const std::int64_t row = lying_[number].row, begin = at;
+    tar::Count none;  // all that is checked is at hand
+    try {
+      at = each_part(number, at, [](const Piece&, std::int64_t, const Spot&) {});
+      if (from == nullptr) throw std::bad_alloc();
+      if (!whole) read_alone(number, begin, source, from, &count);
+      each_part(number, begin, [&](const Piece& piece, std::int64_t p, const Spot& spot) {
+        tar::check_known(source, place_of(s_, row, p), from + spot.header, &none);
+        if (!is_direct(piece))
+          std::memcpy(piece.data, from + spot.payload, static_cast<std::size_t>(piece.size));
+      });
     } catch (const DataError& error) {
       fail(number, error);
     } catch (const std::exception& error) {
-      fail(number, DataError(error.what(), "", s_.offset[lying_[number].row]));
+      fail(number, DataError(error.what(), "", s_.offset[row]));
     }
+  }
   const std::lock_guard<std::mutex> lock(mutex_);
   count_.bytes += count.bytes;
   count_.requests += count.requests;
   ++done_;
 }
 
-void Window::read_places(const Range& range, const tar::Source& source, tar::Count* count) {
-  std::vector<iovec> places(places_.begin() + static_cast<std::ptrdiff_t>(range.place),
-                            places_.begin() + static_cast<std::ptrdiff_t>(range.place + range.places));
+void Window::read_whole(const Range& range, const tar::Source& source, Buffer* scratch,
+                        tar::Count* count) const {
+  // First as offsets into the scratch memory, whose size is only known then.
+  std::vector<iovec> places;
+  std::int64_t begun = 0, at = 0;
+  std::vector<std::pair<std::size_t, std::int64_t>> runs;  // place, offset
+  const auto end_run = [&](std::int64_t end) {
+    if (end > begun) {
+      runs.emplace_back(places.size(), begun);
+      places.push_back({nullptr, static_cast<std::size_t>(end - begun)});
+    }
+    begun = end;
+  };
+  for (std::size_t number = range.begin; number < range.end; ++number)
+    at = each_part(number, at, [&](const Piece& piece, std::int64_t, const Spot& spot) {
+      if (!is_direct(piece)) return;
+      end_run(spot.payload);
+      places.push_back({piece.data, static_cast<std::size_t>(piece.size)});
+    });
+  end_run(at);
+  if (scratch->data == nullptr || scratch->capacity < static_cast<std::size_t>(at)) {
+    *scratch = {};  // frees it first
+    *scratch = allocate(static_cast<std::size_t>(at));
+  }
+  for (const auto& [place, offset] : runs) places[place].iov_base = scratch->data.get() + offset;
   std::int64_t offset = range.offset;
   for (std::size_t i = 0; i < places.size(); i += kPlaces) {
     const std::size_t n = std::min(places.size() - i, kPlaces);
@@ -153,27 +190,19 @@ void Window::read_places(const Range& range, const tar::Source& source, tar::Cou
 }
 
 // Where a neighbour cannot be read: each of its parts, with the headers in front of it, on its own.
-void Window::read_alone(std::size_t number, const tar::Source& source, tar::Count* count) {
-  const std::int64_t row = lying_[number].row, start = s_.part_start[row];
-  for (std::int64_t p = start; p < s_.part_start[row + 1]; ++p) {
+void Window::read_alone(std::size_t number, std::int64_t at, const tar::Source& source,
+                        unsigned char* scratch, tar::Count* count) const {
+  const std::int64_t row = lying_[number].row;
+  each_part(number, at, [&](const Piece& piece, std::int64_t p, const Spot& spot) {
     const tar::Place place = place_of(s_, row, p);
-    const Piece& piece = pieces_[lying_[number].piece + static_cast<std::size_t>(p - start)];
+    unsigned char* const payload = is_direct(piece) ? piece.data : scratch + spot.payload;
     try {
-      source.input->read(piece.header, place.payload - place.begin, place.begin, count);
-      source.input->read(piece.data, place.size, place.payload, count);
+      source.input->read(scratch + spot.header, place.payload - place.begin, place.begin, count);
+      source.input->read(payload, place.size, place.payload, count);
     } catch (const DataError& error) {
       throw DataError(error.what(), s_.name(row, p), error.offset, source.path);
     }
-  }
-}
-
-void Window::check(std::size_t number, const tar::Source& source) {
-  const std::int64_t row = lying_[number].row, start = s_.part_start[row];
-  tar::Count none;  // all that it looks at is at hand
-  for (std::int64_t p = start; p < s_.part_start[row + 1]; ++p) {
-    const Piece& piece = pieces_[lying_[number].piece + static_cast<std::size_t>(p - start)];
-    tar::check_known(source, place_of(s_, row, p), piece.header, &none);
-  }
+  });
 }
 
 void Window::fail(std::size_t number, const DataError& error) {

@@ -1,13 +1,10 @@
 // Samples that are read together: where every byte of them goes, and what was wrong with which.
 #pragma once
 
-#include <sys/uio.h>
-
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -27,12 +24,12 @@ struct Index {
   std::vector<std::string> files;    // paths, for errors
 };
 
-// Where a part lies in memory: its payload, and the headers in front of it.
+// Where a part lies in memory.
 struct Piece {
   unsigned char* data;
-  unsigned char* header;
   std::int64_t size;
   std::int32_t extension;
+  bool own;  // in a place that the caller gave
 };
 
 // What is needed of a sample once it is read, in one place: an index is far larger than a cache.
@@ -43,29 +40,27 @@ struct Lying {
   std::uint32_t piece, pieces;
 };
 
-// Contiguous bytes of a file, read in one request to where they belong, and the samples in them.
+// Contiguous bytes of a file, read in one request, and the samples in them.
 struct Range {
   std::int32_t file;
   std::int64_t offset;
-  std::size_t place, places;  // of the window's places
-  std::size_t begin, end;     // of the window's samples, in order of storage
+  std::size_t begin, end;  // of the window's samples, in order of storage
 };
 
 // Planned samples of an index, whose ranges are read in any order by any threads: each writes to places of
-// its own, so that what comes out depends on nothing but the files. Payloads of kLarge bytes or more go where
-// the caller wants them, all else (small payloads, headers and padding) into one buffer.
+// its own, so that what comes out depends on nothing but the files. Payloads of kDirect bytes or more are
+// read to where they stay. What is smaller is read, with the headers, to memory that is still in the thread's
+// cache when they are checked, and copied from there: to where the caller wants it, or into one buffer.
 class Window {
  public:
-  static constexpr std::int64_t kLarge = 16 << 10;
+  static constexpr std::int64_t kDirect = 16 << 10;
   static constexpr std::int64_t kRange = 4 << 20;  // a longer stretch is cut, for threads to share
 
   // rows [n] of s, in any order, repeated ones are read once; s and nbytes [N] outlive the window.
-  // place(size, extension) gives memory of that size for a large payload, null to have it in the buffer like
-  // the small ones. Throws DataError for a sample whose parts do not lie one after another.
-  using Place = std::function<unsigned char*(std::int64_t size, std::int32_t extension)>;
-  Window(const Index& index, const std::int64_t* rows, std::int64_t n, const Place& place,
-         std::shared_ptr<Buffers> buffers);
-  ~Window() { buffers_->give_back(std::move(buffer_)); }
+  // place(i, size, extension) gives memory of that size for a part of sample i, null to have it in the
+  // buffer. Throws DataError for a sample whose parts do not lie one after another.
+  using Place = std::function<unsigned char*(std::int64_t i, std::int64_t size, std::int32_t extension)>;
+  Window(const Index& index, const std::int64_t* rows, std::int64_t n, const Place& place, Buffers* buffers);
   Window(const Window&) = delete;
   Window& operator=(const Window&) = delete;
 
@@ -84,8 +79,8 @@ class Window {
 
   const std::vector<Range>& ranges() const { return ranges_; }
   // Reads a range and checks the headers in it (tar/check.h). What is wrong is kept, for `errors`. Where the
-  // whole cannot be read, its samples are read one by one.
-  void read(const Range& range, const tar::Source& source) noexcept;
+  // whole cannot be read, its samples are read one by one. `scratch` is the thread's.
+  void read(const Range& range, const tar::Source& source, Buffer* scratch) noexcept;
 
   // Says what is wrong with a file, none of whose ranges will be read.
   void give_up(std::int32_t file, const DataError& error);
@@ -98,21 +93,26 @@ class Window {
 
   std::atomic<std::int64_t> left{0};  // ranges that are asked for and not read yet; ReadAhead counts them
 
+  // The buffer, once nobody needs what is in it.
+  Buffer release() { return std::move(buffer_); }
+
  private:
-  void arrange(const std::int64_t* rows, std::size_t n);
-  void lay_out(const Place& place);
-  void read_places(const Range& range, const tar::Source& source, tar::Count* count);
-  void read_alone(std::size_t number, const tar::Source& source, tar::Count* count);
-  void check(std::size_t number, const tar::Source& source);
+  struct Spot;
+
+  std::vector<std::uint32_t> arrange(const std::int64_t* rows, std::size_t n);
+  void lay_out(const std::vector<std::uint32_t>& first, const Place& place, Buffers* buffers);
+  template <class F>
+  std::int64_t each_part(std::size_t number, std::int64_t at, const F& f) const;
+  void read_whole(const Range& range, const tar::Source& source, Buffer* scratch, tar::Count* count) const;
+  void read_alone(std::size_t number, std::int64_t at, const tar::Source& source, unsigned char* scratch,
+                  tar::Count* count) const;
 
   const Index& index_;
   const tar::Samples& s_;
   std::vector<std::uint32_t> number_;  // of each sample, which of the lying ones it is
   std::vector<Lying> lying_;           // in order of storage, each row once
   std::vector<Piece> pieces_;
-  std::vector<iovec> places_;
   std::vector<Range> ranges_;
-  std::shared_ptr<Buffers> buffers_;
   Buffer buffer_;
   std::atomic<std::size_t> done_{0};
   mutable std::mutex mutex_;

@@ -14,7 +14,7 @@ have the names and sizes that the index has. What is wrong is raised at the samp
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from pyimportance.io.frames import content_of
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File, LocalFile, make_room, open_file
 from pyimportance.io.urls import is_url
+from pyimportance.load.batch import Seats
 from pyimportance.load.fields import Field
 from pyimportance.load.merge import Ints
 from pyimportance.shards.sample_index import SampleIndex
@@ -62,6 +63,10 @@ class Columns:
             [(field.extension, field.nbytes, str(field)) for field in fields],
         )
 
+    def memory(self, nbytes: int) -> NDArray[np.uint8]:
+        """Uninitialised; what is made of it may go to other threads, and later batches get it again."""
+        return np.asarray(_C.LoadMemory(self.native, nbytes))
+
 
 class ReadAhead:
     """Reads what one iteration asks for, with threads and files of its own until `close`.
@@ -78,13 +83,22 @@ class ReadAhead:
         self._asked: deque[tuple[Window, list[File]]] = deque()  # the files are open until it is read
         self._uncounted: list[Window] = []
 
-    def window(self, columns: Columns, rows: Ints, pad: NDArray[np.bool_], tier: str) -> Window:
+    def window(
+        self,
+        columns: Columns,
+        rows: Ints,
+        pad: NDArray[np.bool_],
+        tier: str,
+        seats: Sequence[Seats] = (),
+    ) -> Window:
         """Begins to read the samples of these rows, to be yielded in that order; repeated ones are read once.
 
+        seats: where the fields of the columns go, if it has any, for as many samples.
         Waits for earlier windows where more files would be open than may be.
         """
         index = columns.index
-        native = _C.LoadWindow(self._native, columns.native, rows, pad)
+        places = [(slots, batch.arrays) for batch, slots in seats]
+        native = _C.LoadWindow(self._native, columns.native, rows, pad, places)
         window = Window(native, tier, is_counted=self._origin is None)
         self._uncounted.append(window)
         numbers = np.unique(index.file[rows]).tolist()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch.utils.data
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.load.ahead import Columns, ReadAhead, Sample, Window
-from pyimportance.load.batch import Batch
+from pyimportance.load.batch import Batch, Batches, Seats
 from pyimportance.load.deal import Share
 from pyimportance.load.holding import Part
 from pyimportance.load.making import Making
@@ -24,13 +25,24 @@ _AT_ONCE = 256, 2**20  # samples and bytes made in one go: enough to pay for the
 _log = logging.getLogger("pyimportance")
 
 
+class _Run(NamedTuple):
+    """A window that was begun, and what it was begun with."""
+
+    window: Window
+    part: Part
+    seats: Sequence[Seats]
+
+
 class Stream:
     """The samples of ``runs`` (what is held at a time) in order, the next run always read ahead.
 
     An error is raised where the sample would have been yielded. ``may_skip``, asked once for every place of a
     sample that is in error, says whether another one may take it: its neighbour in the window, as a pad, so
-    that no batch and no rank gets shorter.
+    that no batch and no rank gets shorter. ``seats`` says where the fields of the samples from one position
+    to another go, when they begin to be read; None where there are no fields.
     """
+
+    seats: Callable[[int, int], Iterator[Seats]] | None = None
 
     def __init__(
         self,
@@ -40,9 +52,10 @@ class Stream:
         tier: str,
         may_skip: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._columns, self._runs, self._ahead, self._tier = columns, runs, ahead, tier
+        self.columns, self._runs, self._ahead, self._tier = columns, runs, ahead, tier
         self._may_skip = may_skip
-        self._begun: deque[tuple[Window, Part]] = deque()
+        self._begun: deque[_Run] = deque()
+        self._seated = 0  # samples that were begun
         self._window: Window | None = None
         self._weight: NDArray[np.float32] | None = None  # of the window's samples; None: all 1
         self._at = self._step = 0
@@ -68,7 +81,7 @@ class Stream:
             window, end = self._next(len(slots) - done)
             assert window is not None, "a share is what its streams yield"
             some = slots[done : done + end - self._at]
-            window.native.fill(self._at, some, batch.lists, batch.index, batch.pad, batch.arrays)
+            window.native.fill(self._at, some, batch.lists, batch.index, batch.pad)
             if self._weight is not None:
                 batch.weight[some] = self._weight[self._at : end]
             done, self._at = done + len(some), end
@@ -96,14 +109,15 @@ class Stream:
         while len(self._begun) < 2 and self._begin():
             pass
         if self._begun:
-            self._window, part = self._begun.popleft()
-            self._weight, rows = part.weight, part.rows
+            run = self._begun.popleft()
+            self._window, self._weight = run.window, run.part.weight
             self._ahead.ready(self._window)
             self._at, self._error = 0, None
             if errors := list(self._window.errors()):
-                self._replace(self._window, rows, errors)
+                self._replace(run, errors)
             elif self._sound is None:
-                self._sound = int(rows[0])
+                self._sound = int(run.part.rows[0])
+            self._window.native.settle()
             samples, nbytes = _AT_ONCE
             mean = self._window.native.count()[0] // len(self._window)
             self._step = max(1, min(samples, nbytes // max(1, mean)))
@@ -111,13 +125,17 @@ class Stream:
     def _begin(self) -> bool:
         """Begins to read the next run, if there is one."""
         part = next(self._runs, None)
-        if part is not None:
-            window = self._ahead.window(self._columns, part.rows, part.pad, self._tier)
-            self._begun.append((window, part))
-        return part is not None
+        if part is None:
+            return False
+        begin, self._seated = self._seated, self._seated + len(part.rows)
+        seats = [] if self.seats is None else list(self.seats(begin, self._seated))
+        window = self._ahead.window(self.columns, part.rows, part.pad, self._tier, seats)
+        self._begun.append(_Run(window, part, seats))
+        return True
 
-    def _replace(self, window: Window, rows: Ints, errors: list[tuple[int, DataError]]) -> None:
+    def _replace(self, run: _Run, errors: list[tuple[int, DataError]]) -> None:
         """Puts sound samples in the places of those that may be skipped; the first that may not is kept."""
+        window, rows = run.window, run.part.rows
         sound = _sound(window, errors)
         for position, error in errors:
             if not self._may_skip():
@@ -132,8 +150,8 @@ class Stream:
         elif (row := self._sound_elsewhere()) is None:
             self._error = errors[0]
         else:  # all of the window is one sample of another
-            again = np.full(len(window), row, np.int64)
-            self._window = self._ahead.window(self._columns, again, np.ones(len(window), bool), self._tier)
+            again, pads = np.full(len(window), row, np.int64), np.ones(len(window), bool)
+            self._window = self._ahead.window(self.columns, again, pads, self._tier, run.seats)
             self._ahead.ready(self._window)
             self._error = next(self._window.errors(), None)
 
@@ -141,7 +159,7 @@ class Stream:
         """A row that an earlier window had, or else a later one, however many have to be read for it."""
         looked = 0
         while self._sound is None and (looked < len(self._begun) or self._begin()):
-            window, part = self._begun[looked]
+            window, part, _ = self._begun[looked]
             self._ahead.ready(window)
             sound = _sound(window, list(window.errors()))
             self._sound = int(part.rows[sound[0]]) if len(sound) else None
@@ -177,11 +195,15 @@ class Reading:
         try:
             if making.pin_memory and torch.utils.data.get_worker_info() is not None:
                 raise ArgumentError("pin_memory=True in a loader process: give it to the DataLoader")
-            for begin in range(0, len(self._share), size):
-                workers = self._share.worker[begin : begin + size]
-                batch = Batch(len(workers), making.fields, pin_memory=making.pin_memory)
-                for w in np.unique(workers).tolist() if len(self._streams) > 1 else self._streams:
-                    self._streams[w].fill(batch, np.flatnonzero(workers == w))
+            if not self._streams:
+                return
+            some = next(iter(self._streams.values()))
+            batches = Batches(self._share.worker, size, making, some.columns.memory)
+            for w, stream in self._streams.items() if making.fields else ():
+                stream.seats = partial(batches.seats, w)
+            for batch, slots in batches:
+                for w, places in slots.items():
+                    self._streams[w].fill(batch, places)
                 yield batch.columns()
         finally:
             self._ahead.close()

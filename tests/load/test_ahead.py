@@ -114,6 +114,26 @@ def test_windows_that_were_consumed_are_let_go(made):
     ahead.close()
 
 
+def test_what_is_kept_stays_as_it_is(made):
+    """Bytes objects are read into again only where nobody has them any more, and then they are new ones."""
+    found, parts = made
+    ahead, r = ReadAhead(Meter()), np.random.default_rng(0)
+    columns, kept = Columns(found), []
+    for _ in range(4):
+        rows = np.tile(r.permutation(len(found)), 2)
+        runs = ((rows[i : i + 17], np.zeros(17, bool)[: len(rows) - i]) for i in range(0, len(rows), 17))
+        for some in Stream(columns, runs, ahead, "disk"):
+            for sample in some:
+                i, part = sample["__index__"], sample["a"]
+                assert hash(part) == hash(bytes(bytearray(part)))
+                assert part + b"." == parts[i]["a"] + b"."
+                if r.random() < 0.2:
+                    kept.append((i, memoryview(part) if r.random() < 0.5 else part))
+        del some, sample, part
+    assert all(bytes(part) == parts[i]["a"] for i, part in kept)
+    ahead.close()
+
+
 def test_an_error_comes_at_its_sample(copied):
     """A header is overwritten, a file is cut: what can be read is, in order, up to the first that cannot."""
     row = 7

@@ -50,6 +50,34 @@ def test_tensors_hold_what_was_written(made, processes, window_bytes):
     check(DataLoader(dataset, batch_size=None, num_workers=processes, collate_fn=dict), parts, 7)
 
 
+@pytest.mark.parametrize("window_bytes", [1, 2**18, 2**25])
+def test_a_batch_is_its_owners(made, window_bytes):
+    """What one writes to a batch shows in no other, nor in samples that are repeated; and no batch that is
+    kept changes while others are read."""
+    shards, parts = made
+    dataset = ImportanceDataset(
+        shards, batch_size=7, batched=True, fields=FIELDS, window_bytes=window_bytes, rank=0, world_size=2
+    )
+    kept, pads = [], 0
+    for epoch in range(6):
+        dataset.set_epoch(epoch)
+        for n, batch in enumerate(dataset):
+            ids = batch["__index__"]
+            pads += int(batch["__pad__"].sum())
+            for extension in FIELDS:
+                got = batch[extension].reshape(len(ids), -1).view(torch.uint8)
+                assert (got.numpy() == parts[extension][ids]).all()
+                if n % 3:
+                    got.zero_()
+            if n % 3 == 0:
+                kept.append(batch)
+    assert pads == 6 * 4
+    for batch in kept:
+        for extension in FIELDS:
+            got = batch[extension].reshape(len(batch["__index__"]), -1).view(torch.uint8)
+            assert (got.numpy() == parts[extension][batch["__index__"]]).all()
+
+
 def test_some_fields_are_tensors_and_the_rest_is_bytes(made):
     shards, parts = made
     fields = {"x": FIELDS["x"]}

@@ -15,6 +15,7 @@ import pytest
 from pyimportance import ArgumentError, DataError, index, write_shards
 from pyimportance.io.meter import Meter
 from pyimportance.load.ahead import Columns, ReadAhead
+from pyimportance.load.holding import Part
 from pyimportance.load.reader import Stream
 
 SIZES = (0, 1, 511, 512, 3000, 2**14 - 1, 2**14, 70_001, 5 * 2**20)
@@ -49,11 +50,11 @@ def copied(made, tmp_path):
     return replace(made[0], files=tuple(files))
 
 
-def read(ahead, found, rows, pad=None):
+def read(ahead, found, rows, pad=None, columns=None):
     """What a stream yields of these rows, in windows of 17."""
     pad = np.zeros(len(rows), bool) if pad is None else pad
-    runs = ((rows[i : i + 17], pad[i : i + 17]) for i in range(0, len(rows), 17))
-    return Stream(Columns(found), runs, ahead, "disk")
+    runs = (Part(rows[i : i + 17], pad[i : i + 17], None) for i in range(0, len(rows), 17))
+    return Stream(columns or Columns(found), runs, ahead, "disk")
 
 
 def begun_since(before, most=20.0):
@@ -121,8 +122,7 @@ def test_what_is_kept_stays_as_it_is(made):
     columns, kept = Columns(found), []
     for _ in range(4):
         rows = np.tile(r.permutation(len(found)), 2)
-        runs = ((rows[i : i + 17], np.zeros(17, bool)[: len(rows) - i]) for i in range(0, len(rows), 17))
-        for some in Stream(columns, runs, ahead, "disk"):
+        for some in read(ahead, found, rows, columns=columns):
             for sample in some:
                 i, part = sample["__index__"], sample["a"]
                 assert hash(part) == hash(bytes(bytearray(part)))

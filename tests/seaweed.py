@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ import obstore
 import pytest
 
 KEY, SECRET = "tester", "tester-secret"
+METRICS = "SEAWEED_METRICS"
 
 
 def free_ports(count: int) -> list[int]:
@@ -34,7 +37,7 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def seaweed(folder: Path) -> Iterator[dict[str, str]]:
+def seaweed(folder: Path, address: str = "127.0.0.1") -> Iterator[dict[str, str]]:
     """Serves a bucket named "bucket" from ``folder``; yields the environment in which obstore finds it."""
     binary = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if binary is None:
@@ -44,17 +47,19 @@ def seaweed(folder: Path) -> Iterator[dict[str, str]]:
     identities = [{"name": KEY, "credentials": credentials, "actions": actions}]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     (folder / "data").mkdir()
-    ports = free_ports(4)
-    command = [binary, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer"]
+    ports = free_ports(5)
+    command = [binary, "server", f"-dir={folder / 'data'}", f"-ip={address}", f"-ip.bind={address}", "-filer"]
     command += ["-master.volumeSizeLimitMB=64", "-volume.max=20", "-s3", f"-s3.config={folder / 's3.json'}"]
-    names = ("-master.port", "-volume.port", "-filer.port", "-s3.port")
+    command += [f"-metricsIp={address}"]
+    names = ("-master.port", "-volume.port", "-filer.port", "-s3.port", "-metricsPort")
     command += [f"{name}={port}" for name, port in zip(names, ports, strict=True)]
     environment = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports[3]}",
+        "AWS_ENDPOINT_URL": f"http://{address}:{ports[3]}",
         "AWS_ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_REGION": "us-east-1",
+        METRICS: f"http://{address}:{ports[4]}/metrics",
     }
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
@@ -66,8 +71,17 @@ def seaweed(folder: Path) -> Iterator[dict[str, str]]:
             process.wait()
 
 
+def sent(environment: dict[str, str]) -> int:
+    """Bytes of the bucket's objects that the server has sent, by its own account."""
+    with urllib.request.urlopen(environment[METRICS]) as answer:
+        text = answer.read().decode()
+    name = r'SeaweedFS_s3_bucket_traffic_sent_bytes_total\{bucket="bucket"\}'
+    return sum(int(float(n)) for n in re.findall(rf"^{name} (\S+)$", text, re.MULTILINE))
+
+
 def _make_bucket(process: subprocess.Popen[bytes], environment: dict[str, str], log: Path) -> None:
-    store = obstore.store.S3Store("bucket", config=environment, retry_config={"max_retries": 0})
+    config = {name: value for name, value in environment.items() if name != METRICS}
+    store = obstore.store.S3Store("bucket", config=config, retry_config={"max_retries": 0})
     for _ in range(300):
         with suppress(obstore.exceptions.BaseError):
             obstore.put(store, "made", b"", use_multipart=False)

@@ -197,7 +197,7 @@ def shard(
 
 
 def repartition(
-    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    shards: Annotated[str, typer.Argument(help="Folder of shards.")],
     partition: Annotated[Path, typer.Option(help="Who is to own the samples from now on.")],
     as_json: JsonOption = False,
 ) -> None:
@@ -227,7 +227,7 @@ def repartition(
 
 
 def verify(
-    shards: Annotated[Path, typer.Argument(help="Folder of shards.")],
+    shards: Annotated[str, typer.Argument(help="Folder of shards, or its URL.")],
     *,
     repair: Annotated[
         bool,

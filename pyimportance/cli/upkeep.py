@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, cast
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from pyimportance.cli.data import GenerationOption, about_shards
 from pyimportance.cli.output import JsonOption, progress_bar, show
 
-ShardsArgument = Annotated[Path, typer.Argument(help="Folder of shards.")]
+ShardsArgument = Annotated[str, typer.Argument(help="Folder of shards.")]
 
 
 def compact(
@@ -75,7 +74,7 @@ def prune(
 
 
 def export(
-    shards: ShardsArgument,
+    shards: Annotated[str, typer.Argument(help="Folder of shards, or its s3, gs or az URL.")],
     format: Annotated[str, typer.Argument(help="dali, wids, webshart or energon.")],
     generation: GenerationOption = None,
     as_json: JsonOption = False,

@@ -22,12 +22,13 @@ import numpy as np
 
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError, DataError
-from pyimportance.io import atomic
+from pyimportance.io import atomic, output, urls
+from pyimportance.io.forward import Forward
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import open_file
 from pyimportance.shards.combine import of_file
 from pyimportance.shards.index import Progress
-from pyimportance.shards.manifest import ShardInfo, local
+from pyimportance.shards.manifest import ShardInfo
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 
@@ -47,6 +48,8 @@ def export(
 ) -> tuple[str, ...]:
     """Writes the index files of another tool for the tars of a compact generation; returns their paths.
 
+    They stand beside the tars, in a folder or in a store (s3, gs, az).
+
     format    "dali", "wids", "webshart" or "energon"
     threads   shards at a time; None: as many as there are CPUs, at most 8
     meter     counts indexes, as "index"; "wids" reads every tar for its MD5, as "disk"
@@ -61,7 +64,9 @@ def export(
     """
     if format not in _TOOLS:
         raise ArgumentError(f"format={format!r}: allowed are {', '.join(map(repr, _TOOLS))}")
-    local(shards.root, "export")
+    if urls.is_url(shards.root) and urls.parse(shards.root).is_http:
+        problem = "export writes there, and web servers take nothing; s3, gs and az do"
+        raise ArgumentError(f"{urls.public(shards.root)}: {problem}")
     if shards.manifest.layout.compression is not None:
         raise ArgumentError(
             f"{shards.root}: its shards are compressed, and an index of {format} is of places in plain tars; "
@@ -152,13 +157,14 @@ def _energon(tar: _Tar, meter: Meter | None) -> _Exported:
 
 def _energon_info(shards: ShardSet, made: list[_Exported]) -> str:
     """Samples of every tar. No version of energon's: it was not energon that prepared them."""
-    folder = os.path.join(shards.root, ".nv-meta")
-    if os.path.islink(folder):
-        raise DataError("is a link; exports are written below the root only", path=folder)
-    atomic.make_directory(folder)
-    path = os.path.join(folder, ".info.json")
+    folder = urls.join(shards.root, ".nv-meta")
+    if not urls.is_url(folder):
+        if os.path.islink(folder):
+            raise DataError("is a link; exports are written below the root only", path=folder)
+        atomic.make_directory(folder)
+    path = urls.join(folder, ".info.json")
     counts = {e.info.path: e.info.samples for e in made}
-    atomic.write_bytes(path, _to_json({"energon_version": None, "shard_counts": counts}))
+    output.write_bytes(path, _to_json({"energon_version": None, "shard_counts": counts}))
     return path
 
 
@@ -171,8 +177,9 @@ def _wids(tar: _Tar, meter: Meter | None) -> _Exported:
     with open_file(tar.path, meter, "disk") as file:
         if file.size != tar.info.nbytes:
             raise DataError(f"has {file.size} bytes; the manifest says {tar.info.nbytes}", path=tar.path)
-        for start in range(0, file.size, _CHUNK):
-            state.update(file.pread(start, min(_CHUNK, file.size - start)))
+        whole = Forward(file)
+        while data := whole.read(_CHUNK):
+            state.update(data)
     return _Exported(tar.info, None, state.hexdigest())
 
 
@@ -182,15 +189,15 @@ def _wids_index(shards: ShardSet, made: list[_Exported]) -> str:
         {"url": e.info.path, "nsamples": e.info.samples, "md5sum": e.md5, "filesize": e.info.nbytes}
         for e in made
     ]
-    path = os.path.join(shards.root, f"wids-{shards.generation:06d}.json")
+    path = urls.join(shards.root, f"wids-{shards.generation:06d}.json")
     name = f"{os.path.basename(shards.root)}-{shards.generation:06d}"
     head = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": name}
-    atomic.write_bytes(path, _to_json({**head, "shardlist": tars}))
+    output.write_bytes(path, _to_json({**head, "shardlist": tars}))
     return path
 
 
 def _write(tar: _Tar, path: str, data: bytes) -> _Exported:
-    atomic.write_bytes(path, data)
+    output.write_bytes(path, data)
     return _Exported(tar.info, path)
 
 

@@ -56,6 +56,12 @@ def test_to_a_store(
     )
     told = cli("inspect", "s3://bucket/out/worker-001/index-000000.arrow", "--json")
     assert (told.json["kind"], told.json["samples"]) == ("index", 12)
+    told = cli("verify", "s3://bucket/out", "--json")
+    assert (told.status, told.json["verified"], told.json["samples"]) == (0, True, 24)
+    for command in (["compact"], ["prune"], ["verify", "--repair"], ["repartition", "--partition", divided]):
+        cli(command[0], "s3://bucket/out", *command[1:]).refused("not behind a URL")
+    store.delete("out/" + ShardSet.open("s3://bucket/out").shards[0].path)
+    cli("verify", "s3://bucket/out").refused("worker-000/g000000-bin00-000000.tar: does not exist")
     cli("inspect", "s3://bucket/none").refused("s3://bucket/none/manifest.json: does not exist")
     cli("shard", source, "https://host/out", "--partition", divided).refused(
         "out='https://host/out': web servers take no shards; s3, gs and az do"

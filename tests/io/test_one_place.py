@@ -16,6 +16,7 @@ OPENERS = {
 }  # fmt: skip
 IN_MEMORY = ("BytesIO", "PythonFile", "buffer", "BufferReader", "sink", "data")  # in the first argument
 EXEMPT = {"score/kept.py"}  # maps the tracker's own state, which nobody reads as data
+OURS = ("", "atomic", "output")  # modules of pyimportance.io
 METHODS = {"read_bytes", "read_text", "write_bytes", "write_text", "tofile"}  # of Path and arrays
 
 
@@ -29,7 +30,7 @@ def openers(source: str) -> list[str]:
         argument = ast.unparse(node.args[0]) if node.args else ""
         in_memory = any(word in argument for word in IN_MEMORY)
         owner, _, method = name.rpartition(".")
-        if (name in OPENERS and not in_memory) or (method in METHODS and owner not in ("", "atomic")):
+        if (name in OPENERS and not in_memory) or (method in METHODS and owner not in OURS):
             found.append(f"line {node.lineno}: {ast.unparse(node)}")
     return found
 

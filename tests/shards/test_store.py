@@ -17,7 +17,8 @@ import pytest
 
 from pyimportance import ArgumentError, DataError, OutputError, ShardSet, write_shards
 from pyimportance.io import remote, upload
-from tests.shards.conftest import divide, tree
+from pyimportance.io.meter import Meter
+from tests.shards.conftest import divide, tree, write_tar
 
 URL = "s3://bucket/deep/out"
 OPTIONS: Any = {"shard_bytes": 40_000}
@@ -225,3 +226,22 @@ def test_no_room_for_temporary_files(store: Any, source: Path, monkeypatch: pyte
     with pytest.raises(OutputError, match=problem):
         write_shards(source, divide(66, 2), URL)
     assert list(objects(store)) == ["job.json"]
+
+
+@pytest.mark.parametrize("format", ["dali", "wids", "webshart", "energon"])
+def test_exports_stand_beside_the_tars(store: Any, tmp_path: Path, format: Any) -> None:
+    source = tmp_path / "plain.tar"
+    write_tar(source, [(f"{i:03d}.{extension}", b"%d" % i * i) for i in range(66) for extension in "ab"])
+    local = write_shards(source, divide(66, 2, 2), tmp_path / "out", **OPTIONS)
+    there = write_shards(source, divide(66, 2, 2), URL, **OPTIONS)
+    ours, theirs = Meter(), Meter()
+    paths, urls = local.export(format, meter=ours), there.export(format, meter=theirs)
+    assert [url.removeprefix(f"{URL}/") for url in urls] == [
+        os.path.relpath(path, local.root) for path in paths
+    ]
+    here, all_there = tree(tmp_path / "out"), objects(store)
+    for changes in (here, all_there):
+        assert changes.pop("job.json")
+    assert all_there == here
+    assert theirs.bytes("disk") == ours.bytes("disk")
+    assert there.verify().ok

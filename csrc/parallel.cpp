@@ -1,13 +1,16 @@
 #include "parallel.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <exception>
+#include <iterator>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -17,12 +20,16 @@
 namespace pyi {
 namespace {
 
+// How long the last parts of a loop are waited for without sleep, which would take as long.
+constexpr std::chrono::microseconds kNearlyDone{50};
+
 // A loop whose parts are being taken: its caller's, who stays until all of them have ended.
 struct Loop {
   const std::int64_t n, parts;
   const Body& body;
   std::vector<std::exception_ptr> thrown;  // by part
-  std::int64_t taken = 0, left = parts;    // parts that somebody has begun; that have not ended
+  std::int64_t taken = 0;                  // parts that somebody has begun
+  std::atomic<std::int64_t> left{parts};   // parts that have not ended
   std::condition_variable ended{};
 };
 
@@ -41,6 +48,20 @@ class NoSignals {
   sigset_t before_;
 };
 
+std::int64_t usable_processors() {
+#if defined(__linux__)
+  cpu_set_t usable;
+  if (sched_getaffinity(0, sizeof usable, &usable) == 0) return CPU_COUNT(&usable);
+#endif
+  return std::thread::hardware_concurrency();
+}
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
 class Pool {
  public:
   // Returns when all parts have ended.
@@ -57,6 +78,12 @@ class Pool {
       call(loop, part, lock);
       if (loop.taken == loop.parts) break;
       part = take(loop);
+    }
+    if (loop.left > 0 && loop.parts <= processors_) {
+      lock.unlock();
+      const auto until = std::chrono::steady_clock::now() + kNearlyDone;
+      while (loop.left > 0 && std::chrono::steady_clock::now() < until) relax();
+      lock.lock();
     }
     loop.ended.wait(lock, [&] { return loop.left == 0; });
   }
@@ -82,14 +109,14 @@ class Pool {
   void grow(std::int64_t threads) {
     if (static_cast<std::int64_t>(threads_.size()) >= threads) return;
     const NoSignals blocked;
-    while (static_cast<std::int64_t>(threads_.size()) < threads) {
-      const Thread fresh = threads_.emplace(threads_.end());
-      try {
-        *fresh = std::thread(&Pool::serve, this, fresh);
-      } catch (const std::exception&) {
-        threads_.erase(fresh);
-        return;
+    processors_ = usable_processors();
+    try {
+      while (static_cast<std::int64_t>(threads_.size()) < threads) {
+        threads_.emplace_back();
+        threads_.back() = std::thread(&Pool::serve, this, std::prev(threads_.end()));
       }
+    } catch (const std::exception&) {
+      if (!threads_.empty() && !threads_.back().joinable()) threads_.pop_back();
     }
   }
 
@@ -138,6 +165,7 @@ class Pool {
   std::deque<Loop*> open_;  // those with parts that nobody has begun, the first asked for first
   std::list<std::thread> threads_, ended_;
   std::int64_t asleep_ = 0, leaving_ = 0;  // of those asleep, how many are to end
+  std::int64_t processors_ = 1;
 };
 
 // Of this process. Never destroyed: its threads may outlast the destructors at the end of the process.

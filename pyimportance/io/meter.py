@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pyimportance.errors import ArgumentError
 
 TIERS: Final = ("origin", "cache", "disk", "index")
-"""origin: where the data comes from. cache: an LRU on this node. disk: shards that are local. index: headers
-and index files, whatever they lie on, and what other ranks sent of theirs (a request per message)."""
+"""origin: where the data comes from. cache: what this node had fetched before. disk: shards that are local.
+index: headers and index files, whatever they lie on, and what other ranks sent of theirs (a request per
+message)."""
 
 _ROW: Final = {tier: row for row, tier in enumerate(TIERS)}
 _BYTES, _REQUESTS = 0, 1

@@ -257,13 +257,15 @@ def about_quality(
     partition: Partition, sizes: NDArray[Any] | None = None, classes: NDArray[Any] | None = None
 ) -> dict[str, Any]:
     """How alike the workers are, as far as the partition's scores, sizes and classes are known."""
-    from pyimportance.order.quality import quality
+    from pyimportance.order.quality import quality, shares
 
-    if partition.values is None:
-        return {}
-    told = quality(partition, sizes=sizes, classes=classes)
-    numbers = {"mean_score": told.mean_of_all, "mean_score_per_worker": told.mean, "ks_per_worker": told.ks}
-    numbers |= {"bytes_per_worker": told.bytes, "class_distance_per_worker": told.class_distance}
+    numbers: dict[str, Any] = {}
+    if partition.values is not None:
+        told = quality(partition)
+        numbers = {"mean_score": told.mean_of_all, "mean_score_per_worker": told.mean}
+        numbers["ks_per_worker"] = told.ks
+    nbytes, distance = shares(partition, sizes, classes)
+    numbers |= {"bytes_per_worker": nbytes, "class_distance_per_worker": distance}
     return {name: plain(value) for name, value in numbers.items() if value is not None}
 
 

@@ -111,8 +111,8 @@ def improve(problem: Problem, node_of: Nodes) -> Nodes:
         if not (mine.size and partner.size):
             return node_of
         given = problem.bytes[mine][:, None] - size  # [mine, partners]
-        here = _alone(problem, load[slow] - given, np.full_like(given, slow))
-        there = _alone(problem, load[node] + given, np.broadcast_to(node, given.shape))
+        here = _alone(problem, load[slow] - given, np.array(slow))
+        there = _alone(problem, load[node] + given, node)
         worse = np.maximum(here, there)
         best = np.unravel_index(int(worse.argmin()), worse.shape)
         if np.isinf(seconds[slow]):  # first of all it has to fit: what is least of it does not
@@ -130,7 +130,7 @@ def improve(problem: Problem, node_of: Nodes) -> Nodes:
 
 
 def _alone(problem: Problem, load: Ints, node: Ints) -> Floats:
-    """Seconds of node ``node`` with ``load``, element by element."""
+    """Seconds of node ``node`` (which has to broadcast) with ``load``, element by element."""
     part = Problem(
         problem.bytes, problem.read[node], problem.storage[node], problem.network[node], problem.places
     )  # fmt: skip

@@ -53,21 +53,28 @@ def quality(
     samples = np.diff(partition.offsets[:: partition.bins])
     owners = np.repeat(np.arange(workers, dtype=np.int32), samples)
     by_value = argsort(values, descending=False)[: np.count_nonzero(~np.isnan(values))]
-    by_id = argsort(partition.order, descending=False)
-    nbytes = distance = None
-    if sizes is not None:
-        nbytes = np.zeros(workers, np.int64)
-        np.add.at(nbytes, owners[by_id], check_sizes(sizes, values.size))
-    if classes is not None:
-        distance = _class_distance(owners[by_id], check_classes(classes, values.size), workers)
     return Quality(
         samples,
         _means(values, owners, workers),
         ks_distances(owners[by_value], tie_ends(values[by_value], by_value.size), workers),
         float(_means(values, np.zeros_like(owners), 1)[0]),
-        nbytes,
-        distance,
+        *shares(partition, sizes, classes),
     )
+
+
+def shares(
+    partition: Partition, sizes: npt.ArrayLike | None = None, classes: npt.ArrayLike | None = None
+) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.float64] | None]:
+    """``bytes`` and ``class_distance`` of Quality, which need no scores."""
+    workers, n = partition.workers, partition.num_samples
+    owners = partition.worker_of(partition.ids)
+    nbytes = distance = None
+    if sizes is not None:
+        nbytes = np.zeros(workers, np.int64)
+        np.add.at(nbytes, owners, check_sizes(sizes, n))
+    if classes is not None:
+        distance = _class_distance(owners, check_classes(classes, n), workers)
+    return nbytes, distance
 
 
 def _values(partition: Partition, scores: Scores | None) -> npt.NDArray[np.float32]:

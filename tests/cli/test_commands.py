@@ -159,6 +159,18 @@ def test_inspect_tells_what_each_file_is(cli: Callable, source: Path, dynamics: 
     assert f"{N}" in next(line for line in plain.out.splitlines() if line.startswith("samples "))
 
 
+def test_bytes_and_classes_are_told_without_scores(cli: Callable, tmp_path: Path) -> None:
+    Partition(2, 1, np.array([3, 0, 1, 2]), np.array([0, 1, 4])).save(tmp_path / "p")
+    np.save(tmp_path / "sizes.npy", np.array([1, 2, 4, 8]))
+    np.save(tmp_path / "classes.npy", np.array([0, 0, 1, 1]))
+    told = cli(
+        "inspect", tmp_path / "p", "--sizes", tmp_path / "sizes.npy", "--classes", tmp_path / "classes.npy",
+        "--json",
+    ).json  # fmt: skip
+    assert (told["bytes_per_worker"], told["class_distance_per_worker"]) == ([8, 7], [0.5, 0.1667])
+    assert "ks_per_worker" not in told
+
+
 def test_scores_without_an_index_have_no_keys(cli: Callable, dynamics: Path, tmp_path: Path) -> None:
     cli("score", dynamics, "-o", tmp_path / "s.parquet")
     assert Scores.load(tmp_path / "s.parquet").keys is None

@@ -2,12 +2,14 @@
 
 "x first" is the time over that of the tenth, in the same round: 10 would be linear. The notes have the peak
 of the process's resident memory during the calls, all that it holds counted: the interpreter, the mapped
-scores as far as they were read, the answer. Every answer is checked, in chunks.
+scores as far as they were read, the answer. Every answer is checked, in chunks: the first order by its
+scores, which takes a gather of them all, every later one by being that order, to its digest.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +43,7 @@ def bench_case(
     case: str,
     inputs: dict[str, Values],
     call: Callable[[Values], Any],
-    examine: Callable[[Any, Values], None],
+    examine: Callable[[str, Any], None],
     *,
     turns: int,
 ) -> None:
@@ -56,7 +58,7 @@ def bench_case(
 
     def examined(name: str, turn: int, answer: Any) -> None:
         peaks[name] = max(peaks[name], peak_memory() or 0)
-        examine(answer, inputs[name])
+        examine(name, answer)
 
     seconds = compare({name: by(values) for name, values in inputs.items()}, turns, examined, before=before)
     report.add(
@@ -70,46 +72,78 @@ def bench_case(
     )
 
 
-def check_argsort(order: npt.NDArray[np.int64], values: Values) -> None:
-    check_ranks((order[start : start + CHUNK] for start in range(0, order.size, CHUNK)), values, "argsort")
+class Ranks:
+    """The one right order of some scores, once it was found right: digests of it and of the scores in it."""
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+        self._right: tuple[bytes, bytes] | None = None
+
+    def check_argsort(self, order: npt.NDArray[np.int64]) -> None:
+        def chunks() -> Iterator[npt.NDArray[np.int64]]:
+            return (order[start : start + CHUNK] for start in range(0, order.size, CHUNK))
+
+        if self._right is None:
+            self._right = check_ranks(chunks(), self.values, "argsort")
+        elif digest(chunks()) != self._right[0]:
+            check_ranks(chunks(), self.values, "argsort")  # says where it is wrong
+            check(False, "argsort: of equal arguments, another order than before")
+
+    def check_partition(self, answer: Partition) -> None:
+        """Stripes: the k-th sample of worker w is rank k * WORKERS + w."""
+        check(self._right is not None, "partition: there is no order to compare it with")
+        assert self._right is not None
+        assert answer.values is not None
+        n, counts = self.values.size, answer.counts.sum(axis=1)
+        check(
+            counts.tolist() == [(n + WORKERS - 1 - w) // WORKERS for w in range(WORKERS)],
+            f"partition: workers own {counts.tolist()} of {n} samples",
+        )
+        if digest(by_rank(answer.order, answer.offsets)) != self._right[0]:
+            check_ranks(by_rank(answer.order, answer.offsets), self.values, "partition")
+            check(False, "partition: of equal arguments, another order than that of argsort")
+        right = digest(by_rank(answer.values, answer.offsets)) == self._right[1]
+        check(right, "partition: the scores are others than those of its samples")
 
 
-def check_partition(answer: Partition, values: Values) -> None:
-    """Stripes: the k-th sample of worker w is rank k * WORKERS + w."""
-    counts = answer.counts.sum(axis=1)
-    n = values.size
-    check(
-        counts.tolist() == [(n + WORKERS - 1 - w) // WORKERS for w in range(WORKERS)],
-        f"partition: workers own {counts.tolist()} of {n} samples",
-    )
-    for start in range(0, n, CHUNK):
-        part = slice(start, start + CHUNK)
-        right = np.array_equal(answer.values[part], values[answer.order[part]])  # type: ignore[index]
-        check(right, f"partition: scores from {start} on are others")
-
-    def ranks() -> Iterator[npt.NDArray[np.int64]]:
-        own = [answer.worker(w) for w in range(WORKERS)]
-        for start in range(0, own[0].size, CHUNK // WORKERS):
-            parts = [ids[start : start + CHUNK // WORKERS] for ids in own]
-            merged = np.full((parts[0].size, WORKERS), -1)
-            for w, ids in enumerate(parts):
-                merged[: ids.size, w] = ids
-            yield merged.ravel()[: sum(map(len, parts))]
-
-    check_ranks(ranks(), values, "partition")
+def digest(chunks: Iterator[npt.NDArray[Any]]) -> bytes:
+    found = hashlib.sha256()
+    for chunk in chunks:
+        found.update(chunk.data)
+    return found.digest()
 
 
-def check_ranks(chunks: Iterator[npt.NDArray[np.int64]], values: Values, what: str) -> None:
-    """The highest score first, equal ones by their numbers, so that none is there twice: one order is so."""
+def by_rank(items: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[Any]]:
+    """What workers have in turn, dealt back, in chunks."""
+    own = [items[offsets[w] : offsets[w + 1]] for w in range(WORKERS)]
+    rows = CHUNK // WORKERS
+    for start in range(0, own[0].size, rows):
+        parts = [mine[start : start + rows] for mine in own]
+        merged = np.empty((parts[0].size, WORKERS), items.dtype)
+        for w, part in enumerate(parts):
+            merged[: part.size, w] = part
+        yield merged.ravel()[: sum(map(len, parts))]
+
+
+def check_ranks(chunks: Iterator[npt.NDArray[np.int64]], values: Values, what: str) -> tuple[bytes, bytes]:
+    """The highest score first, equal ones by their numbers, so that none is there twice: one order is so.
+
+    Digests of that order, and of the scores in it.
+    """
+    order, scores = hashlib.sha256(), hashlib.sha256()
     last, last_id, done = np.float32(np.inf), -1, 0
     for ids in chunks:
         check(ids.min() >= 0, f"{what}: sample {ids.min()}")
-        step = np.diff(values[ids], prepend=last)
+        taken = values[ids]
+        step = np.diff(taken, prepend=last)
         rises = np.diff(ids, prepend=last_id)
         in_order = (step < 0) | ((step == 0) & (rises > 0))
         check(in_order.all(), f"{what}: rank {done + int(in_order.argmin())} is out of order")
-        last, last_id, done = values[ids[-1]], int(ids[-1]), done + ids.size
+        last, last_id, done = taken[-1], int(ids[-1]), done + ids.size
+        order.update(ids.data)
+        scores.update(taken.data)
     check(done == values.size, f"{what}: {done} of {values.size} samples")
+    return order.digest(), scores.digest()
 
 
 def run(options: argparse.Namespace) -> Report:
@@ -125,13 +159,21 @@ def run(options: argparse.Namespace) -> Report:
         write_scores(path, n)
         whole = np.memmap(path, np.float32, "r")
         inputs = {f"{size:.0e} samples": whole[:size] for size in (n // 10, n)}
-        bench_case(report, "argsort float32", inputs, argsort, check_argsort, turns=turns)
+        ranks = {name: Ranks(values) for name, values in inputs.items()}
+        bench_case(
+            report,
+            "argsort float32",
+            inputs,
+            argsort,
+            lambda name, order: ranks[name].check_argsort(order),
+            turns=turns,
+        )
         bench_case(
             report,
             f"partition, stripes, {WORKERS} workers",
             inputs,
             lambda values: partition(Scores(values), WORKERS),
-            check_partition,
+            lambda name, answer: ranks[name].check_partition(answer),
             turns=turns,
         )
     return report

@@ -274,7 +274,7 @@ def the_worker_that_begins_is_another(module: ModuleType, patch: pytest.MonkeyPa
     patch.setattr(module, "partition", wrong)
 
 
-@mutant("scale", "partition: scores from 0 on are others")
+@mutant("scale", "partition: the scores are others than those of its samples")
 def scores_belong_to_others(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(module, "partition", lambda *args: traded(pyimportance.partition(*args)))
 

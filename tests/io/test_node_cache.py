@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -32,8 +32,11 @@ SUM = _C.crc32c(DATA)
 
 
 @pytest.fixture(autouse=True)
-def short_waits(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def short_waits(impatient: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(remote, "_TIMEOUT", timedelta(seconds=0.5))
+    yield
+    while Reader.all:
+        Reader.all.pop().downloads.close()
 
 
 @pytest.fixture
@@ -47,10 +50,13 @@ def server(tmp_path: Path) -> Iterator[Server]:
 class Reader:
     """What one process has of a cache: as many as there are in a test share nothing but the folder."""
 
+    all: ClassVar[list[Reader]] = []
+
     def __init__(self, folder: Path, nbytes: int | None = None, **objects: tuple[int, int]) -> None:
         self.meter, self.downloads = Meter(), Downloads()
         self.cache = NodeCache(folder, nbytes)
         self.objects = objects
+        self.all.append(self)
 
     def open(self, url: str) -> Arriving:
         name = url.rpartition("/")[2]

@@ -99,8 +99,7 @@ def describe(
         alike = about_quality(partition, nbytes, of_samples)
         if "bytes_per_worker" in alike:  # without what tars hold of samples that have moved away
             alike["live_bytes_per_worker"] = alike.pop("bytes_per_worker")
-        mixed = {} if is_url(name) else about_mixing(shards, batch_size, of_samples)  # of what can be loaded
-        return about_shards(shards) | alike | mixed
+        return about_shards(shards) | alike | about_mixing(shards, batch_size, of_samples)
     magic = b"ARROW1" if is_url(name) else first_bytes(path)
     if magic == b"ARROW1":
         return about_index(SampleIndex.load(name))

@@ -48,8 +48,9 @@ def test_to_a_store(
     made = cli("shard", source, "s3://bucket/out", "--partition", divided, "--json")
     assert (made.status, made.json["folder"], made.json["samples"]) == (0, "s3://bucket/out", 24)
     assert made.json["digest"] == ShardSet.open("s3://bucket/out").digest
-    for options in ([], ["--generation", 0]):
+    for options in ([], ["--generation", 0], ["--batch-size", 4]):
         told = cli("inspect", "s3://bucket/out", *options, "--json")
+        assert ("displacement" in told.json) == ("--batch-size" in options)
         assert told.json.items() >= made.json.items()
     cli("inspect", "s3://bucket/out/worker-001/index-000000.arrow", "--generation", 0).refused(
         "--generation: only shards have them"

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from pyimportance.shards.plan import Selection
 
 
-def concatenate(indexes: Sequence[SampleIndex]) -> SampleIndex:
+def concatenate(indexes: Sequence[SampleIndex], *, numbered: bool = False) -> SampleIndex:
     """All samples of ``indexes``, files numbered on; extensions sorted.
 
-    score, bin and frame are kept where every index has them.
+    score, bin and frame are kept where every index has them. If ``numbered``, ids are 0, 1, 2 ..
     """
     indexes = indexes or [empty()]
     extensions = sorted({e for i in indexes for e in i.extensions})
@@ -35,7 +35,7 @@ def concatenate(indexes: Sequence[SampleIndex]) -> SampleIndex:
     return SampleIndex(
         files=tuple(f for i in indexes for f in i.files),
         file_bytes=np.concatenate([i.file_bytes for i in indexes]),
-        ids=np.concatenate([i.ids for i in indexes]),
+        ids=np.arange(sum(map(len, indexes))) if numbered else np.concatenate([i.ids for i in indexes]),
         keys=pa.concat_arrays([i.keys for i in indexes]),
         file=np.concatenate(
             [i.file + np.int32(b) for i, b in zip(indexes, file_base, strict=False)], dtype=np.int32

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -79,12 +78,12 @@ def index(
         parts = _scan_all(files, allow_missing_eof, meter, progress)
     else:
         parts = list(_scan_first(files, allow_missing_eof, meter, limit))
-    whole = concatenate(parts)
+    whole = concatenate(parts, numbered=True)
     if whole.num_samples == 0:
         raise DataError(
             "holds no samples (members named KEY.EXTENSION)", path=", ".join(map(public, files[:3]))
         )
-    return replace(whole, ids=np.arange(whole.num_samples, dtype=np.int64))
+    return whole
 
 
 def _scan_all(

@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-import numpy as np
-
 from pyimportance import _C
 from pyimportance.errors import DataError, OutputError
 from pyimportance.io import atomic
@@ -81,10 +79,9 @@ class Run:
                 self.failed.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        whole = concatenate(done)
+        whole = concatenate(done, numbered=True)
         if whole.num_samples == 0:
             raise DataError("holds no samples (members named KEY.EXTENSION)", path=stream.what)
-        whole = replace(whole, ids=np.arange(whole.num_samples, dtype=np.int64))
         self.write(INDEX, whole)
 
     def unit(self, number: int, unit: Samples | Tar, state: State) -> SampleIndex:

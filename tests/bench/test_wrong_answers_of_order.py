@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -86,7 +87,12 @@ def the_worker_that_begins_is_another(module: ModuleType, patch: pytest.MonkeyPa
 
 @mutant("scale", "partition: the scores are others than those of its samples")
 def scores_belong_to_others(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(module, "partition", lambda *args: traded(pyimportance.partition(*args)))
+    def wrong(*args: Any) -> Any:
+        parts = pyimportance.partition(*args)
+        assert parts.values is not None
+        return dataclasses.replace(parts, values=np.nextafter(parts.values, np.float32(9)))
+
+    patch.setattr(module, "partition", wrong)
 
 
 @mutant("movement", "sticky(tolerance=0.001): a worker's distance is")

@@ -1,4 +1,4 @@
-"""One rank of test_controller.py: machines of unequal capacity. A sample's loss is its id + 1."""
+"""One rank of test_capacity.py: machines of unequal capacity. A sample's loss is its id + 1."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ CASES: tuple[tuple[tuple[int, ...], torch.dtype], ...] = (
     ((4, 128, 50257), torch.bfloat16),
 )
 QUICK: dict[tuple[int, ...], tuple[int, ...]] = {(4, 128, 50257): (4, 16, 5003)}
-# Ours computes in double; of the others, what float32 leaves of it.
-TOLERANCES = {"pyimportance": (1e-5, 1e-9), "torch eager": (2e-4, 2e-5), "numba": (2e-4, 2e-5)}
+# What ours states of itself (csrc/observe/gist.h), rounded up; of the others, what float32 leaves.
+TOLERANCES = {"pyimportance": (2e-6, 2e-6), "torch eager": (2e-4, 2e-5), "numba": (2e-4, 2e-5)}
 
 
 class Inputs:

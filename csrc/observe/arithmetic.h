@@ -5,19 +5,18 @@
 // here calls into the standard library (an inline function of which could be emitted with wide instructions
 // and then be picked by the linker for everybody).
 //
-// Symbols: z logits, y target, j the (first) argmax, top = z_j, second = the largest logit but z_j;
-//   s = sum_{k != j} e_k, q = sum_{k != j} e_k^2, a = sum_{k != j} e_k (top - z_k), where e_k = exp(z_k -
-//   top).
-// Every sum leaves the 1 of z_j itself out, so that a loss of 1e-9 keeps its digits.
+// Symbols: z logits, y target; s = sum_{k != y} e_k, q = sum_{k != y} e_k^2, a = sum_{k != y} e_k (r - z_k),
+//   where e_k = exp(z_k - r), r the reference.
 #pragma once
 
 #include <cstdint>
 
 #ifdef __CUDACC__
-#define PYI_HD static __host__ __device__ __forceinline__
+#define PYI_INLINE __host__ __device__ __forceinline__
 #else
-#define PYI_HD static inline __attribute__((always_inline))
+#define PYI_INLINE inline __attribute__((always_inline))
 #endif
+#define PYI_HD static PYI_INLINE
 
 namespace pyi {
 
@@ -26,6 +25,10 @@ struct BitsOf;
 template <>
 struct BitsOf<double> {
   using type = std::uint64_t;
+};
+template <>
+struct BitsOf<float> {
+  using type = std::uint32_t;
 };
 template <class V>
 using Bits = typename BitsOf<V>::type;
@@ -87,7 +90,7 @@ struct Power {
   }
 };
 
-// exp(d) for kFloor <= d <= 0, relative error below 3e-12; exactly 1 at 0. d log2(e), in one rounding, makes
+// exp(d) for kFloor <= d < 5, relative error below 3e-12; exactly 1 at 0. d log2(e), in one rounding, makes
 // 1e-13 of it.
 template <class V>
 PYI_HD V exp_negative(V d) {
@@ -142,18 +145,22 @@ PYI_HD Scaled<V> scaled(V x) {
 
 constexpr double kLn2 = 0x1.62e42fefa39efp-1;
 
-// log(1 + s) for s >= 0, relative error below 1e-13, also for tiny s.
+// log(x) for normal x > 0, relative error below 1e-13, also next to 1: given x - 1, which may have more
+// digits. Finite at 0, so that 0 log 0 is 0.
 template <class V>
-PYI_HD V log1p_positive(V s) {
-  const Scaled<V> x = scaled(1.0 + s);
-  return x.k * kLn2 + log1p_series(x.k == 0.0 ? s : x.m - 1.0);  // s itself, not the rounded 1 + s less 1
+PYI_HD V log_of(V x, V less_one) {
+  const Scaled<V> parts = scaled(x);
+  return parts.k * kLn2 + log1p_series(parts.k == 0.0 ? less_one : parts.m - 1.0);
 }
 
-// log(x) for normal x > 0, relative error below 1e-13; finite at 0, so that 0 log 0 is 0.
 template <class V>
 PYI_HD V log_positive(V x) {
-  const Scaled<V> parts = scaled(x);
-  return parts.k * kLn2 + log1p_series(parts.m - 1.0);
+  return log_of(x, x - 1.0);
+}
+
+template <class V>
+PYI_HD V log1p_positive(V s) {
+  return log_of(1.0 + s, s);
 }
 
 template <class V>
@@ -161,42 +168,25 @@ struct Sums {
   V s, q, a;
 };
 
-// Adds the class with logit z to the sums.
-template <class V>
-PYI_HD void add_class(Sums<V>& sums, V z, V top) {
-  const V d = at_least_floor(z - top);
-  const V e = exp_negative(d);
-  sums.s = sums.s + e;
-  sums.q = sums.q + e * e;
-  sums.a = sums.a - e * d;  // a NaN logit ends up here
-}
-
-// The sums of two parts of a row, whose largest logits are top >= other, as the sums of one; other's largest
-// logit has become one of those that are summed. Terms are positive throughout: nothing cancels.
-template <class V>
-PYI_HD Sums<V> joined(const Sums<V>& sums, V top, const Sums<V>& others, V other) {
-  const V d = at_least_floor(top == other ? V{} : other - top);  // both may be -inf
-  const V e = exp_negative(d);
-  const V count = others.s + 1.0;
-  return {sums.s + e * count, sums.q + e * e * (others.q + 1.0), sums.a + e * (others.a - d * count)};
-}
-
 template <class V>
 struct Statistics {
   V loss, margin, el2n_squared, entropy;
 };
 
-// target is z_y; right says whether y is j. The sums that are infinite or NaN yield such a loss or entropy.
+// target is z_y, top the largest other logit, right whether y is the (first) argmax; the sums are relative to
+// a reference that is not far from top. Sums that are infinite or NaN yield such a loss or entropy. An
+// entropy is not negative, though what rounding leaves of one that is next to 0 might be.
 template <class V, class Mask>
-PYI_HD Statistics<V> finish(V target, V top, V second, Sums<V> sums, Mask right) {
-  const V gap = top - target;
-  const V e_y = exp_negative(at_least_floor(-gap));
-  const V total = sums.s + 1.0;
-  const V log_total = log1p_positive(sums.s);
-  const V miss = right ? sums.s : total - e_y;                   // (1 - p_y) total
-  const V others = right ? sums.q : (sums.q - e_y * e_y) + 1.0;  // sum_{k != y} p_k^2 total^2
-  return {gap + log_total, target - (right ? second : top), (miss * miss + others) / (total * total),
-          log_total + sums.a / total};
+PYI_HD Statistics<V> finish(V target, V top, V reference, Sums<V> sums, Mask right) {
+  const V one = V{} + 1.0, over = target - reference;
+  const V e = exp_negative(at_least_floor(right ? -over : over));
+  // From here on relative to the target, if that is the largest, and else to the reference as before.
+  const V f = right ? e : one, e_y = right ? one : e;
+  const V s = sums.s * f, a = right ? (sums.a + over * sums.s) * f : sums.a - over * e;
+  const V total = s + e_y, part = 1.0 / total;
+  const V log_total = log_of(total, right ? s : total - 1.0);
+  return {right ? log_total : log_total - over, target - top, (s * s + sums.q * (f * f)) * (part * part),
+          Larger<V>::of(V{}, log_total + a * part)};
 }
 
 }  // namespace pyi

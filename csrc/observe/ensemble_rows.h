@@ -12,12 +12,6 @@ namespace {
 PYI_HD Doubles load_wide(const float* from) { return widen(load<Floats>(from)); }
 PYI_HD Doubles load_wide(const double* from) { return load<Doubles>(from); }
 
-PYI_HD double sum_of_lanes(Doubles v) {
-  double total = v[0];
-  for (int lane = 1; lane < kLanes; ++lane) total += v[lane];
-  return total;
-}
-
 // What a type is computed with: double for double, float (exactly) for the others.
 template <class T>
 struct WideOf {

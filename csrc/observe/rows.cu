@@ -26,7 +26,7 @@ struct Part {
   float q, a, reference, top;
 };
 
-__device__ Part team_part(const Share& share, float reference, float top, int team) {
+__device__ Part team_part(const Share<float>& share, float reference, float top, int team) {
   return {team_sum(static_cast<double>(share.s.high) - share.s.low, team),
           team_sum(share.q.high - share.q.low, team), team_sum(share.a.high - share.a.low, team), reference,
           team_max(top, team)};
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kThreads) few_classes(Batch batch, Logits logi
   }
   const float aim = live ? widen(z[target]) : 0.0f;
   const float reference = fmaxf(team_max(top, team), kLowest);
-  Share share;
+  Share<float> share{};
   add_logits<kExactFor<T>>(share, own, reference);
   const Part part = team_part(share, reference, top, team);
 
@@ -88,7 +88,7 @@ __device__ void unpack(const uint4& from, unsigned off, float* to) {
 
 // A warp's state. All lanes agree on the reference.
 struct Stream {
-  Share share;
+  Share<float> share{};
   float reference = kLowest, top = kNothing;
 
   template <bool kExact, int N>
@@ -116,9 +116,10 @@ __device__ Part joined(const Part& mine, int lane) {
   const Part nobody{0, 0, 0, kLowest, kNothing};
   const Part part = lane < kWarps ? parts[lane] : nobody;
   const float reference = team_max(part.reference, kWarp);
-  const Sums<double> sums = relative_to(part.reference, part.s, part.q, part.a, reference);
-  return {team_sum(sums.s, kWarp), static_cast<float>(team_sum(sums.q, kWarp)),
-          static_cast<float>(team_sum(sums.a, kWarp)), reference, team_max(part.top, kWarp)};
+  const double up = static_cast<double>(reference) - part.reference, f = exp_negative(at_least_floor(-up));
+  const double s = part.s * f, q = part.q * (f * f), a = (part.a + up * part.s) * f;
+  return {team_sum(s, kWarp), static_cast<float>(team_sum(q, kWarp)), static_cast<float>(team_sum(a, kWarp)),
+          reference, team_max(part.top, kWarp)};
 }
 
 template <class T, int kWarps>

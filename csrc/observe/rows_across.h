@@ -8,59 +8,67 @@ namespace pyi {
 namespace PYI_ISA {
 namespace {
 
-constexpr std::int64_t kMaxTransposed = 320;  // classes: two tiles of them fit the first-level cache
+constexpr std::int64_t kMaxTransposed = 160;  // classes; beyond, lanes that share a row are faster
 
-// kLanes rows side by side. Read in one step and settled in another, so that the next block can be read in
-// between: a logit that was overwritten in memory is slow to read back as part of a vector before it has got
-// there.
+// kWide rows side by side, without their targets.
 struct Tile {
-  alignas(64) float logits[kMaxTransposed * kLanes];  // class k of lane l at [k * kLanes + l]
-  Floats top, second, target;
-  Doubles is_right;
+  alignas(64) float logits[kMaxTransposed * kWide];  // class k of lane l at [k * kWide + l]
+  WideFloats target, top;
+  WideInts right;
 };
 
 template <class T>
 PYI_HD void read_tile(Tile& tile, const Inputs& in, std::int64_t begin, std::int64_t end) {
-  const T* z[kLanes];
-  std::int64_t y[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const std::int64_t row =
-        begin + lane < end ? begin + lane : begin;  // lanes past the end repeat the first
+  const T* z[kWide];
+  WideInts place;
+  for (int lane = 0; lane < kWide; ++lane) {
+    const std::int64_t row = begin + lane < end ? begin + lane : begin;  // past the end: the first again
+    const std::int64_t y = in.mask == nullptr || in.mask[row] ? in.targets[row] : 0;
     z[lane] = static_cast<const T*>(in.logits.data) + row * in.logits.stride;
-    y[lane] = in.mask == nullptr || in.mask[row] ? in.targets[row] : 0;
+    place[lane] = static_cast<std::int32_t>(y);
+    tile.target[lane] = pyi::widen(z[lane][y]);
   }
-  Top<Floats, Ints> top{Floats{} + kNone, Floats{} + kNone, Ints{}};
+  WideFloats top = WideFloats{} + kNothing;
   for (std::int64_t k = 0; k < in.logits.width; ++k) {
-    typename Stored<T>::Few column;
-    for (int lane = 0; lane < kLanes; ++lane) column[lane] = Stored<T>::bits(z[lane][k]);
-    const Floats now = Stored<T>::few(column);
-    __builtin_memcpy(tile.logits + k * kLanes, &now, sizeof now);
-    meet(top, now, Ints{} + static_cast<std::int32_t>(k));
+    typename Stored<T>::Many column;
+    for (int lane = 0; lane < kWide; ++lane) column[lane] = Stored<T>::bits(z[lane][k]);
+    const WideFloats now = without(Stored<T>::many(column), place == static_cast<std::int32_t>(k));
+    __builtin_memcpy(tile.logits + k * kWide, &now, sizeof now);
+    top = larger(now, top);
   }
-  for (int lane = 0; lane < kLanes; ++lane) {
-    tile.target[lane] = pyi::widen(z[lane][y[lane]]);
-    tile.is_right[lane] = y[lane] == top.place[lane];
-    tile.logits[top.place[lane] * kLanes + lane] = kNone;
+  tile.top = top;
+  tile.right = tile.target > top;
+  if (any(tile.target == top)) {
+    for (int lane = 0; lane < kWide; ++lane) {
+      if (tile.target[lane] == top[lane]) tile.right[lane] = is_first(z[lane], place[lane]) ? -1 : 0;
+    }
   }
-  tile.top = top.first;
-  tile.second = top.second;
 }
 
-PYI_HD Block summed(const Tile& tile, std::int64_t classes) {
-  Block block{widen(tile.top), widen(tile.second), widen(tile.target), tile.is_right, {}};
-  for (std::int64_t k = 0; k < classes; ++k) {
-    add_class(block.sums, widen(load<Floats>(tile.logits + k * kLanes)), block.top);
-  }
-  return block;
+PYI_HD Share<WideFloats> sum_tile(const Tile& tile, std::int64_t classes, WideFloats reference) {
+  Share<WideFloats> share{};
+  const float* from = tile.logits;
+  const auto take = [&](auto count) __attribute__((always_inline)) {
+    constexpr int kCount = decltype(count)::value;
+    WideFloats z[kCount];
+    PYI_UNROLL
+    for (int i = 0; i < kCount; ++i) z[i] = load<WideFloats>(from + i * kWide);
+    add_logits<false>(share, z, reference);
+    from += kCount * kWide;
+  };
+  in_eights(classes, take);
+  return share;
 }
 
 template <class T>
 void rows_across(const Inputs& in, std::int64_t begin, std::int64_t end, Row* out) {
-  Tile tiles[2];
-  if (begin < end) read_tile<T>(tiles[0], in, begin, end);
-  for (int now = 0; begin < end; begin += kLanes, now ^= 1) {
-    if (begin + kLanes < end) read_tile<T>(tiles[now ^ 1], in, begin + kLanes, end);
-    finish_block(summed(tiles[now], in.logits.width), in, begin, end, out);
+  Tile tile;
+  for (; begin < end; begin += kWide) {
+    read_tile<T>(tile, in, begin, end);
+    const WideFloats reference = larger(tile.top, WideFloats{} + kLowest);
+    const Share<WideFloats> share = sum_tile(tile, in.logits.width, reference);
+    const Block block{tile.target, tile.top, reference, tile.right, {sums_of(share, 0), sums_of(share, 1)}};
+    finish_block(block, in, begin, end, out);
   }
 }
 

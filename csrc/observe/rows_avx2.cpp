@@ -20,7 +20,7 @@
 #define PYI_MAX(a, b) _mm256_max_pd(a, b)
 #define PYI_SQRT(x) _mm256_sqrt_pd(x)
 #define PYI_MAX_FLOATS(a, b) _mm256_max_ps(a, b)
-#define PYI_ANY_EQUAL(a, b) (_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)) != 0)
+#define PYI_ANY(mask) (_mm256_movemask_ps((__m256)(mask)) != 0)
 #define PYI_HALVES(x) _mm_cvtph_ps(_mm_cvtsi64_si128((long long)(x)))
 #define PYI_WIDE_HALVES(x) _mm256_cvtph_ps((__m128i)(x))
 #include "observe/rows_kernel.h"

@@ -23,10 +23,11 @@
 #define PYI_SQRT(x) _mm512_maskz_sqrt_pd(0xff, x)
 #define PYI_WIDEN(x) _mm512_maskz_cvtps_pd(0xff, x)
 #define PYI_MAX_FLOATS(a, b) _mm512_maskz_max_ps(0xffff, a, b)
-#define PYI_ANY_EQUAL(a, b) (_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ) != 0)
+#define PYI_ANY(mask) (_mm512_movepi32_mask((__m512i)(mask)) != 0)
 #define PYI_HALVES(x) _mm256_cvtph_ps((__m128i)(x))
 #define PYI_WIDE_HALVES(x) _mm512_maskz_cvtph_ps(0xffff, (__m256i)(x))
 #define PYI_TABLE(low, high, index) _mm512_permutex2var_pd(low, (__m512i)(index), high)
+#define PYI_FLOAT_TABLE(low, high, index) _mm512_permutex2var_ps(low, (__m512i)(index), high)
 #include "observe/rows_kernel.h"
 
 // Uses what the rows' defines.

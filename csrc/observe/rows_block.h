@@ -1,9 +1,9 @@
-// From the sums over the classes of kLanes rows to their statistics, features included. A part of the row
+// From the sums over the classes of kWide rows to their statistics, features included. A part of the row
 // kernel.
 #pragma once
 
 #include "observe/rows.h"
-#include "observe/rows_vectors.h"
+#include "observe/rows_powers.h"
 
 namespace pyi {
 namespace PYI_ISA {
@@ -11,11 +11,39 @@ namespace {
 
 constexpr float kNaN = __builtin_nanf("");
 
-// What a row's statistics are made of (arithmetic.h), for kLanes rows.
+// What the statistics of kWide rows are made of (arithmetic.h).
 struct Block {
-  Doubles top, second, target, is_right;
-  Sums<Doubles> sums;
+  WideFloats target, top, reference;
+  WideInts right;  // of all ones or zeros, as comparisons are
+  Sums<Doubles> sums[2];
 };
+
+PYI_HD Doubles value_of(const Sum<WideFloats>& sum, int half) {
+  return widened(sum.high, half) - widened(sum.low, half);
+}
+
+PYI_HD Sums<Doubles> sums_of(const Share<WideFloats>& share, int half) {
+  return {value_of(share.s, half), value_of(share.q, half), value_of(share.a, half)};
+}
+
+// take(a constant of that many) until there have been `count`: eights, then fewer.
+template <class Take>
+PYI_HD void in_eights(std::int64_t count, const Take& take) {
+  for (; count >= 8; count -= 8) take(Count<8>{});
+  if (count & 4) take(Count<4>{});
+  if (count & 2) take(Count<2>{});
+  if (count & 1) take(Count<1>{});
+}
+
+// Whether the logit at y, one of the largest, is the first of them.
+template <class T>
+PYI_HD bool is_first(const T* z, std::int64_t y) {
+  const float most = pyi::widen(z[y]);
+  for (std::int64_t k = 0; k < y; ++k) {
+    if (pyi::widen(z[k]) == most) return false;
+  }
+  return true;
+}
 
 // sum of squares of a row
 template <class T>
@@ -30,9 +58,7 @@ PYI_HD double squared_norm(const T* h, std::int64_t width) {
     even = even + square(few_at(h + k));
     odd = odd + square(few_at(h + k + kLanes));
   }
-  Doubles lanes = even + odd;
-  double sum = 0;
-  for (int lane = 0; lane < kLanes; ++lane) sum += lanes[lane];
+  double sum = sum_of_lanes(even + odd);
   for (; k < width; ++k) {
     const double x = pyi::widen(h[k]);
     sum += x * x;
@@ -53,27 +79,41 @@ PYI_HD void add_features(Row& row, double el2n, const Matrix& features, std::int
   if (row.grand - row.grand != 0.0f) row = {0, 0, 0, 0, kNonFinite, 0};
 }
 
-PYI_HD void finish_block(const Block& block, const Inputs& in, std::int64_t begin, std::int64_t end,
-                         Row* out) {
-  const auto right = block.is_right != 0.0;
-  const Statistics<Doubles> row = finish(block.target, block.top, block.second, block.sums, right);
-  const Doubles el2n = square_root(row.el2n_squared);
-  const Doubles unsure = (block.top - block.top) + (row.loss - row.loss) + (row.entropy - row.entropy);
+struct Finished {
+  Statistics<Doubles> row;
+  Doubles el2n;
+  Words code;
+};
+
+PYI_HD Finished finish_half(const Block& block, int half) {
+  const Doubles target = widened(block.target, half);
+  const auto right = __builtin_convertvector(half_of<Ints>(block.right, half), SignedWords) != 0;
+  const Statistics<Doubles> row =
+      finish(target, widened(block.top, half), widened(block.reference, half), block.sums[half], right);
+  const Doubles unsure = (target - target) + (row.loss - row.loss) + (row.entropy - row.entropy);
   const auto all = [](std::uint64_t code) { return Words{} + code; };
   const Words sound = right ? all(kCorrect) : all(kWrong);
-  const Words code = unsure == 0.0 ? sound : all(kNonFinite);  // else it is NaN
-  for (int lane = 0; lane < kLanes && begin + lane < end; ++lane) {
+  return {row, square_root(row.el2n_squared), unsure == 0.0 ? sound : all(kNonFinite)};  // else it is NaN
+}
+
+PYI_HD void finish_block(const Block& block, const Inputs& in, std::int64_t begin, std::int64_t end,
+                         Row* out) {
+  // Both before either is written: the processor works on one while the other waits.
+  const Finished halves[2] = {finish_half(block, 0), finish_half(block, 1)};
+  for (int lane = 0; lane < kWide && begin + lane < end; ++lane) {
     const std::int64_t i = begin + lane;
-    out[i] = {row.loss[lane],
-              row.margin[lane],
-              static_cast<float>(el2n[lane]),
-              static_cast<float>(row.entropy[lane]),
-              static_cast<std::int32_t>(code[lane]),
+    const Finished& from = halves[lane / kLanes];
+    const int at = lane % kLanes;
+    out[i] = {from.row.loss[at],
+              from.row.margin[at],
+              static_cast<float>(from.el2n[at]),
+              static_cast<float>(from.row.entropy[at]),
+              static_cast<std::int32_t>(from.code[at]),
               kNaN};
     if (in.mask != nullptr && !in.mask[i]) {
       out[i] = Row{};
-    } else if (in.features != nullptr && code[lane] != kNonFinite) {
-      add_features(out[i], el2n[lane], *in.features, i);
+    } else if (in.features != nullptr && out[i].code != kNonFinite) {
+      add_features(out[i], from.el2n[at], *in.features, i);
     }
   }
 }

@@ -1,4 +1,4 @@
-// Logits -> gists on a CUDA device (gist.h), in one pass over memory. Everything here is enqueued on the
+// Logits -> gists on a CUDA device (gist_cuda.h), in one pass over memory. Everything here is enqueued on the
 // stream and nothing waited for; functions return the status of their launches. All pointers are to device
 // memory.
 #pragma once
@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "observe/gist.h"
+#include "observe/gist_cuda.h"
 
 namespace pyi::cuda {
 

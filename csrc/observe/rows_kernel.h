@@ -1,11 +1,10 @@
 // The row kernel, compiled once per instruction set: the including file defines PYI_ISA (a namespace) and
 // PYI_VECTOR_BYTES, and has set the compiler's target before. It may define macros for what the compiler does
-// not make of plain code: the larger of two vectors (the second if one is NaN), whether any lanes are equal,
-// square roots, conversions of floats and halves, a table of 16 doubles (rows_vectors.h).
+// not make of plain code: the larger of two vectors (the second if one is NaN), whether any lane of a mask is
+// set, square roots, conversions of floats and halves (rows_vectors.h), tables (rows_powers.h).
 //
-// rows_across.h and rows_along.h round differently, so the number of classes alone chooses. There is no test
-// for the end of a row or for j inside their loops: what does not count is set to -inf, which adds nothing
-// (kFloor).
+// rows_across.h and rows_along.h round differently, so the number of classes alone chooses. What does not count,
+// the target and what is past the end of a row, is set to -inf, which adds nothing (gist.h).
 #include "observe/rows_across.h"
 #include "observe/rows_along.h"
 

@@ -2,7 +2,7 @@
 // heeds.
 #pragma once
 
-#include "observe/arithmetic.h"
+#include "observe/gist.h"
 #include "observe/narrow.h"
 
 namespace pyi {
@@ -14,9 +14,11 @@ typedef double Doubles __attribute__((vector_size(kLanes * 8)));
 typedef std::uint64_t Words __attribute__((vector_size(kLanes * 8)));
 typedef float Floats __attribute__((vector_size(kLanes * 4)));  // as many as Doubles
 typedef std::int32_t Ints __attribute__((vector_size(kLanes * 4)));
+typedef std::int64_t SignedWords __attribute__((vector_size(kLanes * 8)));
 typedef std::uint16_t Shorts __attribute__((vector_size(kLanes * 2)));
 typedef float WideFloats __attribute__((vector_size(kWide * 4)));  // a whole vector of them
 typedef std::int32_t WideInts __attribute__((vector_size(kWide * 4)));
+typedef std::uint32_t WideWords __attribute__((vector_size(kWide * 4)));
 typedef std::uint16_t WideShorts __attribute__((vector_size(kWide * 2)));
 
 }  // namespace PYI_ISA
@@ -26,46 +28,29 @@ struct BitsOf<PYI_ISA::Doubles> {
   using type = PYI_ISA::Words;
 };
 
+template <>
+struct BitsOf<PYI_ISA::WideFloats> {
+  using type = PYI_ISA::WideWords;
+};
+
 #ifdef PYI_MAX
 template <>
 struct Larger<PYI_ISA::Doubles> {
   PYI_HD PYI_ISA::Doubles of(PYI_ISA::Doubles a, PYI_ISA::Doubles b) { return PYI_MAX(a, b); }
 };
-#endif
-
-#ifdef PYI_TABLE
-// 2^(n + i/16 + f) = 2^n 2^(i/16) (1 + f Q(f)), Q of degree 3 and off by 2.6e-12 (Remez exchange) for |f| <=
-// 1/32. n and i lie side by side in shifted's low bits, and what i would add to the exponent is taken off the
-// table.
 template <>
-struct Power<PYI_ISA::Doubles> {
-  static constexpr double kRound = 0x1.8p+48;
-  PYI_HD PYI_ISA::Doubles of(PYI_ISA::Doubles shifted, PYI_ISA::Doubles f) {
-    using namespace PYI_ISA;
-    constexpr Doubles low{0x1.0000000000000p+0, 0x1.0b5586cf9890fp+0, 0x1.172b83c7d517bp+0,
-                          0x1.2387a6e756238p+0, 0x1.306fe0a31b715p+0, 0x1.3dea64c123422p+0,
-                          0x1.4bfdad5362a27p+0, 0x1.5ab07dd485429p+0};
-    constexpr Doubles high{0x1.6a09e667f3bcdp+0, 0x1.7a11473eb0187p+0, 0x1.8ace5422aa0dbp+0,
-                           0x1.9c49182a3f090p+0, 0x1.ae89f995ad3adp+0, 0x1.c199bdd85529cp+0,
-                           0x1.d5818dcfba487p+0, 0x1.ea4afa2a490dap+0};
-    constexpr Words eighth{0, 1, 2, 3, 4, 5, 6, 7};
-    const Words bits = to_bits(shifted);
-    const Words entry =
-        to_bits<Doubles>(PYI_TABLE(from_bits<Doubles>(to_bits(low) - (eighth << 48)),
-                                   from_bits<Doubles>(to_bits(high) - ((eighth + 8) << 48)), bits));
-    const Doubles power = from_bits<Doubles>(entry + (bits << 48));
-    Doubles q = f * 0x1.3b2f7b5451112p-7 + 0x1.c6b3fda1ef28cp-5;
-    q = q * f + 0x1.ebfbdff02b7e9p-3;
-    q = q * f + 0x1.62e42fec2d02cp-1;
-    return power + (power * f) * q;
-  }
+struct Larger<PYI_ISA::WideFloats> {
+  PYI_HD PYI_ISA::WideFloats of(PYI_ISA::WideFloats a, PYI_ISA::WideFloats b) { return PYI_MAX_FLOATS(a, b); }
 };
 #endif
 
 namespace PYI_ISA {
 namespace {
 
-constexpr float kNone = -__builtin_inff();
+template <int kCount>
+struct Count {
+  static constexpr int value = kCount;
+};
 
 template <class V>
 PYI_HD V load(const void* from) {
@@ -82,6 +67,16 @@ PYI_HD Doubles widen(Floats x) {
 #endif
 }
 
+// One half of a vector.
+template <class Half, class V>
+PYI_HD Half half_of(V x, int half) {
+  Half halves[2];
+  __builtin_memcpy(halves, &x, sizeof x);
+  return halves[half];
+}
+
+PYI_HD Doubles widened(WideFloats x, int half) { return widen(half_of<Floats>(x, half)); }
+
 PYI_HD Doubles square_root(Doubles x) {
 #ifdef PYI_SQRT
   return PYI_SQRT(x);
@@ -91,14 +86,7 @@ PYI_HD Doubles square_root(Doubles x) {
 #endif
 }
 
-// b where one is NaN, as the instructions have it.
-PYI_HD WideFloats larger(WideFloats a, WideFloats b) {
-#ifdef PYI_MAX_FLOATS
-  return PYI_MAX_FLOATS(a, b);
-#else
-  return a > b ? a : b;
-#endif
-}
+PYI_HD WideFloats larger(WideFloats a, WideFloats b) { return Larger<WideFloats>::of(a, b); }
 
 template <int kHalf>
 PYI_HD float largest_of(float* lanes) {
@@ -115,15 +103,23 @@ PYI_HD float largest_lane(WideFloats x) {
   return largest_of<kLanes>(lanes);
 }
 
-PYI_HD bool any_equal(WideFloats a, WideFloats b) {
-#ifdef PYI_ANY_EQUAL
-  return PYI_ANY_EQUAL(a, b);
+PYI_HD bool any(WideInts mask) {
+#ifdef PYI_ANY
+  return PYI_ANY(mask);
 #else
-  const WideInts equal = a == b;
   std::int32_t any = 0;
-  for (int lane = 0; lane < kWide; ++lane) any |= equal[lane];
+  for (int lane = 0; lane < kWide; ++lane) any |= mask[lane];
   return any != 0;
 #endif
+}
+
+// kNothing where the mask says so.
+PYI_HD WideFloats without(WideFloats x, WideInts mask) { return mask ? WideFloats{} + kNothing : x; }
+
+PYI_HD double sum_of_lanes(Doubles v) {
+  double total = v[0];
+  for (int lane = 1; lane < kLanes; ++lane) total += v[lane];
+  return total;
 }
 
 // A vector's worth of narrow.h.
@@ -141,21 +137,6 @@ template <class F, class I, class S>
 PYI_HD F from_bfloats(S bfloats) {
   const I bits = __builtin_convertvector(bfloats, I) << 16;
   return load<F>(&bits);
-}
-
-// The largest logit, its first place, and the largest of the others, per lane.
-template <class F, class I>
-struct Top {
-  F first, second;
-  I place;
-};
-
-template <class F, class I>
-PYI_HD void meet(Top<F, I>& top, F z, I place) {
-  const F lesser = z < top.first ? z : top.first;
-  top.second = lesser > top.second ? lesser : top.second;
-  top.place = z > top.first ? place : top.place;
-  top.first = z > top.first ? z : top.first;
 }
 
 template <class T>

@@ -40,10 +40,6 @@ class Tracker:
     device       where the state lives: "cpu", "cuda" or "cuda:N". On a device, where batches are then best,
                  too, observing waits for nothing; what is wrong with an entry is raised by what next reads
                  the state (end_epoch, dynamics, state_dict, merge); it is left out, others are recorded.
-                 There, logits are summed in single precision with compensation: an observation's loss,
-                 1 - p_y and EL2N are within 1e-6 relative of the exact ones, its entropy within 1e-6 of
-                 1 + itself, and so a standard deviation of losses below 1e-6 of their mean is noise. On the
-                 CPU it is all in double precision
     history      "memory", or the path of a directory: keeps every epoch's rows as well, 32 bytes a sample and
                  epoch. The directory must be empty, unless load_state_dict continues the run that filled it
     first_epoch  the number of the first epoch that this tracker will commit. A tracker that continues another
@@ -52,6 +48,10 @@ class Tracker:
     An epoch's observations wait in a buffer, in which the first one of a sample stands, until `end_epoch`
     folds them into running statistics. A tracker is given logits, logits with features,
     or losses: one of the three.
+
+    Logits are summed in single precision with compensation, on any device: an observation's loss, 1 - p_y
+    and EL2N are within 1e-6 relative of the exact ones, its entropy within 1e-6 of 1 + itself, and so a
+    standard deviation of losses below 1e-6 of their mean is noise. All that follows is in double precision.
 
     One thread at a time: calls from several threads need a lock of the caller's.
 

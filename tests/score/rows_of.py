@@ -1,4 +1,4 @@
-"""The native row kernel, called directly."""
+"""The native row kernel, called directly, and the bounds that its rows keep."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from pyimportance import _C
 from pyimportance.score.history import ROW
 from pyimportance.score.inputs import BFLOAT16
+from pyimportance.score.reference import row_statistics
 
 
 def rows_of(z: Any, y: npt.NDArray[np.int64], threads: int = 1, features: Any = None) -> npt.NDArray[np.void]:
@@ -18,6 +19,28 @@ def rows_of(z: Any, y: npt.NDArray[np.int64], threads: int = 1, features: Any = 
     epoch, scratch = np.zeros(len(y), ROW), np.zeros(len(y), ROW)
     _C.observe_logits(np.arange(len(y)), z, features, y, None, False, scratch, epoch, threads)
     return epoch
+
+
+def assert_rows(
+    got: npt.NDArray[np.void],
+    z: npt.NDArray[Any],
+    y: npt.NDArray[np.int64],
+    case: str,
+    features: npt.NDArray[Any] | None = None,
+) -> None:
+    """To the bounds that csrc/observe/gist.h states, wherever rows were made. float32 has no normal number
+    below 1e-38; loss and 1 - p_y are doubles.
+    """
+    with np.errstate(over="ignore"):
+        want = row_statistics(z, y, features)
+    np.testing.assert_array_equal(got["code"], np.where(want["correct"] == 1, 2, 1), case)
+    np.testing.assert_array_equal(got["margin"], want["margin"], case)
+    np.testing.assert_allclose(got["loss"], want["loss"], rtol=1e-6, atol=1e-100, err_msg=case)
+    np.testing.assert_allclose(-np.expm1(-got["loss"]), want["p_false"], rtol=1e-6, atol=1e-100, err_msg=case)
+    np.testing.assert_allclose(got["el2n"], want["el2n"], rtol=1e-6, atol=1e-37, err_msg=case)
+    np.testing.assert_allclose(got["entropy"], want["entropy"], rtol=1e-6, atol=1e-6, err_msg=case)
+    assert (got["entropy"] >= 0).all(), case
+    np.testing.assert_allclose(got["grand"], want["grand"], rtol=1.1e-6, atol=1e-37, err_msg=case)
 
 
 def stored_as(dtype: str, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:

@@ -11,11 +11,11 @@ import pytest
 
 from pyimportance import _C, Tracker
 from pyimportance.score.reference import row_statistics
-from tests.score.rows_of import rows_of
+from tests.score.rows_of import assert_rows, rows_of
 
 Logits = Callable[[str, int, int, np.random.Generator], npt.NDArray[np.float32]]
-CLASSES = (1, 2, 3, 7, 8, 9, 31, 32, 33, 193, 319, 320, 321, 1000, 1003)
-MANY = (2047, 2048, 2049, 4097, 50257, 256_000)  # several parts of a row, the last of them of one class
+CLASSES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 127, 159, 160, 161, 175, 176, 177, 300, 1000, 1003)
+MANY = (2047, 2048, 2049, 4097, 50257, 256_000)
 
 
 def test_against_the_oracle(isa: str, kind: str, make_logits: Logits, rng: np.random.Generator) -> None:
@@ -24,14 +24,7 @@ def test_against_the_oracle(isa: str, kind: str, make_logits: Logits, rng: np.ra
         z = make_logits(kind, count, classes, rng)
         y = rng.integers(0, classes, count) * np.isfinite(z).all(1)  # class 0 is finite
         y[::2] = z[::2].argmax(1)
-        got, want = rows_of(z, y), row_statistics(z, y)
-        case = f"{kind}, {classes} classes"
-        tiny = 1e-100  # exponents below -300 count as -300; float32 is subnormal below 1e-38
-        np.testing.assert_allclose(got["loss"], want["loss"], rtol=1e-11, atol=tiny, err_msg=case)
-        np.testing.assert_array_equal(got["margin"], want["margin"], case)
-        np.testing.assert_allclose(got["el2n"], want["el2n"], rtol=2e-7, atol=2e-45, err_msg=case)
-        np.testing.assert_allclose(got["entropy"], want["entropy"], rtol=2e-7, atol=2e-45, err_msg=case)
-        np.testing.assert_array_equal(got["code"] == 2, want["correct"] == 1, case)
+        assert_rows(rows_of(z, y), z, y, f"{kind}, {classes} classes")
 
 
 def test_the_oracle_by_hand() -> None:
@@ -48,9 +41,8 @@ def test_the_oracle_by_hand() -> None:
 def test_small_losses_keep_their_digits(isa: str) -> None:
     gap = np.array([10, 20, 30, 60, 100], np.float32)
     z = np.stack([gap, np.zeros_like(gap)], 1)
-    np.testing.assert_allclose(
-        rows_of(z, np.zeros(5, np.int64))["loss"], np.exp(-gap.astype(float)), rtol=1e-4
-    )
+    got = rows_of(z, np.zeros(5, np.int64))["loss"]
+    np.testing.assert_allclose(got, np.log1p(np.exp(-gap.astype(float))), rtol=1e-11)  # one other: no sum
 
 
 def test_the_first_maximum_wins(isa: str) -> None:
@@ -61,7 +53,7 @@ def test_the_first_maximum_wins(isa: str) -> None:
         assert rows_of(z, np.array([1, 3, 0]))["margin"].tolist() == [0, 0, -1]
 
 
-@pytest.mark.parametrize("classes", [3, 10, 320, 400, 5000])
+@pytest.mark.parametrize("classes", [3, 10, 160, 400, 5000])
 def test_a_row_depends_on_nothing_but_itself(
     isa: str, classes: int, make_logits: Logits, rng: np.random.Generator
 ) -> None:
@@ -96,7 +88,7 @@ def test_instruction_sets_agree(make_logits: Logits, rng: np.random.Generator) -
             results.append(rows_of(z, y))
         _C.use_instruction_set(before)
         for other in results[1:]:
-            np.testing.assert_allclose(other["loss"], results[0]["loss"], rtol=1e-11)
+            np.testing.assert_allclose(other["loss"], results[0]["loss"], rtol=2e-6)
 
 
 def test_unknown_instruction_set() -> None:

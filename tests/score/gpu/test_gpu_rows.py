@@ -12,26 +12,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from pyimportance.score.reference import row_statistics
 from tests.score.gpu.conftest import Machine
+from tests.score.rows_of import assert_rows
 
 # Both kernels, and whatever number of lanes or warps shares a row; round 32, and round each limit.
 CLASSES = (1, 2, 4, 5, 8, 9, 31, 32, 33, 64, 127, 129, 255, 256, 257, 300, 1000, 1003, 4096, 4097, 5003)
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 Logits = Callable[[str, int, int, np.random.Generator], npt.NDArray[np.float32]]
-
-
-def check(got: npt.NDArray[np.void], z: npt.NDArray[np.float32], y: npt.NDArray[np.int64], case: str) -> None:
-    """To the bounds that csrc/observe/gist.h states. float32 has no normal number below 1e-38."""
-    with np.errstate(over="ignore"):
-        want = row_statistics(z, y)
-    tiny = 1e-37
-    np.testing.assert_array_equal(got["code"], np.where(want["correct"] == 1, 2, 1), case)
-    np.testing.assert_array_equal(got["margin"], want["margin"], case)
-    np.testing.assert_allclose(got["loss"], want["loss"], rtol=1e-6, atol=tiny, err_msg=case)
-    np.testing.assert_allclose(-np.expm1(-got["loss"]), want["p_false"], rtol=1e-6, atol=tiny, err_msg=case)
-    np.testing.assert_allclose(got["el2n"], want["el2n"], rtol=1e-6, atol=tiny, err_msg=case)
-    np.testing.assert_allclose(got["entropy"], want["entropy"], rtol=1e-6, atol=1e-6, err_msg=case)
 
 
 def targets_of(z: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -52,7 +39,7 @@ def test_against_the_oracle(
         logits = torch.from_numpy(make_logits(kind, rows, classes, rng)).to(dtype)
         z = logits.float().numpy()
         y = targets_of(z, rng)
-        check(machine.rows(logits, y), z, y, f"{kind}, {classes} classes")
+        assert_rows(machine.rows(logits, y), z, y, f"{kind}, {classes} classes")
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -68,8 +55,8 @@ def test_rows_that_start_anywhere(
         wide = torch.full((6, classes + 9), torch.inf, dtype=dtype)
         wide[:, start : start + classes] = logits
         part = machine.tensor(wide)[:, start : start + classes]
-        check(machine.rows(part, y), z, y, f"from {start}")
-        check(machine.rows(part[::2], y[::2].copy()), z[::2], y[::2], f"every other row from {start}")
+        assert_rows(machine.rows(part, y), z, y, f"from {start}")
+        assert_rows(machine.rows(part[::2], y[::2].copy()), z[::2], y[::2], f"every other row from {start}")
 
 
 @pytest.mark.parametrize("off", [-1.0, 1.0, 2.0], ids=["too small", "too large", "both"])
@@ -83,7 +70,7 @@ def test_bounds_hold_with_the_worst_powers_of_two_of_a_device(
         for classes in (2, 10, 33, 300, 1000, 5003):
             z = make_logits(kind, 40 if classes < 300 else 9, classes, rng)
             y = targets_of(z, rng)
-            check(machine.rows(z, y), z, y, f"{kind}, {classes} classes")
+            assert_rows(machine.rows(z, y), z, y, f"{kind}, {classes} classes")
     finally:
         powers_off.value = 0.0
 
@@ -94,8 +81,8 @@ def test_sorted_logits_keep_their_digits(machine: Any) -> None:
         for top in (3.0, 60.0, 3e4):
             z = np.linspace(0, top, classes, dtype=np.float32)[None].repeat(3, 0)
             y = np.array([0, classes // 2, classes - 1])
-            check(machine.rows(z, y), z, y, f"up to {top}")
-            check(machine.rows(z[:, ::-1].copy(), y), z[:, ::-1], y, f"from {top}")
+            assert_rows(machine.rows(z, y), z, y, f"up to {top}")
+            assert_rows(machine.rows(z[:, ::-1].copy(), y), z[:, ::-1], y, f"from {top}")
 
 
 def test_the_first_maximum_wins(machine: Any) -> None:
@@ -125,7 +112,7 @@ def test_numbers_that_are_not_finite(machine: Any, classes: int, rng: np.random.
     z[11, 1] = good[11, 1] = 5
     rows = machine.rows(z, y)
     assert rows["code"][:8].tolist() == [4] * 8
-    check(rows[8:], good[8:], y[8:], "legal")
+    assert_rows(rows[8:], good[8:], y[8:], "legal")
     assert machine.rows(z[:2], np.array([classes, -1]))["code"].tolist() == [0, 0]  # nothing is read
     bits = torch.tensor([0x7FC1, -0x7F], dtype=torch.int16).view(torch.bfloat16)  # NaNs of either sign
     for nan in (bits, bits.float(), bits.half()):

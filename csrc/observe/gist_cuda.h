@@ -1,0 +1,72 @@
+// What a thread of a device keeps of a row of logits (gist.h), and the Row that follows from it.
+#pragma once
+
+#include <cmath>
+
+#include "observe/gist.h"
+#include "observe/row.h"
+
+namespace pyi {
+
+struct Gist {
+  double s;    // sum of e_k = exp(z_k - reference) over all classes but the target; or the loss (kLossOnly)
+  float q, a;  // sum of e_k^2, and of e_k (reference - z_k)
+  float reference;  // no further below top than kSlack
+  float top;        // the largest logit but the target's; -inf if there is none
+  float target;     // z_y
+  std::int32_t code;
+};
+static_assert(sizeof(Gist) == 32);
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+template <>
+struct Larger<float> {
+  PYI_HD float of(float a, float b) {
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+    return larger;
+  }
+};
+#endif
+
+// 2^t to 2^-22 relative.
+PYI_HD float power_of_two(float t) {
+#ifdef __CUDA_ARCH__
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(t));
+  return power;
+#else
+  return exp2f(t);
+#endif
+}
+
+template <>
+struct Lanes<float> {
+  PYI_HD float fused(float a, float b, float c) { return fmaf(a, b, c); }
+
+  PYI_HD float exp(float d, float lost) {
+    const float t = d * 0x1.715476p+0f;                    // d log2(e), rounded;
+    const float rest = fmaf(t, -0x1.62e43p-1f, d) + lost;  // what that leaves of d
+    const float e = power_of_two(t);
+    return fmaf(e, rest, e);
+  }
+};
+
+// The row of a gist whose code is kWrong, kCorrect or kLossOnly. norm: |h| of the last layer's features; NaN
+// if there are none.
+PYI_HD Row row_of(const Gist& gist, float norm) {
+  const float nan = __builtin_nanf("");
+  if (gist.code == kLossOnly) return {gist.s, nan, nan, nan, kLossOnly, nan};
+  const Sums<double> sums{gist.s, gist.q, gist.a};
+  const Statistics<double> row =
+      finish<double>(gist.target, gist.top, gist.reference, sums, gist.code == kCorrect);
+  const double el2n = sqrt(row.el2n_squared), h = norm;
+  return {row.loss,
+          row.margin,
+          static_cast<float>(el2n),
+          static_cast<float>(row.entropy),
+          gist.code,
+          static_cast<float>(el2n * sqrt(1.0 + h * h))};
+}
+
+}  // namespace pyi

@@ -1,21 +1,22 @@
 // The sums that are kept of a row of logits, read once; in float, and why that is enough.
 //
 // Written once for lanes of V: float, a lane of a device's (gist_cuda.h), or a vector of floats on a
-// processor. Only the exponential has ways of its own. Per class the arithmetic is float, of which there is
-// most, per row it is double (arithmetic.h). What makes float enough:
+// processor. Only the exponential has ways of its own. Per class the arithmetic is float, per row it is
+// double (arithmetic.h). What makes float enough:
 //   - The target stays out of the sums, so that a loss of 1e-9 keeps its digits.
 //   - e_k = exp(d) has the error of exp, 1.8e-7 on a processor, 3e-7 on a device.
-//   - d = z_k - reference is rounded, which makes 2^-21 of a term where |d| < 16; terms beyond are nothing
-//   beside
-//     the reference's own 1, 3 % of all of them for 256,000 classes. A device, whose exp is worse and whose
-//     units for floats wait for memory, carries the rounding along (kExact).
+//   - d = z_k - reference is rounded, by 2^-21 at most where |d| < 16. Smaller terms are nothing beside the
+//     reference's own 1: of 256,000 classes, 3 % of it. A device, whose exp is worse and whose units for
+//     floats wait for memory, carries the rounding along (kExact).
 //   - A lane adds a handful of terms at a time in float, and those sums with compensation (Kahan): 3e-7;
-//   lanes
-//     are added as doubles.
+//     lanes are added as doubles.
 // Bound, to the oracle in float64: 1e-6 relative for the loss, 1 - p_y and EL2N; the margin is exact.
 // Entropy: 1e-6 of 1 + its value. Terms below exp(kLeast) of the largest count as that at most. f16 and bf16
-// logits have an exact d unless one is 2^-12 (bf16: 2^-15) of another. So of losses that hardly change, a
-// standard deviation below 1e-6 of their mean is noise.
+// logits have an exact d unless one is 2^-12 (bf16: 2^-15) of another.
+//
+// So of losses that hardly change, a standard deviation below 1e-6 of their mean is noise. Of a row that is
+// sure of another class, whose 1 the sums hold, noise is what that class's probability lacks to 1, and the
+// entropy.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +34,7 @@
 namespace pyi {
 
 constexpr float kNothing = -__builtin_inff();  // a logit that is not there adds nothing
-constexpr float kLowest = -0x1.fffffep+127f;   // the reference before there is one: finite, as is 0 * it
+constexpr float kLowest = -0x1.fffffep+127f;   // the reference before there is one: finite, that 0 * it is 0
 constexpr float kSlack = 4.0f;                 // sums are good for terms up to exp(kSlack)
 // Less than this below the reference counts as this: 2e-19, nothing beside the reference's own 1, and the
 // square of it is a normal number.

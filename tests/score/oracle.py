@@ -113,9 +113,8 @@ def agree(name: str, got: npt.NDArray[np.float32], history: History, **options: 
         if name == "aum":  # margins of both signs cancel: the digits left are those of the largest
             margins = np.nan_to_num(np.abs(history["margin"]), posinf=0)
             bound = bound + 1e-13 * margins.max(0)[finite]
-        if name == "normalized_margin":  # exp of differences, to a few of the last digits of the two
-            size = history["loss"] + np.abs(np.nan_to_num(history["margin"], posinf=0))
-            bound = bound + 4 * np.finfo(np.float64).eps * np.nan_to_num(size).max(0)[finite]
+        if name in ("normalized_margin", "entropy"):  # where the others are sure, next to 0 but not exactly
+            bound = bound + 1e-6
         if name == "confidence_weighted_entropy":  # entropies are good to 1e-6 of 1 + their value
             off = 1e-6 * (1 + history["entropy"])
             ends = [

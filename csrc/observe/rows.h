@@ -1,8 +1,9 @@
 // Logits -> rows: every statistic of a row of logits, while it passes through the first-level cache.
 //
-// Sums over classes are float with compensation, and keep the bound in gist.h; the rest is double (arithmetic.h).
-// A row of the result is a function of its row of logits (and of features) alone: neither its place in the
-// batch nor the number of threads changes a bit of it. The instruction set does, within that bound.
+// Sums over classes are float with compensation, and keep the bound in gist.h; the rest is double
+// (arithmetic.h). A row of the result is a function of its row of logits (and of features) alone: neither its
+// place in the batch nor the number of threads changes a bit of it. The instruction set does, within that
+// bound.
 #pragma once
 
 #include <cstdint>

@@ -3,8 +3,8 @@
 // not make of plain code: the larger of two vectors (the second if one is NaN), whether any lane of a mask is
 // set, square roots, conversions of floats and halves (rows_vectors.h), tables (rows_powers.h).
 //
-// rows_across.h and rows_along.h round differently, so the number of classes alone chooses. What does not count,
-// the target and what is past the end of a row, is set to -inf, which adds nothing (gist.h).
+// rows_across.h and rows_along.h round differently, so the number of classes alone chooses. What does not
+// count, the target and what is past the end of a row, is set to -inf, which adds nothing (gist.h).
 #include "observe/rows_across.h"
 #include "observe/rows_along.h"
 

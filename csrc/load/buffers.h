@@ -60,6 +60,7 @@ class Buffers {
  public:
   // At least n bytes. Throws std::bad_alloc.
   Buffer take(std::size_t n) {
+    largest_ = std::max(largest_, n);
     const auto fits = [n](const Buffer& b) { return b.capacity >= n && b.capacity / 2 <= n; };
     const auto found = std::find_if(spare_.rbegin(), spare_.rend(), fits);
     if (found == spare_.rend()) return allocate(n);
@@ -72,15 +73,15 @@ class Buffers {
     bytes_ += buffer.capacity;
     spare_.push_back(std::move(buffer));
     std::size_t oldest = 0;
-    for (; bytes_ > most_ && oldest + 1 < spare_.size(); ++oldest) bytes_ -= spare_[oldest].capacity;
+    for (; bytes_ > 2 * (window_ + largest_); ++oldest) bytes_ -= spare_[oldest].capacity;
     spare_.erase(spare_.begin(), spare_.begin() + static_cast<std::ptrdiff_t>(oldest));
   }
-  // Keeps as much as two windows of so many bytes need, or one buffer that is larger.
-  void expect(std::size_t window) { most_ = std::max(most_, 2 * window); }
+  // Keeps as much as two windows of so many bytes need, and the two batches that they begin and end in.
+  void expect(std::size_t window) { window_ = std::max(window_, window); }
 
  private:
   std::vector<Buffer> spare_;
-  std::size_t bytes_ = 0, most_ = 0;
+  std::size_t bytes_ = 0, window_ = 0, largest_ = 0;
 };
 
 }  // namespace pyi::load

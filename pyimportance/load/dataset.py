@@ -75,8 +75,9 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             are. The order of samples does not depend on it. A sample of which nothing would be left is an
             ArgumentError.
         window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process holds
-            two such windows (or two samples that are larger), one of which threads read ahead. Of compressed
-            shards it holds 64 MiB of decompressed frames besides, or one that is larger.
+            two such windows (or two samples that are larger), one of which threads read ahead, and keeps the
+            memory for the next iteration. Of compressed shards it holds 64 MiB of decompressed frames
+            besides, or one that is larger.
         fields: ``{"x": ("uint8", (32, 32, 3))}``, with batched=True: parts that hold such an array and
             nothing else come as one tensor [B, 32, 32, 3] a batch. pin_memory: in pinned memory.
         on_error: "raise" raises DataError at a sample that is in error. "skip" repeats a neighbour in its

@@ -34,7 +34,7 @@ def check_share(taken: tuple[int, int], rank: int | None, world_size: int | None
     shows in the calls that led here, which a forked loader process has inherited.
     """
     now = placement(rank, world_size)
-    if now != taken:
+    if now != taken and not _knows_no_rank():
         raise ArgumentError(
             f"rank and world_size: this data set took itself for rank {taken[0]} of {taken[1]} when it was "
             f"made, and this is rank {now[0]} of {now[1]}; make it when torch.distributed is initialised, or "
@@ -50,6 +50,16 @@ def check_share(taken: tuple[int, int], rank: int | None, world_size: int | None
                 "pyimportance.OwnRanks as its first base"
             )
         frame = frame.f_back
+
+
+def _knows_no_rank() -> bool:
+    """Whether this is a loader process that did not inherit torch.distributed, as spawned ones do not, and
+    whose environment tells no rank either."""
+    import torch.distributed as dist
+    from torch.utils.data import get_worker_info
+
+    told = "RANK" in os.environ or (dist.is_available() and dist.is_initialized())
+    return get_worker_info() is not None and not told
 
 
 def _environment(name: str, default: int) -> int:

@@ -112,6 +112,15 @@ def test_a_generation_that_is_not_the_one_that_was_opened(shard_set, tmp_path):
         list(loader(dataset, 8, 1, multiprocessing_context="spawn"))
 
 
+def test_processes_that_begin_afresh_take_the_rank_of_their_data_set(shard_set, run_ranks, monkeypatch):
+    """torch.distributed is not initialised there, and what started the ranks may have told them alone."""
+    shards, _ = shard_set((32, 32))
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    first, second = run_ranks("ranks_afresh.py", 2, shards.root)
+    assert (sorted(first), sorted(second)) == (list(range(32)), list(range(32, 64)))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_an_epoch_that_is_set_meanwhile_waits_for_the_next_iteration(shard_set, method):
     dataset = ImportanceDataset(shard_set((31, 33))[0], batch_size=8)

@@ -161,9 +161,9 @@ def run(options: argparse.Namespace) -> Report:
     )
     for n in sizes:
         for dtype in DTYPES:
-            bench_argsort(report, n, dtype, min(turns, 5) if n > 1_000_000 else turns)
+            bench_argsort(report, n, dtype, rounds(options, 5 if n > 1_000_000 else 11))
     if options.large:
-        bench_argsort(report, 100_000_000, "float32", min(turns, 2))
+        bench_argsort(report, 100_000_000, "float32", rounds(options, 2))
     for workers in WORKERS:
         bench_partition(report, sizes[0], workers, turns)
     return report

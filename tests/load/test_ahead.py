@@ -12,7 +12,7 @@ import weakref
 import numpy as np
 import pytest
 
-from pyimportance import ArgumentError, DataError, index, write_shards
+from pyimportance import _C, ArgumentError, DataError, index, write_shards
 from pyimportance.io.meter import Meter
 from pyimportance.load.ahead import Columns, ReadAhead
 from pyimportance.load.holding import Part
@@ -248,3 +248,29 @@ def test_a_forked_child_reads_anew(shard_set):
     command = [sys.executable, "-W", "ignore", "-c", FORK, shards.root]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert result.stdout == "31 31\n", result.stderr
+
+
+def test_rows_far_apart_in_a_large_index(tmp_path):
+    """More than 2**22 rows: sorting them took more memory than it was given."""
+    samples = 5 << 20
+    columns = _C.LoadColumns(  # of zeros that nobody has written: they take no memory
+        np.zeros(samples + 1, np.int64),
+        np.zeros(0, np.uint8),
+        ("x",),
+        np.arange(samples),
+        np.zeros(samples, np.int32),
+        np.zeros(samples, np.int64),
+        np.zeros(samples, np.int64),
+        np.zeros(samples + 1, np.int64),
+        np.zeros(0, np.int32),
+        np.zeros(0, np.int64),
+        np.zeros(0, np.int64),
+        (str(tmp_path / "a.tar"),),
+        [],
+    )
+    rows = np.random.default_rng(0).permutation(samples)[: 1 << 14]
+    ahead = _C.ReadAhead(1)
+    for _ in range(20):
+        window = _C.LoadWindow(ahead, columns, rows, np.zeros(len(rows), bool))
+        assert len(window) == len(rows)
+    ahead.close()

@@ -31,7 +31,7 @@ def machine() -> dict[str, Any]:
         "instructions": _C.instruction_set(),
         "threads": {"pyimportance": default_threads(), "torch": torch.get_num_threads() if torch else None},
         "load": round(os.getloadavg()[0], 2),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
     }
 
 
@@ -82,7 +82,7 @@ def _field(path: str, name: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:

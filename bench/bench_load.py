@@ -1,132 +1,270 @@
-"""ImportanceDataset beside webdataset on the same tars, from the page cache.
+"""Loaders beside one another and beside plainly reading the files: samples, tensors, first batch, memory.
 
-In this process, and through a DataLoader with two loader processes, which adds what it costs to send
-samples from one process to another. webdataset reads the tars in order, ours in the order of an epoch: a
-shuffled window at a time, every batch from all bins. Every sample of every epoch that is timed is compared
-with the source; until then the epoch is kept, so all contenders pay for memory that is new.
+Every contender reads its own best-known format of the same samples, the peers as their documentation advises
+(_load_peers.py). Peers read in order of storage; ours shuffles, a window at a time, every batch from all
+bins. Every epoch that is timed is compared with the source; until then it is kept, so that all contenders
+hold as much memory, and what was freed stays with this process, so that none waits for the kernel to find it
+again.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import webdataset
-from _harness import WARM, check, compare, options_parser, rounds, run_main
-from _machine import bytes_read
+from _harness import compare, options_parser, rounds, run_main
+from _load_data import Data
+from _load_first import check_first, first_of_ours, first_of_webdataset, make_many
+from _load_memory import held
+from _load_ours import KINDS, READ, Batched, Ours, check_plain, plain
+from _load_peers import NOT_HERE, Peer
+from _machine import bytes_read, version_of
 from _report import Report
-from _tars import make_source, samples_in
-from torch.utils.data import DataLoader
 
-from pyimportance import ImportanceDataset, Scores, ShardSet, partition, write_shards
-
-B = 256
 PROCESSES = 2
-# name -> mean bytes of an image, samples
-CASES = {"885 B images (CIFAR-10)": (885, 20_000), "110 kB images (ImageNet)": (110_000, 2_000)}
-QUICK = {"885 B images (CIFAR-10)": (885, 1_000)}
-
-Parts = dict[str, bytes]
-
-
-def make_shards(source: list[str], folder: Path, samples: int) -> ShardSet:
-    """One worker with four bins, in tars of 8 MiB or so, so that webdataset can divide them as well."""
-    scores = Scores(np.random.default_rng(1).random(samples, np.float32))
-    return write_shards(source, partition(scores, 1, bins=4), folder, shard_bytes=2**23)
+OURS = (Ours.name, Batched.name)
+COUNTED = (*OURS, READ, "webdataset")  # those that read, and do not map, their files
+# name -> side of an image, samples
+CASES = {"3 KB samples": (32, 60_000), "110 KB samples": (192, 6_000)}
+QUICK = {"3 KB samples": (32, 600)}
+MANY, QUICK_MANY = (1_000, 10_000), (20, 400)  # shards, samples in each
 
 
-def samples_of(epoch: Iterable[Any]) -> Iterator[tuple[str, Parts]]:
-    """Keys and parts of samples, of lists of samples, or of batches of columns; ours may not be pads."""
-    for item in epoch:
-        if isinstance(item, list):
-            yield from samples_of(item)
-        elif isinstance(item["__key__"], list):
-            columns = (item[name] for name in ("__key__", "__index__", "__pad__", "cls", "jpg"))
-            for key, index, pad, cls, jpg in zip(*columns, strict=True):
-                check(int(key) == index and not pad, f"sample {index} has key {key}, pad {pad}")
-                yield key, {"cls": cls, "jpg": jpg}
-        else:
-            key = item["__key__"]
-            index, pad = item.get("__index__", int(key)), item.get("__pad__", False)
-            check(int(key) == index and not pad, f"sample {index} has key {key}, pad {pad}")
-            yield key, {"cls": item["cls"], "jpg": item["jpg"]}
+class Contenders:
+    """Ours and the peers that are here, over the same samples."""
 
+    def __init__(self, data: Data, absent: dict[str, str]) -> None:
+        self.data, self.peers = data, dict[str, Peer]()
+        for kind in KINDS:
+            with _noted(kind.name, absent):
+                self.peers[kind.name] = kind(data, data.folder / kind.__name__)
 
-def check_epoch(name: str, epoch: list[Any], source: dict[str, Parts]) -> None:
-    """Every sample once, with its bytes."""
-    seen: dict[str, Parts] = {}
-    for key, parts in samples_of(epoch):
-        check(key not in seen, f"{name}: sample {key} comes twice")
-        check(parts == source.get(key), f"{name}: sample {key} has other bytes than in the source")
-        seen[key] = parts
-    check(len(seen) == len(source), f"{name}: {len(seen)} samples; right is {len(source)}")
+    @property
+    def versions(self) -> dict[str, str]:
+        return {
+            peer.package: version_of(peer.package) for name, peer in self.peers.items() if name not in OURS
+        }
 
+    def bench(
+        self,
+        report: Report,
+        case: str,
+        turns: int,
+        calls: Mapping[str, Callable[[], Any]],
+        *,
+        examine: Callable[[str, str, Any], None],
+        before: Callable[[str], None] = lambda _: None,
+        counted: Sequence[str] = COUNTED,
+    ) -> None:
+        """The rows of a case: ``calls``, with plain reading between ours and the peers'."""
+        data, names = self.data, [name for name in calls if name in OURS]
+        every: dict[str, Callable[[], Any]] = {name: calls[name] for name in names}
+        every[READ] = partial(plain, data)
+        every |= calls
+        read = dict.fromkeys(every, 0)
 
-def bench_place(
-    report: Report, case: str, shards: ShardSet, source: dict[str, Parts], *, processes: int, turns: int
-) -> None:
-    """``processes``: 0, or through a DataLoader with as many."""
-    tars = [str(Path(shards.root) / shard.path) for shard in shards.shards]
-    ours = {
-        "pyimportance": ImportanceDataset(shards, batch_size=B, rank=0, world_size=1),
-        "pyimportance, batched": ImportanceDataset(shards, batch_size=B, batched=True, rank=0, world_size=1),
-    }
-    datasets = {**ours, "webdataset": webdataset.WebDataset(tars, shardshuffle=False)}
-    epochs: dict[str, Iterable[Any]] = dict(datasets)
-    if processes:
-        more: dict[str, Any] = {"num_workers": processes, "persistent_workers": True}
-        for name, dataset in datasets.items():
-            batched = name.endswith("batched")
-            epochs[name] = DataLoader(
-                dataset, batch_size=None if batched else B, collate_fn=dict if batched else list, **more
+        def call(name: str, turn: int) -> Any:
+            start = bytes_read()
+            answer = every[name]()
+            read[name] = (bytes_read() or 0) - (start or 0)
+            return answer
+
+        def look(name: str, turn: int, answer: Any) -> None:
+            if name == READ:
+                check_plain(data, answer)
+            else:
+                examine(name, f"{case}, {name}, epoch {turn}", answer)
+
+        seconds = compare({name: partial(call, name) for name in every}, turns, look, before=before)
+        report.add(
+            case,
+            seconds,
+            items=data.samples,
+            input_bytes=data.input_bytes,
+            read={name: read[name] if name in counted and read[name] else None for name in every},
+            fractions={
+                name: [a / b for a, b in zip(seconds[READ], taken, strict=True)]
+                for name, taken in seconds.items()
+                if name != READ
+            },
+            notes={name: self._note(name, taken) for name, taken in seconds.items()},
+        )
+
+    def _note(self, name: str, seconds: Sequence[float]) -> str:
+        what = "the files" if name == READ else self.peers[name].yields
+        return f"{self.data.samples / np.median(seconds):,.0f} samples/s: {what}"
+
+    def samples(self, report: Report, case: str, turns: int) -> None:
+        self.bench(
+            report,
+            f"{case}, this process",
+            turns,
+            {name: partial(_all_of, peer) for name, peer in self.peers.items()},
+            examine=lambda name, what, items: self.data.check(what, self.peers[name].seen(items)),
+        )
+
+    def tensors(self, report: Report, case: str, turns: int) -> None:
+        self.bench(
+            report,
+            f"{case}, tensors of 256",
+            turns,
+            {name: partial(_tensors_of, peer) for name, peer in self.peers.items() if peer.has_tensors},
+            examine=lambda _, what, batches: self.data.check_images(
+                what, (batch.numpy() for batch in batches)
+            ),
+        )
+
+    def loaders(self, report: Report, case: str, turns: int) -> None:
+        with _quiet():
+            loaders = {name: peer.loader(PROCESSES) for name, peer in self.peers.items() if peer.has_loader}
+            self.bench(
+                report,
+                f"{case}, {PROCESSES} loader processes",
+                turns,
+                {name: partial(list, loader) for name, loader in loaders.items()},
+                examine=lambda name, what, batches: self.data.check(
+                    what, self.peers[name].seen(_flat(name, batches))
+                ),
+                counted=(READ,),  # not what loader processes read
             )
-    by_kernel: dict[str, int | None] = {}
 
-    def read(name: str, turn: int) -> list[Any]:
-        if name in ours:
-            ours[name].set_epoch(turn)
-        before = bytes_read()
-        items = list(epochs[name])
-        by_kernel[name] = None if before is None else (bytes_read() or 0) - before
-        return items
+    def cold(self, report: Report, case: str, turns: int) -> None:
+        some = {name: partial(_all_of, self.peers[name]) for name in (Ours.name, "webdataset")}
+        self.bench(
+            report,
+            f"{case}, this process, not in the page cache",
+            turns,
+            some,
+            examine=lambda name, what, items: self.data.check(what, self.peers[name].seen(items)),
+            before=lambda _: forget(self.data.tars),
+        )
 
+    def memory(self, report: Report, case: str, turns: int) -> None:
+        found: dict[str, list[dict[str, int]]] = {}
+        names = [name for name, peer in self.peers.items() if peer.has_loader]
+
+        def measure(name: str, turn: int) -> None:
+            data = self.data
+            one = held(name, data.folder, samples=data.samples, side=data.side, processes=PROCESSES)
+            found.setdefault(name, []).append(one)
+
+        seconds = compare({name: partial(measure, name) for name in names}, turns, lambda *_: None)
+        most = {name: {key: max(one[key] for one in each) for key in each[0]} for name, each in found.items()}
+        report.add(
+            f"{case}, {PROCESSES} loader processes, memory",
+            seconds,
+            items=self.data.samples,
+            input_bytes=self.data.input_bytes,
+            notes={
+                name: f"PSS {m['process'] / 1e6:,.0f} MB a loader process, {m['tree'] / 1e6:,.0f} MB in all"
+                for name, m in most.items()
+            },
+        )
+
+
+def _all_of(peer: Peer) -> list[Any]:
+    return list(peer.epoch())
+
+
+def _tensors_of(peer: Peer) -> list[Any]:
+    return list(peer.tensors())
+
+
+def _flat(name: str, batches: list[Any]) -> Iterator[Any]:
+    if name == Batched.name:
+        return iter(batches)
+    return (item for batch in batches for item in batch)
+
+
+def forget(paths: Sequence[str]) -> None:
+    """Has the kernel drop these files from its page cache (posix_fadvise DONTNEED), once they are on disk."""
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY)
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
+@contextmanager
+def _noted(name: str, absent: dict[str, str]) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        absent[name] = f"cannot be imported ({error})"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'pin_memory' argument")  # energon always asks for it
+        yield
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc, where that is what there is, to keep what is freed (mallopt(3))."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+
+
+def first_batch(report: Report, folder: Path, many: tuple[int, int], turns: int) -> None:
+    shards, samples = many
+    made = make_many(folder / "many", shards, samples)
+    tars = [str(Path(made.root) / shard.path) for shard in made.shards]
     seconds = compare(
-        {name: partial(read, name) for name in epochs},
+        {
+            Ours.name: lambda _: first_of_ours(made.root),
+            "webdataset": lambda _: first_of_webdataset(tars),
+        },
         turns,
-        lambda name, turn, epoch: check_epoch(f"{case}, {name}, epoch {turn}", epoch, source),
+        lambda name, turn, batch: check_first(f"{name}, round {turn}", batch),
     )
-    metered = {name: int(d.io_report().bytes("disk")) // (turns + WARM) for name, d in ours.items()}
+    rows = shards * samples
     report.add(
-        f"{case}, {f'{processes} loader processes' if processes else 'this process'}",
+        f"the first batch, {shards:,} shards",
         seconds,
-        items=len(source),
-        input_bytes=int(shards.index(0).nbytes.sum()),
-        read=metered | {"webdataset": None if processes else by_kernel["webdataset"]},
-        notes={name: f"{len(source) / np.median(s):,.0f} samples/s" for name, s in seconds.items()},
+        items=rows,
+        input_bytes=made.manifest.indexes[0].nbytes,
+        notes={Ours.name: f"{rows:,} rows of index", "webdataset": "no index, no shuffling"},
     )
 
 
 def run(options: argparse.Namespace) -> Report:
+    keep_freed_memory()
+    absent = dict(NOT_HERE)
     report = Report(
         "load",
         item="sample",
-        about="MB in: the samples in the tars, headers, payloads and padding. MB read, of files in an epoch: "
-        "ours as its Meter counts, webdataset's as the kernel does (rchar; of this process, hence not of "
-        "loader processes). Files are in the page cache, this measures no disk.",
+        about="MB in: the samples in the tars, headers, payloads and padding. MB read: of files, by this "
+        "process, as the kernel counts (rchar), where they are read and not mapped. Files are in the page "
+        "cache but where a case says that they are not: there they are dropped from it by posix_fadvise.",
+        fraction_of="% of plain reading's speed",
     )
-    for case, (mean, samples) in (QUICK if options.quick else CASES).items():
-        with tempfile.TemporaryDirectory(dir=options.folder) as name:
-            tars = make_source(Path(name) / "source", samples, mean, tars=1)
-            shards = make_shards(tars, Path(name) / "shards", samples)
-            source = dict(samples_in(tars))
-            for processes in (0, PROCESSES):
-                bench_place(report, case, shards, source, processes=processes, turns=rounds(options, 11))
+    turns = rounds(options, 3)
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        for case, (side, samples) in (QUICK if options.quick else CASES).items():
+            data = Data(Path(name) / f"{side}", samples, side)
+            contenders = Contenders(data, absent)
+            report.machine["versions"] |= contenders.versions
+            contenders.samples(report, case, turns)
+            contenders.tensors(report, case, turns)
+            contenders.loaders(report, case, turns)
+            contenders.cold(report, case, turns)
+            if not options.quick and samples == max(count for _, count in CASES.values()):
+                contenders.memory(report, case, 1)
+        first_batch(report, Path(name), QUICK_MANY if options.quick else MANY, turns)
+    report.about += "".join(f" Not here: {who}, {why}." for who, why in absent.items())
     return report
 
 

@@ -16,6 +16,7 @@ BENCH = Path(__file__).parents[2] / "bench"
 LIGHTER: dict[str, dict[str, Any]] = {  # than --quick: what takes time there is no matter of the bench's own
     "tracking": {"BATCH": 16},
     "observe": {"last_level_cache": lambda: 1 << 20},
+    "load": {"keep_freed_memory": lambda: None},  # other tests look at what is given back
 }
 
 

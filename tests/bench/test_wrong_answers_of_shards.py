@@ -1,8 +1,8 @@
-"""A wrong answer of a bench of shards or loads, ours or a peer's, in whichever round: status 1, no figure."""
+"""A wrong answer of the bench of shards, ours or a peer's, in whichever round: status 1, no figure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -139,44 +139,6 @@ def verify_reads_nothing(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
         return VerifyReport(len(self.shards), self.num_samples, sum(s.nbytes for s in self.shards), ())
 
     patch.setattr(ShardSet, "verify", wrong)
-
-
-def yields(name: str, change: Callable[[list[Any]], Any]) -> Breaks:
-    """ImportanceDatasets whose second epoch and later ones ``change`` makes of the right samples."""
-
-    def breaks(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
-        right = module.ImportanceDataset.__iter__
-
-        def wrong(self: Any) -> Iterator[Any]:
-            items = list(right(self))
-            if self.epoch > 0:
-                change(items)
-            return iter(items)
-
-        patch.setattr(module.ImportanceDataset, "__iter__", wrong)
-
-    breaks.__name__ = name
-    return breaks
-
-
-def other_byte(items: list[Any]) -> None:
-    items[7]["jpg"] = items[7]["jpg"][:-1] + bytes([items[7]["jpg"][-1] ^ 1])
-
-
-def other_label(items: list[Any]) -> None:
-    if isinstance(items[0]["cls"], list):  # batches
-        items[0]["cls"][0], items[0]["cls"][1] = b"x", b"y"
-
-
-for _name, _says, _change in (
-    ("a_sample_has_another_byte", "epoch 1: sample", other_byte),
-    ("a_sample_is_missing", "epoch 1: 999 samples; right is 1000", lambda items: items.pop(7)),
-    ("a_sample_comes_twice", "comes twice", lambda items: items.append(items[7])),
-    ("a_sample_is_a_pad", "pad True", lambda items: items[7].update(__pad__=True)),
-    ("a_sample_has_another_id", "has key", lambda items: items[7].update(__index__=0)),
-    ("a_batch_has_other_labels", "batched, epoch 1: sample", other_label),
-):
-    mutant("load", _says)(yields(_name, _change))
 
 
 @pytest.mark.parametrize("name", mutant)

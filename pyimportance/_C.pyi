@@ -172,6 +172,31 @@ def tar_scan(handle: _Handle, size: int, allow_missing_eof: bool, limit: int) ->
 def tar_sum_and_scan(
     handle: _Handle, size: int
 ) -> tuple[int, int, int, TarColumns | None, tuple[str, str | None, int | None] | None]: ...
+def index_is_sound(
+    file_bytes: npt.NDArray[np.int64],
+    key_offsets: npt.NDArray[np.int64],
+    key_text: npt.NDArray[np.uint8],
+    extensions: Sequence[str],
+    ids: npt.NDArray[np.int64],
+    file: npt.NDArray[np.int32],
+    offset: npt.NDArray[np.int64],
+    nbytes: npt.NDArray[np.int64],
+    part_start: npt.NDArray[np.int64],
+    part_ext: npt.NDArray[np.int32],
+    part_offset: npt.NDArray[np.int64],
+    part_size: npt.NDArray[np.int64],
+    threads: int,
+) -> bool: ...
+def in_storage_order(
+    bin: npt.NDArray[np.int32], file: npt.NDArray[np.int32], offset: npt.NDArray[np.int64]
+) -> bool: ...
+def block_starts(
+    order: npt.NDArray[np.int64] | None,
+    bin: npt.NDArray[np.int32],
+    file: npt.NDArray[np.int32],
+    nbytes: npt.NDArray[np.int64],
+    block_bytes: int,
+) -> npt.NDArray[np.int64]: ...
 def first_key_leading_out(key_offsets: npt.NDArray[np.int64], key_text: npt.NDArray[np.uint8]) -> int: ...
 def first_repeated_key(
     key_offsets: npt.NDArray[np.int64], key_text: npt.NDArray[np.uint8]

@@ -7,6 +7,7 @@
 
 #include "errors.h"
 #include "module.h"
+#include "tar/bind_index.h"
 #include "tar/bind_input.h"
 #include "tar/copy.h"
 #include "tar/crc32c.h"
@@ -261,6 +262,7 @@ void check(const std::tuple<py::object, std::int64_t, std::string>& source, bool
 }  // namespace
 
 void register_tar(py::module_& m) {
+  register_index(m);
   const auto arr = [](const char* name) { return py::arg(name).noconvert(); };
   m.def("crc32c", &crc32c_of, py::arg("data"), py::arg("crc") = 0, py::kw_only(), py::arg("hardware") = true);
   m.def("crc32c_of_file", &crc32c_of_file, py::arg("handle"), py::arg("size"));

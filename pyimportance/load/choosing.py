@@ -97,6 +97,11 @@ class Choosing:
         """Whether epochs differ in the samples they have."""
         return self.sampler is not None or self.rates is not None
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether ``ids`` and ``keep`` leave every sample."""
+        return self.ids is None and self.keep >= 1
+
     def rows(self, index: SampleIndex, *, descending: bool) -> npt.NDArray[np.intp]:
         """Rows of a worker's index, ascending, that ``ids`` and ``keep`` leave."""
         if self.ids is None:

@@ -37,7 +37,10 @@ EQUALIZE = ("pad", "drop", "error", "batch")
 
 @dataclass(frozen=True)
 class Share:
-    """What a reader yields, in order: worker int32 [n], position in its sequence int64 [n], pad bool [n]."""
+    """What a reader yields, in order: worker int32 [n], position in its sequence int64 [n], pad bool [n].
+
+    Arrays of one value may be broadcast from it: an epoch may be of hundreds of millions of samples.
+    """
 
     worker: NDArray[np.int32]
     position: Ints
@@ -53,11 +56,14 @@ class Share:
         """
         if processes <= 1:
             return self
-        mine = (np.arange(len(self)) // batch_size) % processes == process
-        return self.where(mine)
+        begins = np.arange(process * batch_size, len(self), processes * batch_size)
+        mine = (begins[:, None] + np.arange(batch_size)).reshape(-1)
+        return self.where(mine[: np.searchsorted(mine, len(self))])
 
     def by_worker(self) -> dict[int, Share]:
         """The part of each worker that has one, in order."""
+        if len(self) and self.worker.strides == (0,):  # all are of one, and nobody has written that down
+            return {int(self.worker[0]): self}
         order = np.argsort(self.worker, kind="stable")
         workers, starts = np.unique(self.worker[order], return_index=True)
         ends = starts + np.bincount(self.worker)[workers]
@@ -68,11 +74,14 @@ class Share:
 
     def after(self, count: int) -> Share:
         """Without its first ``count``."""
-        return self.where(np.arange(min(count, len(self)), len(self)))
+        return self.where(slice(count, None))
 
-    def where(self, which: NDArray[Any]) -> Share:
+    def where(self, which: NDArray[Any] | slice) -> Share:
         """The part at these places, or of a mask."""
-        return Share(self.worker[which], self.position[which], self.pad[which])
+        constant = self.worker.strides == (0,)
+        position = self.position[which]
+        worker = np.broadcast_to(self.worker[:1], len(position)) if constant else self.worker[which]
+        return Share(worker, position, self.pad[which])
 
 
 @dataclass(frozen=True)
@@ -183,8 +192,12 @@ class Deal:
     def share(self, rank: int) -> Share:
         """What ``rank`` yields."""
         group, r = divmod(rank, self.world_size // self.groups)
-        which, element = self._merged(group)
         length = int(self.lengths[rank])
+        if self.world_size == len(self.sizes) and length <= self._dealt[rank]:  # its own worker's, in order
+            begin = int(self.consumed[rank])
+            only, no_pad = np.broadcast_to(np.int32(rank), length), np.broadcast_to(np.bool_(False), length)
+            return Share(only, np.arange(begin, begin + length), no_pad)
+        which, element = self._merged(group)
         mine = self._positions(which, r, int(self.batch_sizes[rank]))[:length]
         short = length - len(mine)
         worker, position = which[mine], element[mine]

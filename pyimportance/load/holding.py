@@ -32,10 +32,12 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Planned:
-    """An epoch of a worker: its sequence, the rows of the index that this is one of, and their weights."""
+    """An epoch of a worker: its sequence, the rows of the index that this is one of (None: all of them), and
+    their weights.
+    """
 
     sequence: EpochPlan
-    rows: Ints
+    rows: Ints | None
     weights: NDArray[np.float32] | None
 
 
@@ -58,11 +60,10 @@ class Holding:
     ) -> None:
         index = shards.index(worker, meter)
         self._worker, self._recipe, self._digest = worker, recipe, shards.digest
-        self._rows = choosing.rows(index, descending=shards.descending)
+        self._rows = None if choosing.takes_all else choosing.rows(index, descending=shards.descending)
         bins = np.zeros(len(index), np.int32) if index.bin is None else index.bin
-        self._stock = Stock(
-            index.file[self._rows], index.offset[self._rows], index.nbytes[self._rows], bins[self._rows]
-        )
+        stock = Stock(index.file, index.offset, index.nbytes, bins)
+        self._stock = stock if self._rows is None else stock.some(self._rows)
         self.index = index if select_files is None else narrowed(index, select_files)
         self.columns = Columns(self.index, fields)
 
@@ -70,10 +71,11 @@ class Holding:
         """draw: the samples that the epoch has, where it has not all that are left."""
         stock, rows, weights = self._stock, self._rows, None
         if draw is not None:
-            ids = self.index.ids[rows]
+            ids = self.index.ids if rows is None else self.index.ids[rows]
             order = np.argsort(ids)
             places = order[np.searchsorted(ids, draw.ids, sorter=order)]
-            stock, rows, weights = stock.some(places), rows[places], draw.weights
+            stock, weights = stock.some(places), draw.weights
+            rows = places if rows is None else rows[places]
         sequence = EpochPlan(stock, self._recipe, digest=self._digest, epoch=epoch, worker=self._worker)
         return Planned(sequence, rows, weights)
 
@@ -83,19 +85,32 @@ class Holding:
         Those are the windows of the epoch, cut evenly into parts of about ``room`` bytes where they are
         larger.
         """
-        sequence = plan.sequence
-        window = sequence.window_of(share.position)
-        for begin, end in _runs(window):
-            k = int(window[begin])
-            places = sequence.window(k)[share.position[begin:end] - sequence.bounds[k]]
-            rows = plan.rows[places]
+        sequence, begin = plan.sequence, 0
+        while begin < len(share):
+            k = sequence.window_of(int(share.position[begin]))
+            low, high = sequence.bounds[k : k + 2].tolist()
+            end = begin + _within(share.position[begin:], low, high)
+            places = sequence.window(k)[share.position[begin:end] - low]
+            rows = places if plan.rows is None else plan.rows[places]
             weights = None if plan.weights is None else plan.weights[places]
+            pad = np.ascontiguousarray(share.pad[begin:end])
             total = np.cumsum(self.index.nbytes[rows])
             parts = max(1, round(int(total[-1]) / room))
             for a, b in _runs((total - 1) * parts // total[-1]):
-                yield Part(
-                    rows[a:b], share.pad[begin + a : begin + b], None if weights is None else weights[a:b]
-                )
+                yield Part(rows[a:b], pad[a:b], None if weights is None else weights[a:b])
+            begin = end
+
+
+def _within(positions: Ints, low: int, high: int) -> int:
+    """How many of the first ones lie in low .. high - 1. Looks no further than that: an epoch is long."""
+    count, step = 0, high - low
+    while count < len(positions):
+        some = positions[count : count + step]
+        outside = np.flatnonzero((some < low) | (some >= high))
+        if len(outside):
+            return count + int(outside[0])
+        count += len(some)
+    return count
 
 
 def _runs(values: Ints) -> Iterator[tuple[int, int]]:

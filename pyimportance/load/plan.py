@@ -26,6 +26,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pyimportance import _C
 from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.load.merge import Floats, Ints, merge, taken
@@ -53,13 +54,15 @@ class Stock:
         return len(self.file)
 
     @cached_property
-    def storage_order(self) -> NDArray[np.intp]:
-        """Rows by (bin, file, offset)."""
-        return np.lexsort((self.offset, self.file, self.bin))
+    def storage_order(self) -> Ints | None:
+        """Rows by (bin, file, offset); None where they are in that order, as in a compact generation."""
+        if _C.in_storage_order(self.bin, self.file, self.offset):
+            return None
+        return np.lexsort((self.offset, self.file, self.bin)).astype(np.int64)
 
-    @cached_property
-    def bin_sizes(self) -> Ints:
-        return np.bincount(self.bin, minlength=1).astype(np.int64)
+    def rows(self, places: Ints) -> Ints:
+        """The rows at these places of the storage order."""
+        return places if self.storage_order is None else self.storage_order[places]
 
     def some(self, rows: Ints) -> Stock:
         """These rows; one may be there more than once."""
@@ -67,21 +70,16 @@ class Stock:
 
     def blocks(self, nbytes: int) -> Blocks:
         """Storage order cut into runs of a bin's samples in one file, each about ``nbytes`` long."""
-        rows = self.storage_order
-        total = np.cumsum(self.nbytes[rows]) // nbytes
-        change = (np.diff([self.bin[rows], self.file[rows], total]) != 0).any(axis=0)
-        edges = (
-            np.concatenate([[0], np.flatnonzero(change) + 1, [len(rows)]]) if len(rows) else np.zeros(1, int)
-        )
-        return Blocks(edges[:-1], edges[1:], self.bin[rows[edges[:-1]]])
+        start = _C.block_starts(self.storage_order, self.bin, self.file, self.nbytes, nbytes)
+        return Blocks(start, np.append(start[1:], len(self)), self.bin[self.rows(start)])
 
 
 @dataclass(frozen=True)
 class Blocks:
     """Runs start[i] .. end[i] - 1 of the storage order, each of one bin."""
 
-    start: NDArray[np.intp]
-    end: NDArray[np.intp]
+    start: Ints
+    end: Ints
     bin: NDArray[np.int32]
 
 
@@ -123,39 +121,42 @@ class EpochPlan:
         words = [int(digest[i : i + 8], 16) for i in range(0, min(len(digest), 32), 8)]
         self._entropy = [recipe.seed, epoch, worker, *words]
         block_bytes = sys.maxsize if recipe.shuffle == SHARDS else recipe.window_bytes // BLOCKS_PER_WINDOW
-        self._sizes, blocks = stock.bin_sizes, stock.blocks(max(block_bytes, 1))
-        bins = len(self._sizes)
+        self._stock, blocks = stock, stock.blocks(max(block_bytes, 1))
+        bins = int(blocks.bin.max(initial=0)) + 1
         self._phases: Floats = np.full(bins, 0.5)
         order = np.arange(len(blocks.start))
         if recipe.shuffle:
             raw = self._random(0, bins + len(blocks.start))
             self._phases = np.multiply(raw[:bins] >> np.uint64(11), 2.0**-53, dtype=np.float64)
             order = np.lexsort((raw[bins:], blocks.bin))
-        # Blocks in their new order, each with its samples in storage order.
-        counts = blocks.end[order] - blocks.start[order]
-        shift = np.repeat(blocks.start[order] - (np.cumsum(counts) - counts), counts)
-        self._rows = stock.storage_order[np.arange(len(stock)) + shift]
+        # Blocks in their new order, each with its samples in storage order: where each ends in the epoch, and
+        # how far it is from a place there to that in storage order.
+        counts = (blocks.end - blocks.start)[order]
+        self._ends = np.cumsum(counts)
+        self._shift = blocks.start[order] - (self._ends - counts)
+        self._sizes = np.zeros(bins, np.int64)
+        np.add.at(self._sizes, blocks.bin[order], counts)
         self._first = np.cumsum(self._sizes) - self._sizes
         windows = max(1, -(-int(stock.nbytes.sum()) // recipe.window_bytes))
         windows = max(1, min(windows, len(stock)))
         self.bounds: Ints = np.arange(windows + 1, dtype=np.int64) * len(stock) // windows
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._stock)
 
     @property
     def windows(self) -> int:
         return len(self.bounds) - 1
 
-    def window_of(self, positions: Ints) -> Ints:
-        """The window of each position."""
-        return np.searchsorted(self.bounds, positions, side="right").astype(np.int64) - 1
+    def window_of(self, position: int) -> int:
+        """The window of a position."""
+        return int(np.searchsorted(self.bounds, position, side="right")) - 1
 
     def window(self, k: int) -> Ints:
         """Rows of the stock at positions bounds[k] .. bounds[k + 1] - 1, in the order they are yielded."""
         start, end = self._reach(int(self.bounds[k])), self._reach(int(self.bounds[k + 1]))
         pool = np.concatenate(
-            [self._rows[first + a : first + b] for first, a, b in zip(self._first, start, end, strict=True)]
+            [self._pool(first + a, first + b) for first, a, b in zip(self._first, start, end, strict=True)]
         )
         which, element = self._merged(start, end)
         if self._recipe.shuffle is True:
@@ -165,6 +166,14 @@ class EpochPlan:
         base = np.cumsum(end - start) - (end - start)
         rows: Ints = pool[base[which] + element - start[which]]
         return rows
+
+    def _pool(self, begin: int, end: int) -> Ints:
+        """Rows begin .. end - 1 of the blocks in their new order."""
+        first = int(np.searchsorted(self._ends, begin, side="right"))
+        last = int(np.searchsorted(self._ends, end, side="left")) + 1
+        ends = np.minimum(self._ends[first:last], end)
+        begins = np.append(begin, ends[:-1])[: len(ends)]
+        return self._stock.rows(np.arange(begin, end) + np.repeat(self._shift[first:last], ends - begins))
 
     def _reach(self, total: int) -> Ints:
         if self._recipe.mix == "sequential":

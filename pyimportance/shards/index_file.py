@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
+from pyimportance import _C
 from pyimportance.errors import DataError
 from pyimportance.io import atomic, storage, urls
 from pyimportance.io.meter import Meter
 from pyimportance.shards.sample_index import SampleIndex
+from pyimportance.threads import default_threads
 
 FORMAT: Final = "pyimportance-index"
 VERSION: Final = 1
@@ -97,12 +100,18 @@ def read_index(
     """
     with storage.open_file(path, meter, "index") as file:
         mapped, name = file.map(), file.path
-    if crc32c is not None:
-        from pyimportance._C import crc32c as sum_of
-
-        if (got := sum_of(mapped)) != crc32c:
+    with ThreadPoolExecutor(1) as pool:  # sums while this thread decodes; neither trusts the other
+        summing = None if crc32c is None else pool.submit(_C.crc32c, mapped)
+        index: SampleIndex | DataError
+        try:
+            index = decode(mapped, name)
+        except DataError as error:
+            index = error
+        if summing is not None and (got := summing.result()) != crc32c:
             raise DataError(f"has CRC32C {got:#010x}; the manifest says {crc32c:#010x}", path=name)
-    return decode(mapped, name)
+    if isinstance(index, DataError):
+        raise index
+    return index
 
 
 def decode(data: Any, name: str) -> SampleIndex:
@@ -123,28 +132,32 @@ def decode(data: Any, name: str) -> SampleIndex:
 def _decode(reader: Any, path: str) -> SampleIndex:
     files, file_bytes = _check_schema(reader, path)
     batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-    for batch in batches:
-        batch.validate(full=True)
-        if any(column.null_count for column in batch.columns):
-            raise DataError("holds nulls", path=path)
-    table = pa.Table.from_batches(batches, reader.schema).unify_dictionaries()
-    lists = _one(table["parts"], _COLUMNS["parts"])
+    threads = default_threads()
+    with ThreadPoolExecutor(threads) as pool:  # Arrow checks and copies without the GIL
+        shares = (pa.Table.from_batches(batches[t::threads], reader.schema) for t in range(threads))
+        list(pool.map(lambda share: share.validate(full=True), shares))
+        table = pa.Table.from_batches(batches, reader.schema).unify_dictionaries()
+        names = sorted(table.column_names, key="parts".__ne__)  # the largest first
+        whole = dict(zip(names, pool.map(lambda c: _one(table[c], _COLUMNS[c]), names), strict=True))
+    if any(column.null_count for column in table.columns):
+        raise DataError("holds nulls", path=path)
+    lists = whole["parts"]
     parts = lists.flatten()
     extension, offset, size = parts.flatten()
-    optional = {c: _one(table[c], _COLUMNS[c]).to_numpy() for c in _OPTIONAL if c in table.column_names}
-    starts = np.zeros(len(lists) + 1, np.int64)
-    np.cumsum(lists.value_lengths().to_numpy(), out=starts[1:])
+    optional = {c: whole[c].to_numpy() for c in _OPTIONAL if c in whole}
+    starts = lists.offsets.to_numpy().astype(np.int64) if len(lists) else np.zeros(1, np.int64)
+    starts -= starts[0]
     for column in (extension, offset, size):
         if column.null_count:
             raise DataError("holds nulls among the parts", path=path)
     return SampleIndex(
         files=files,
         file_bytes=file_bytes,
-        ids=_one(table["id"], pa.int64()).to_numpy(),
-        keys=_one(table["key"], pa.large_string()),
+        ids=whole["id"].to_numpy(),
+        keys=whole["key"],
         file=np.repeat(np.arange(len(batches), dtype=np.int32), [len(b) for b in batches]),
-        offset=_one(table["offset"], pa.int64()).to_numpy(),
-        nbytes=_one(table["nbytes"], pa.int64()).to_numpy(),
+        offset=whole["offset"].to_numpy(),
+        nbytes=whole["nbytes"].to_numpy(),
         extensions=tuple(extension.dictionary.to_pylist()),
         part_start=starts,
         part_ext=extension.indices.to_numpy(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import re
@@ -17,6 +18,7 @@ from pyimportance import _C
 from pyimportance.errors import ArgumentError
 from pyimportance.io import urls
 from pyimportance.shards import keys
+from pyimportance.threads import default_threads
 
 BLOCK = 512  # of a tar: headers and payloads start at multiples of it
 MAX_EXTENSION = 1024  # bytes
@@ -94,13 +96,34 @@ class SampleIndex:
         self._check_values()
 
     def _check_values(self) -> None:
-        N, P = len(self.ids), len(self.part_ext)
         _require(len(set(self.extensions)) == len(self.extensions), "extensions repeat")
         for extension in self.extensions:
             check_extension(extension)
         for name in self.files:
             _require(_is_utf8(name), f"file name {name!r} is not UTF-8")
         _require((self.file_bytes >= 0).all(), "file_bytes holds a negative size")
+        is_sound = _C.index_is_sound(
+            self.file_bytes,
+            *self.key_buffers,
+            self.extensions,
+            self.ids,
+            self.file,
+            self.offset,
+            self.nbytes,
+            self.part_start,
+            self.part_ext,
+            self.part_offset,
+            self.part_size,
+            default_threads(),
+        )
+        if not is_sound:
+            self._check_each()
+
+    def _check_each(self) -> None:
+        """What `_C.index_is_sound` looks for in one pass, one after the other, to say what is wrong; and
+        whether the parts of a sample that are not in order of extension repeat one.
+        """
+        N, P = len(self.ids), len(self.part_ext)
         _require(
             ((self.part_ext >= 0) & (self.part_ext < len(self.extensions))).all(), "part_ext out of range"
         )
@@ -149,6 +172,17 @@ class SampleIndex:
             row, extension = divmod(int(pair[twice[0]]), len(self.extensions))
             name = self.extensions[extension]
             raise ArgumentError(f"sample {self.key(row)[:200]!r} has the extension {name!r} twice")
+
+    def renamed(self, files: tuple[str, ...]) -> SampleIndex:
+        """The same samples in the same files, which are called so here. Nothing is checked twice."""
+        _require(
+            len(files) == len(self.files) and all(map(_is_utf8, files)), "files must be as many, in UTF-8"
+        )
+        other = copy.copy(self)
+        for name in ("relative_files", "digest"):  # of those names
+            other.__dict__.pop(name, None)
+        object.__setattr__(other, "files", files)
+        return other
 
     @property
     def num_samples(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakValueDictionary
@@ -164,16 +164,17 @@ class ShardSet:
             self.path_of(info.path), meter if meter is not None else self.meter, crc32c=info.crc32c
         )
         expected = [(s.path, s.content_bytes, s.live) for s in self.shards if s.worker == worker]
-        live = np.bincount(index.file, minlength=len(index.files)).tolist()
+        live = np.diff(np.searchsorted(index.file, np.arange(len(index.files) + 1, dtype=np.int32))).tolist()
         if list(zip(index.files, index.file_bytes.tolist(), live, strict=True)) != expected:
             raise DataError("lists other shards than the manifest", path=path)
-        if index.bin is None or ((index.bin < 0) | (index.bin >= self.bins)).any():
+        bins = index.bin
+        if bins is None or bins.min(initial=0) < 0 or bins.max(initial=0) >= self.bins:
             raise DataError(f"column 'bin' is missing or leaves 0 to {self.bins - 1}", path=path)
         if index.ids.max(initial=-1) >= self.id_bound:
             raise DataError(
                 f"lists sample {index.ids.max()}; the manifest's 'id_bound' is {self.id_bound}", path=path
             )
-        index = replace(index, files=tuple(self.path_of(name) for name in index.files))
+        index = index.renamed(tuple(self.path_of(name) for name in index.files))
         self._in_use[worker] = index
         return index
 

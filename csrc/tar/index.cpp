@@ -34,7 +34,7 @@ bool sample_is_sound(const Columns& c, std::int64_t i) {
     before = extension;
   }
   const std::int64_t key = s.key_offsets[i], key_end = s.key_offsets[i + 1];
-  return key >= 0 && key <= key_end && key_end <= c.text && leads_out(s.key(i)) == nullptr;
+  return key >= 0 && key < key_end && key_end <= c.text && leads_out(s.key(i)) == nullptr;
 }
 
 }  // namespace

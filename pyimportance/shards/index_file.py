@@ -7,9 +7,9 @@ i lists the samples of the i-th tar in the schema's metadata ``files`` (JSON: [[
 Places are those in tars, and bytes their sizes, also where they are compressed: where a frame lies stands in
 the seek table at the end of its file, once for all of its samples and for every reader of that format.
 
-An index is checked as a whole when it is read: its CRC32C, where a manifest has it, what Arrow can check, and
-every value (`SampleIndex`), each in one pass and in threads, so that ten million rows take less than a second.
-What depends on the tars is checked when they are: lengths when they are opened, headers with their samples.
+An index is checked as a whole when it is read: its CRC32C, where a manifest has it, what Arrow can check,
+and every value (`SampleIndex`), each in one pass and in threads. What depends on the tars is checked when
+they are read: their lengths when they are opened, headers with their samples.
 """
 
 from __future__ import annotations

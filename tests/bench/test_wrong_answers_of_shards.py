@@ -12,7 +12,7 @@ import pytest
 import pyimportance
 from pyimportance.shards.shard_set import ShardSet
 from pyimportance.shards.verify import VerifyReport
-from tests.bench.mutants import Breaks, Mutants, from_call, traded
+from tests.bench.mutants import Mutants, from_call, traded
 
 mutant = Mutants()
 

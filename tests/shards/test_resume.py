@@ -35,6 +35,7 @@ import pyarrow.parquet  # and what else takes time, once for all
 from pyimportance import Partition, compact, repartition, write_shards
 source, first, second, folder, *points = sys.argv[1:]
 rename, renamed = os.replace, Counter()
+os.fsync = os.fstat  # nobody pulls the plug
 
 def replace(old, new):
     name = os.path.relpath(new, out)

@@ -29,6 +29,7 @@ import pyarrow.parquet  # and what else takes time, once for all
 from pyimportance.shards.spool import spool
 source, folder, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 rename = os.replace
+os.fsync = os.fstat  # nobody pulls the plug
 
 def replace(old, new):
     mine = next(renamed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,10 @@ from tests import forked
 # OpenMP's threads (torch's) wait for each other in busy loops. On a loaded machine that takes ten times
 # as much as their work. Read when torch is imported, also by processes that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A shell's background job ignores SIGINT, and so would all that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines under load miss deadlines; a test that is too slow meets pytest's own timeout. And a gate says the
 # same of the same tree: examples do not change. `--hypothesis-profile=explore` looks for others.

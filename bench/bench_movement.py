@@ -129,7 +129,7 @@ def check_rule(name: str, owners: npt.NDArray[np.int32], workers: int, distance:
 
 
 def run(options: argparse.Namespace) -> Report:
-    n = 5_000 if options.quick else options.samples
+    n = 20_000 if options.quick else options.samples
     turns = rounds(options, 5)
     report = Report(
         "movement",

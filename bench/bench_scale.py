@@ -91,9 +91,9 @@ class Ranks:
 
     def check_partition(self, answer: Partition) -> None:
         """Stripes: the k-th sample of worker w is rank k * WORKERS + w."""
-        check(self._right is not None, "partition: there is no order to compare it with")
-        assert self._right is not None
-        assert answer.values is not None
+        if self._right is None or answer.values is None:
+            check(False, "partition: there is no order to compare it with, or it has no scores")
+            return
         n, counts = self.values.size, answer.counts.sum(axis=1)
         check(
             counts.tolist() == [(n + WORKERS - 1 - w) // WORKERS for w in range(WORKERS)],

@@ -57,7 +57,8 @@ struct Lanes<float> {
 PYI_HD Row row_of(const Gist& gist, float norm) {
   const float nan = __builtin_nanf("");
   if (gist.code == kLossOnly) return {gist.s, nan, nan, nan, kLossOnly, nan};
-  const Sums<double> sums{gist.s, gist.q, gist.a};
+  // Terms that were cut off may come out a little below 0 (kExact), and there may be no others.
+  const Sums<double> sums{gist.s < 0 ? 0.0 : gist.s, gist.q, gist.a};
   const Statistics<double> row =
       finish<double>(gist.target, gist.top, gist.reference, sums, gist.code == kCorrect);
   const double el2n = sqrt(row.el2n_squared), h = norm;

@@ -139,6 +139,10 @@ class Choosing:
 
     def _left(self, shards: Shards) -> list[int]:
         """How many samples of each worker ``ids`` and ``keep`` leave."""
+        left: list[int] = self._once("left", shards.digest, lambda: self._count_left(shards))
+        return left
+
+    def _count_left(self, shards: Shards) -> list[int]:
         held = list(shards.samples_per_worker)
         if self.ids is not None:
             workers = shards.worker_of(self.ids)

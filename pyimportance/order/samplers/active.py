@@ -23,7 +23,7 @@ import numpy.typing as npt
 from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.order.checks import check_scores, part_of
-from pyimportance.order.samplers.chance import Chance, Floats, total
+from pyimportance.order.samplers.chance import Chance, Floats, corrections, total
 from pyimportance.order.samplers.draw import Draw
 from pyimportance.score import inputs
 from pyimportance.score.values import Scores
@@ -74,8 +74,7 @@ class ActiveSampling:
         drawn = chance.replacing(mass, count) if N else np.empty(0, np.int64)
         if self.rule != "ISD":
             return Draw.plain(ids[drawn], biased=True)
-        weights = total(mass) / max(N, 1) / mass[drawn]
-        return Draw(ids[drawn], weights.astype(np.float32), biased=False)
+        return Draw(ids[drawn], corrections(mass, drawn).astype(np.float32), biased=False)
 
 
 @dataclass(frozen=True)

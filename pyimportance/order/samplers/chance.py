@@ -55,6 +55,12 @@ class Chance:
         return drawn
 
 
+def corrections(mass: Floats, drawn: Ints) -> Floats:
+    """1 / (N P) of each position drawn, P = mass / sum of mass: float64, one for each of ``drawn``."""
+    weights: Floats = total(mass) / max(mass.size, 1) / mass[drawn]
+    return weights
+
+
 def total(values: Floats) -> float:
     """The sum, added up in order."""
     return float(np.cumsum(values)[-1]) if values.size else 0.0

@@ -11,7 +11,7 @@ import numpy as np
 from pyimportance.errors import ArgumentError
 from pyimportance.order.ranking import Positions, Ranking
 from pyimportance.order.samplers.active import DRAWING, WEIGHING, batch_weights, smoothed
-from pyimportance.order.samplers.chance import Chance, Floats, total
+from pyimportance.order.samplers.chance import Chance, Floats, corrections
 from pyimportance.order.samplers.importance import shares
 from pyimportance.order.samplers.infobatch import below_mean, staying
 from pyimportance.order.samplers.rs2 import subset
@@ -47,7 +47,7 @@ def take_active(ranking: Ranking, count: int, *, rule: str, epoch: int = 0, seed
     """``count`` draws with replacement by Chang's ``rule`` (`ActiveSampling`)."""
     mass = smoothed(ranking.scores, rule)
     drawn = Chance(rule, seed, epoch).replacing(mass, count)
-    return Drawn(drawn, _corrections(mass, drawn) if rule == "ISD" else None)
+    return Drawn(drawn, corrections(mass, drawn) if rule == "ISD" else None)
 
 
 def take_weighed(ranking: Ranking, count: int, *, rule: str) -> Drawn:
@@ -62,13 +62,7 @@ def take_importance(ranking: Ranking, count: int, *, epoch: int = 0, seed: int =
     """``count`` draws with replacement in proportion to the score (`ImportanceSampling`)."""
     _, g = shares(ranking.scores.sample_ids(), ranking.values)
     drawn = Chance("importance", seed, epoch).replacing(g, count)
-    return Drawn(drawn, _corrections(g, drawn))
-
-
-def _corrections(mass: Floats, drawn: Positions) -> Floats:
-    """1 / (N P) of each draw, P = mass / sum of mass."""
-    weights: Floats = total(mass) / mass.size / mass[drawn]
-    return weights
+    return Drawn(drawn, corrections(g, drawn))
 
 
 BY_RULE: dict[str, Callable[..., Drawn]] = {

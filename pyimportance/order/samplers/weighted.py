@@ -17,7 +17,7 @@ from pyimportance.checks import check_flag, check_fraction, check_nonnegative
 from pyimportance.errors import ArgumentError
 from pyimportance.order.argsort import argsort
 from pyimportance.order.checks import check_scores, part_of
-from pyimportance.order.samplers.chance import Chance, Floats, Ints, total
+from pyimportance.order.samplers.chance import Chance, Floats, Ints, corrections, total
 from pyimportance.order.samplers.draw import Draw
 from pyimportance.score.values import Scores
 
@@ -60,7 +60,7 @@ class WeightedSampling:
         mass, chance = self._mass(scores), Chance("weighted", seed, epoch)
         if self.replacement:
             drawn = chance.replacing(mass, count)
-            weights = total(mass) / N / mass[drawn]
+            weights = corrections(mass, drawn)
         else:
             inclusion = _inclusion(mass, count)
             drawn = _systematic(inclusion, count, chance)

@@ -127,6 +127,7 @@ def demo(
     with _unwinding(), _left(out / PARTIAL), _progress(runs, config.epochs) as progress:
         values = run_demo(config, out, data=data, test=test, samples=samples, plots=plots, progress=progress)
     show(values, as_json, table(values))
+    print(f"pyimportance: all figures are in {out / 'report.json'}", file=sys.stderr)
 
 
 @contextmanager

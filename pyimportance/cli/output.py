@@ -61,7 +61,7 @@ def text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {text(entry)}" for key, entry in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(text, value))
+        return ", ".join(map(text, value)) or "-"
     return str(value)
 
 

@@ -107,13 +107,13 @@ def _table(found: Estimate) -> Table:
         caption=(
             f"source: {c.latency * 1e3:g} ms a request, {c.bandwidth / 1e6:g} MB/s, {c.at_once} at once; "
             f"disk: {c.disk_latency * 1e3:g} ms, {c.disk_bandwidth / 1e6:g} MB/s\n"
-            f"shards per worker {_range(found.shards)}, bytes per worker {_range(found.bytes)}, "
+            f"shards per worker {_range(found.shards)}, bytes per worker {_range(found.bytes)}\n"
             f"bytes of a shard {_range((found.smallest, found.largest))}{_about_compression(found)}"
         ),
     )
     for name, way in (("direct", found.direct), ("spool", found.spool)):
         row: list[Any] = [way.requests, way.bytes, way.disk_bytes, way.space]
-        table.add_row(name, *map(text, row), f"{way.seconds:,.1f}")
+        table.add_row(name, *map(text, row), f"{way.seconds:,.{1 if way.seconds >= 10 else 3}f}")
     for column in table.columns[1:]:
         column.justify = "right"
     return table

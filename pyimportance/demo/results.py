@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 
 BYTES = ("origin_bytes", "disk_bytes", "owned_bytes", "stored_bytes", "repartition_bytes", "index_bytes")
 CAPTION = (
+    "accuracy: of the test samples, with BatchNorm statistics pooled over the ranks, then with rank 0's own. "
     "Bytes are means per rank over a run. origin: read from where the data comes from (first fetch, misses, "
-    "global reshuffles, moves); with index: the same ratio when indexes and manifests count too; moved: the "
-    "part of origin that repartitions caused; disk: own shards or cache; owned: held last; stored: what the "
-    "tars of all generations, or the cache, take on disk in the end; index: indexes and manifests, and what "
-    "ranks tell each other of them."
+    "global reshuffles, moves), and its ratio to vanilla-lru's; with index: the same ratio when indexes and "
+    "manifests count too; moved: the part of origin that repartitions caused; disk: own shards or cache; "
+    "owned: held last; stored: what the tars of all generations, or the cache, take on disk in the end; "
+    "index: indexes and manifests, and what ranks tell each other of them. tracking: of the training time, "
+    "observing the batches and exchanging what was seen; per sample, where batches are small, that is a "
+    "batch's fixed cost and the wait for other ranks."
 )
+ONE_SEED = "One seed cannot tell such accuracies apart: --seeds 5 gives the differences with their intervals."
 Runs = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
 """(policy, seed) -> one dict of figures per rank."""
 
@@ -121,7 +125,8 @@ def table(values: Mapping[str, Any]) -> RenderableType:
     from rich.text import Text
 
     title = Text(_title(values), style="italic")
-    return Group(title, _Columns(_columns(values["policies"])), Text(CAPTION, style="dim"))
+    caption = CAPTION if values["seeds"] > 1 else f"{CAPTION} {ONE_SEED}"
+    return Group(title, _Columns(_columns(values["policies"])), Text(caption, style="dim"))
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
@@ -189,7 +194,7 @@ def _width(column: tuple[str, list[str]]) -> int:
 
 def _title(values: Mapping[str, Any]) -> str:
     epochs, ranks, warmup = values["epochs"], values["world_size"], values["warmup"]
-    where = f"{epochs} epochs on {ranks} rank{'s' * (ranks > 1)}"
+    where = f"{values['data']}, {epochs} epochs on {ranks} rank{'s' * (ranks > 1)}"
     if values["seeds"] > 1:
         where += f", {values['seeds']} seeds"
     shuffled = " on global reshuffles" if values["warmup_on"] == "vanilla" else ""

@@ -31,10 +31,11 @@ def run(*arguments: object) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("demo") / "out"
-    table, _ = run(
+    table, said = run(
         "--out", out, "--epochs", EPOCHS, "--workers", WORKERS, "--samples", TRAIN, "--warmup", 1,
         "--interval", 1, "--plots",
     )  # fmt: skip
+    assert said.splitlines()[-1] == f"pyimportance: all figures are in {out / 'report.json'}"
     return out, table
 
 

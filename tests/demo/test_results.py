@@ -109,6 +109,7 @@ def test_the_table_is_what_the_json_says() -> None:
         ({}, "12 epochs on 2 ranks, 3 seeds: 2 to warm up, then a repartition every 2 by loss_mean"),
         ({"world_size": 1, "seeds": 1}, "12 epochs on 1 rank: 2 to warm up, then"),
         ({"warmup_on": "vanilla"}, "2 to warm up on global reshuffles, then a repartition"),
+        ({"data": "digits"}, "digits, 12 epochs on 2 ranks"),
         ({"epochs": 2}, "2 epochs on 2 ranks, 3 seeds: all to warm up, so nothing was repartitioned"),
     ],
 )
@@ -117,6 +118,7 @@ def test_the_title_says_what_was_run(settings: dict[str, object], title: str) ->
     with console.capture() as capture:
         console.print(table(VALUES | settings))
     assert title in capture.get().splitlines()[0]
+    assert ("One seed cannot tell" in capture.get()) == (settings.get("seeds") == 1)
 
 
 @pytest.mark.parametrize("width", [50, 80, 100])

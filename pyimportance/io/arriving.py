@@ -187,11 +187,7 @@ class Arriving(File):
 
     def _mend(self, entry: Entry, begin: int, end: int) -> int:
         """Fetches what is damaged or missing of bytes that are claimed; how much that is."""
-        entry.refresh()
-        for extent in entry.unchecked(begin, end):
-            if not entry.check(extent):
-                _log.warning("%s: is damaged in the cache at %s, and fetched again", self.path, extent.begin)
-                entry.drop(extent)
+        self._drop_damaged(entry, begin, end)
         for b, e in (gaps := entry.gaps(begin, end)):
             if self._downloads.closed:
                 raise ClosedError
@@ -204,6 +200,13 @@ class Arriving(File):
             entry.put(b, memoryview(self.fetch(b, e)))
         return sum(e - b for b, e in gaps)
 
+    def _drop_damaged(self, entry: Entry, begin: int, end: int) -> None:
+        entry.refresh()
+        for extent in entry.unchecked(begin, end):
+            if not entry.check(extent):
+                _log.warning("%s: is damaged in the cache at %s, and fetched again", self.path, extent.begin)
+                entry.drop(extent)
+
     def _check_whole(self, entry: Entry, crc32c: int, offset: int) -> None:
         while not entry.claim(0, self.size):
             entry.refresh()
@@ -211,7 +214,7 @@ class Arriving(File):
                 return
             time.sleep(_POLL)
         try:
-            entry.refresh()
+            self._drop_damaged(entry, 0, self.size)  # which is no fault of the origin
             if entry.is_complete and not entry.whole and (found := entry.check_whole(crc32c)) is not None:
                 problem = f"has CRC32C {found:#010x}; the manifest says {crc32c:#010x}"
                 raise DataError(problem, path=self.path, offset=offset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -22,8 +23,10 @@ DATA = bytes(range(256)) * 40
 
 
 @pytest.fixture(autouse=True)
-def short_waits(impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_TIMEOUT", timedelta(seconds=0.5))
+def short_waits(impatient: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a server that falls silent; others may be as slow as a loaded machine makes them."""
+    if "[stall" in request.node.name:
+        monkeypatch.setattr(remote, "_TIMEOUT", timedelta(seconds=1))
 
 
 @pytest.fixture
@@ -191,23 +194,29 @@ def test_odd_names(server: Server, tmp_path: Path) -> None:
     assert read_whole(f"{server.url}/ä b/50%25%3F%23.bin") == b"odd"
 
 
+def hold(server: Server, count: int) -> None:
+    """From now on every request is answered once ``count`` of them wait."""
+    together = threading.Barrier(count)
+    server.on_request = lambda request: together.wait(30)
+
+
 def test_ranges_ahead(server: Server) -> None:
-    server.delay = 0.05
     with open_file(f"{server.url}/data.bin") as file:
+        hold(server, 8)
         begun = [file.begin(i * 100, 100) for i in range(16)]  # type: ignore[attr-defined]
         assert b"".join(bytes(b.result()) for b in begun) == DATA[:1600]
-    assert server.most_at_once >= 8
+    assert len(server.ranges) == 16
 
 
 def test_many_are_opened_at_once(server: Server, tmp_path: Path) -> None:
-    server.delay = 0.05
+    hold(server, 5)
     for size in range(16):
         (tmp_path / f"{size}").write_bytes(bytes(size))
     paths = [f"{server.url if size % 3 else tmp_path}/{size}" for size in range(16)]
     with open_files(paths) as files:
         assert [f.size for f in files] == list(range(16))
     assert len(server.requests) == 10
-    assert server.most_at_once >= 5
+    server.on_request = lambda request: None
     with pytest.raises(DataError, match="/none: does not exist"), open_files([*paths, f"{server.url}/none"]):
         pass
 

@@ -44,7 +44,7 @@ def payload(number: int) -> bytes:
 
 def make_many(root: Path, shards: int, samples: int) -> ShardSet:
     """One worker's set of so many ``shards`` of so many ``samples`` each, a quarter of them in each bin."""
-    names = [shard_name(0, 0, s * BINS // shards, s) for s in range(shards)]
+    names = [shard_name(0, 0, s * BINS // shards, s, BINS) for s in range(shards)]
     (root / names[0]).parent.mkdir(parents=True)
     with tarfile.open(root / names[0], "w", format=tarfile.USTAR_FORMAT) as tar:
         for number in range(samples):

@@ -181,7 +181,8 @@ def _write_shards(  # noqa: PLR0917
         group = slice(start - first, end - first)
         rows = comes.rows_of(own[group][moves[group]])
         samples = select(comes, rows, take_keys(comes, rows))
-        for plan in plan_group(samples, worker, bin_, generation, layout, seed=partition.seed):
+        bins, seed = partition.bins, partition.seed
+        for plan in plan_group(samples, worker, bin_, generation, layout, bins=bins, seed=seed):
             writing.append(pool.submit(plan, meter))
             indexes.append(plan.index())
     return [shard.result() for shard in writing], indexes

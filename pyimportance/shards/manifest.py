@@ -151,8 +151,12 @@ def index_name(worker: int, generation: int) -> str:
     return f"{worker_directory(worker)}/index-{generation:06d}.arrow"
 
 
-def shard_name(worker: int, generation: int, bin_: int, number: int, suffix: str = ".tar") -> str:
-    return f"{shard_prefix(worker, generation)}bin{bin_:02d}-{number:06d}{suffix}"
+def shard_name(  # noqa: PLR0917
+    worker: int, generation: int, bin_: int, number: int, bins: int, suffix: str = ".tar"
+) -> str:
+    """The name of a group's shard; in a worker's directory names are in the order of its ``bins`` bins."""
+    digits = max(2, len(str(bins - 1)))
+    return f"{shard_prefix(worker, generation)}bin{bin_:0{digits}d}-{number:06d}{suffix}"
 
 
 def shard_prefix(worker: int, generation: int) -> str:
@@ -161,6 +165,7 @@ def shard_prefix(worker: int, generation: int) -> str:
 
 
 def worker_directory(worker: int) -> str:
+    """The same however many workers there are: the number may change with every generation."""
     return f"worker-{worker:03d}"
 
 

@@ -143,9 +143,17 @@ def take_keys(index: SampleIndex, rows: NDArray[np.int64]) -> Any:
 
 
 def plan_group(
-    samples: Selection, worker: int, bin_: int, generation: int, layout: Layout, *, seed: int = 0
+    samples: Selection,
+    worker: int,
+    bin_: int,
+    generation: int,
+    layout: Layout,
+    *,
+    bins: int,
+    seed: int = 0,
 ) -> Iterator[ShardPlan]:
-    """Cuts a group into shards as ``layout`` says; ``seed`` is of a random order in them.
+    """Cuts a group, one of a worker's ``bins``, into shards as ``layout`` says; ``seed`` is of a random order
+    in them.
 
     Raises ArgumentError for a key that a reader would not find again in the member's name.
     """
@@ -162,7 +170,7 @@ def plan_group(
         sample_bytes = np.diff(sample_end[start:end], prepend=base)
         end_in_tar = sample_end[start:end] - base
         yield ShardPlan(
-            name=shard_name(worker, generation, bin_, number, layout.suffix),
+            name=shard_name(worker, generation, bin_, number, bins, layout.suffix),
             worker=worker,
             bin=bin_,
             nbytes=int(end_in_tar[-1]) + END_BYTES,

@@ -55,7 +55,8 @@ class Work:
         """A worker's shards, bin by bin, the most important first."""
         for bin_, start, end in filled(self.partition, worker):
             samples = select(self.index, self.rows[start:end], self.keys.slice(start, end - start))
-            yield from plan_group(samples, worker, bin_, 0, self.layout, seed=self.partition.seed)
+            bins, seed = self.partition.bins, self.partition.seed
+            yield from plan_group(samples, worker, bin_, 0, self.layout, bins=bins, seed=seed)
 
 
 def check_keys(mode: str) -> None:

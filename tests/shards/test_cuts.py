@@ -16,6 +16,7 @@ from pyimportance import (
     ImportanceDataset,
     Partition,
     ShardSet,
+    compact,
     repartition,
     write_shards,
 )
@@ -74,6 +75,26 @@ def test_shuffled_shards_hold_the_same_samples_in_another_order(
         assert index.bin.tolist() == parts.bin_of(index.ids).tolist()
     write_shards(source, parts, tmp_path / "again", shard_samples=12, order="shuffled")
     assert tree(tmp_path / "mixed") == tree(tmp_path / "again")
+
+
+@pytest.mark.parametrize(("bins", "digits"), [(2, 2), (100, 2), (101, 3), (1001, 4)])
+def test_sorted_names_are_in_order_of_importance(
+    bins: int, digits: int, source: Path, tmp_path: Path, divide: Divide
+) -> None:
+    """To who lists a folder, too: the most important bin comes first."""
+    parts = divide(66, 2, bins)
+    shards = write_shards(source, parts, tmp_path / "out", shard_samples=5)
+    moved = repartition(shards, divide(66, 2, bins, seed=1))
+    for made in (shards, moved, compact(moved)):
+        new = [s for s in made.shards if f"/g{made.generation:06d}-" in s.path]
+        assert new
+        assert [s.path for s in new] == sorted(s.path for s in new)
+        assert [(s.worker, s.bin) for s in new] == sorted((s.worker, s.bin) for s in new)
+        assert {s.path.partition("-bin")[2].partition("-")[0] for s in new} == {
+            f"{s.bin:0{digits}d}" for s in new
+        }
+        assert max(s.bin for s in new) >= bins * 9 // 10
+        assert made.verify().ok
 
 
 def test_another_seed_is_another_order(source: Path, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def as_tarfile_reads(path: Path) -> tuple[dict[str, list[bytes]], bool]:
 def copied(index: SampleIndex, path: Path, out: Path) -> dict[str, list[bytes]]:
     """Name -> payload, as a shard that is made by this index of the tar holds them."""
     rows = np.arange(len(index))
-    (plan,) = plan_group(select(index, rows, take_keys(index, rows)), 0, 0, 0, Layout(1 << 30))
+    (plan,) = plan_group(select(index, rows, take_keys(index, rows)), 0, 0, 0, Layout(1 << 30), bins=1)
     samples = plan.samples
     with open(path, "rb") as source, open(out, "r+b") as shard:
         _C.tar_write(

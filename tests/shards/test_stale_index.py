@@ -273,7 +273,7 @@ def test_an_index_of_shards_that_leaves_no_room_for_headers(tmp_path: Path, writ
     """Of our own shards headers are copied, as long as we write them: here longer than what is there."""
     index = pyimportance.index(write_tar(tmp_path / "a.tar", [("k.x", b"1" * 10)]))
     index = replace(index, keys=pa.array(["é" * 100], pa.large_string()))
-    (plan,) = plan_group(select(index, np.arange(1), index.keys), 0, 0, 0, Layout())
+    (plan,) = plan_group(select(index, np.arange(1), index.keys), 0, 0, 0, Layout(), bins=1)
     (tmp_path / "worker-000").mkdir()
     text = r"a\.tar, member 'é{100}\.x', offset 512: the index leaves 512 bytes .*, which are 1536"
     with copy.open_sources(index) as files, pytest.raises(DataError, match=text):

@@ -86,39 +86,83 @@ py::dict to_dict(tar::Columns&& c) {
   return out;
 }
 
-py::dict scan(const py::object& handle, std::int64_t size, bool allow_missing_eof, std::int64_t limit) {
-  const auto input = make_input(handle);
-  tar::Columns c;
+// Files that are read one after the other by one call: to wait for the GIL between small ones would take as
+// long as they do.
+using Opened = std::tuple<py::object, std::int64_t, std::string>;  // handle, size, path for errors
+
+std::vector<std::unique_ptr<tar::Input>> inputs_of(const std::vector<Opened>& files) {
+  std::vector<std::unique_ptr<tar::Input>> inputs;
+  for (const auto& [handle, size, path] : files) inputs.push_back(make_input(handle));
+  return inputs;
+}
+
+py::list scan(const std::vector<Opened>& files, bool allow_missing_eof, std::int64_t limit) {
+  const auto inputs = inputs_of(files);
+  std::vector<tar::Columns> found(files.size());
   {
     py::gil_scoped_release release;
-    c = tar::scan(input.get(), size, allow_missing_eof, limit);
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      const auto& [handle, size, path] = files[i];
+      try {
+        found[i] = tar::scan(inputs[i].get(), size, allow_missing_eof, limit);
+      } catch (const DataError& e) {
+        throw DataError(e.what(), e.member, e.offset, path);
+      }
+    }
   }
-  return to_dict(std::move(c));
+  py::list out;
+  for (tar::Columns& c : found) out.append(to_dict(std::move(c)));
+  return out;
 }
 
 // The sum of the whole file, and its samples or what is wrong with them, by reading it once.
-py::tuple sum_and_scan(const py::object& handle, std::int64_t size) {
-  const auto input = make_input(handle);
-  tar::Columns c;
-  std::optional<DataError> problem;
-  tar::Count count;
+struct Summed {
   std::uint32_t crc = 0;
+  tar::Count count;
+  tar::Columns columns;
+  std::optional<DataError> problem;
+};
+
+Summed sum_and_scan(tar::Input* input, std::int64_t size) {
+  Summed s;
+  tar::Summing summing(input);
+  try {
+    s.columns = tar::scan(&summing, size, false, -1);
+  } catch (const DataError& e) {
+    s.problem = e;
+  }
+  s.crc = summing.finish(size);
+  s.count = summing.count();
+  return s;
+}
+
+py::list sum_and_scan_each(const std::vector<Opened>& files) {
+  const auto inputs = inputs_of(files);
+  std::vector<Summed> found(files.size());
   {
     py::gil_scoped_release release;
-    tar::Summing summing(input.get());
-    try {
-      c = tar::scan(&summing, size, false, -1);
-    } catch (const DataError& e) {
-      problem = e;
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      const auto& [handle, size, path] = files[i];
+      try {
+        found[i] = sum_and_scan(inputs[i].get(), size);
+      } catch (const DataError& e) {
+        throw DataError(e.what(), e.member, e.offset, path);
+      }
     }
-    crc = summing.finish(size);
-    count = summing.count();
   }
-  if (!problem) return py::make_tuple(crc, count.bytes, count.requests, to_dict(std::move(c)), py::none());
-  const py::object member = problem->member.empty() ? py::none() : py::object(py::cast(problem->member));
-  const py::object offset = problem->offset < 0 ? py::none() : py::object(py::cast(problem->offset));
-  const py::tuple said = py::make_tuple(std::string(problem->what()), member, offset);
-  return py::make_tuple(crc, count.bytes, count.requests, py::none(), said);
+  py::list out;
+  for (Summed& s : found) {
+    py::object columns = py::none(), said = py::none();
+    if (!s.problem) {
+      columns = to_dict(std::move(s.columns));
+    } else {
+      const py::object member = s.problem->member.empty() ? py::none() : py::object(py::cast(s.problem->member));
+      const py::object offset = s.problem->offset < 0 ? py::none() : py::object(py::cast(s.problem->offset));
+      said = py::make_tuple(std::string(s.problem->what()), member, offset);
+    }
+    out.append(py::make_tuple(s.crc, s.count.bytes, s.count.requests, columns, said));
+  }
+  return out;
 }
 
 std::int64_t first_leading_out(const Int64s& key_offsets, const Bytes& key_text) {
@@ -266,9 +310,8 @@ void register_tar(py::module_& m) {
   const auto arr = [](const char* name) { return py::arg(name).noconvert(); };
   m.def("crc32c", &crc32c_of, py::arg("data"), py::arg("crc") = 0, py::kw_only(), py::arg("hardware") = true);
   m.def("crc32c_of_file", &crc32c_of_file, py::arg("handle"), py::arg("size"));
-  m.def("tar_sum_and_scan", &sum_and_scan, py::arg("handle"), py::arg("size"));
-  m.def("tar_scan", &scan, py::arg("handle"), py::arg("size"), py::arg("allow_missing_eof"),
-        py::arg("limit"));
+  m.def("tar_sum_and_scan", &sum_and_scan_each, py::arg("files"));
+  m.def("tar_scan", &scan, py::arg("files"), py::arg("allow_missing_eof"), py::arg("limit"));
   m.def("first_key_leading_out", &first_leading_out, arr("key_offsets"), arr("key_text"));
   m.def("first_repeated_key", &first_repeated, arr("key_offsets"), arr("key_text"));
   m.def("tar_header_sizes", &header_sizes, arr("key_offsets"), arr("key_text"), py::arg("extensions"),

@@ -9,7 +9,7 @@
 
 namespace pyi::tar {
 
-constexpr std::int64_t kGrowth = 4;  // of requests, while nothing is skipped
+constexpr std::int64_t kGrowth = 8;  // of requests, while nothing is skipped
 
 void Descriptor::read(iovec* places, int n, std::int64_t offset, Count* count) {
   for (iovec* const end = places + n;;) {

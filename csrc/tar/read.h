@@ -23,7 +23,7 @@ struct Habits {
   std::int64_t ahead_bytes;  // what those may hold
 };
 // A page cache: a request costs microseconds, and the kernel reads ahead.
-constexpr Habits kLocal{256 << 10, 32 << 10, 4 << 10, 512, INT64_MAX, 0, 0};
+constexpr Habits kLocal{256 << 10, 32 << 10, 2 << 10, 512, INT64_MAX, 0, 0};
 // An object store: a request costs what some megabytes do, and several under way at once cost no more.
 constexpr Habits kRemote{2 << 20, 1 << 20, 16 << 10, 64 << 10, 2 << 20, 16, 8 << 20};
 // Compressed frames: no request is saved by fetching what nobody wants, and others are decompressed ahead.

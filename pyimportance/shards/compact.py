@@ -136,9 +136,7 @@ def _is_as_written(
     for bin_, start, end in filled(whole, worker):
         rows = index.rows_of(whole.order[start:end])
         samples = select(index, rows, take_keys(index, rows))
-        plans += plan_group(
-            samples, worker, bin_, min(written), layout, bins=whole.bins, seed=whole.seed
-        )
+        plans += plan_group(samples, worker, bin_, min(written), layout, bins=whole.bins, seed=whole.seed)
     planned = [(plan.name, plan.nbytes, len(plan.offset)) for plan in plans]
     ids = [plan.samples.ids for plan in plans]
     return planned == [(s.path, s.content_bytes, s.samples) for s in own] and np.array_equal(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,6 +29,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 _THREADS = 4  # files at a time: enough to hide the latency of a disk
 _REMOTE_THREADS = 8  # that of a network, of each of which some ranges are under way
+_TOGETHER = 32  # local files that one call reads, so that threads seldom wait for each other
 
 
 def index(
@@ -100,16 +102,20 @@ def _scan_all(
         if progress is not None:
             local = (f for f in files if f not in remote and os.path.exists(f))
             total = sum(file.size for file in opened) + sum(map(os.path.getsize, local))
+        together = 1 if urls else min(_TOGETHER, -(-len(files) // _THREADS))
 
-        def scan(path: str) -> SampleIndex:
-            if path in remote:
-                return _scan(remote[path], path, allow_missing_eof)
-            return scan_file(path, allow_missing_eof, meter)
+        def scan(start: int) -> list[SampleIndex]:
+            with ExitStack() as stack:
+                some = [
+                    (path, remote.get(path) or stack.enter_context(_open(path, meter)))
+                    for path in files[start : start + together]
+                ]
+                return _scan(some, allow_missing_eof)
 
         try:
-            for part in pool.map(scan, files):
-                parts.append(part)
-                done += int(part.file_bytes[0])
+            for some in pool.map(scan, range(0, len(files), together)):
+                parts += some
+                done += sum(int(part.file_bytes[0]) for part in some)
                 if progress is not None:
                     progress(done, total)
         except BaseException:
@@ -133,25 +139,30 @@ def scan_file(
     path: str, allow_missing_eof: bool = False, meter: Meter | None = None, limit: int = -1
 ) -> SampleIndex:
     """The samples of one tar, ids from 0. ``limit`` -1: all."""
+    with _open(path, meter) as file:
+        return _scan([(path, file)], allow_missing_eof, limit)[0]
+
+
+def _open(path: str, meter: Meter | None) -> File:
     try:
         path.encode()
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode(errors="backslashreplace")
         raise DataError("its name is not UTF-8", path=shown) from None
-    with content_of(open_file(path, meter, "index")) as file:
-        return _scan(file, path, allow_missing_eof, limit)
+    return content_of(open_file(path, meter, "index"))
 
 
-def _scan(file: File, path: str, allow_missing_eof: bool, limit: int = -1) -> SampleIndex:
-    try:
-        found = _C.tar_scan(file.handle, file.size, allow_missing_eof, limit)
-    except DataError as e:
-        raise DataError(e.problem, path=file.path, member=e.member, offset=e.offset) from None
-    file.charge(found["bytes_read"], found["requests"])
-    try:
-        return index_of(path, file, found)
-    except ArgumentError as e:
-        raise DataError(str(e), path=file.path) from None
+def _scan(files: Sequence[tuple[str, File]], allow_missing_eof: bool, limit: int = -1) -> list[SampleIndex]:
+    """The samples of each of these tars: (what the index calls it, the file)."""
+    opened = [(file.handle, file.size, file.path) for _, file in files]
+    indexes = []
+    for (path, file), found in zip(files, _C.tar_scan(opened, allow_missing_eof, limit), strict=True):
+        file.charge(found["bytes_read"], found["requests"])
+        try:
+            indexes.append(index_of(path, file, found))
+        except ArgumentError as e:
+            raise DataError(str(e), path=file.path) from None
+    return indexes
 
 
 def index_of(path: str, file: File, found: Any) -> SampleIndex:

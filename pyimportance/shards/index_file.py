@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +33,8 @@ from pyimportance.threads import default_threads
 
 FORMAT: Final = "pyimportance-index"
 VERSION: Final = 1
+
+_SMALL = 4 << 20  # bytes of an index that is read before threads have begun
 
 _PART = pa.struct(
     [
@@ -104,14 +108,14 @@ def read_index(
     """
     with storage.open_file(path, meter, "index") as file:
         mapped, name = file.map(), file.path
-    with ThreadPoolExecutor(1) as pool:  # sums while this thread decodes; neither trusts the other
-        summing = None if crc32c is None else pool.submit(_C.crc32c, mapped)
+    with _calls(1 if len(mapped) < _SMALL else 2) as calls:  # sums while this thread decodes
+        summing = None if crc32c is None else calls(_C.crc32c, [mapped])
         index: SampleIndex | DataError
         try:
             index = decode(mapped, name)
         except DataError as error:
             index = error
-        if summing is not None and (got := summing.result()) != crc32c:
+        if summing is not None and (got := next(iter(summing))) != crc32c:
             raise DataError(f"has CRC32C {got:#010x}; the manifest says {crc32c:#010x}", path=name)
     if isinstance(index, DataError):
         raise index
@@ -125,7 +129,7 @@ def decode(data: Any, name: str) -> SampleIndex:
     """
     try:
         with pa.ipc.open_file(pa.py_buffer(data)) as reader:
-            return _decode(reader, name)
+            return _decode(reader, name, default_threads() if len(data) >= _SMALL else 1)
     except DataError:
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError) as e:
@@ -133,16 +137,25 @@ def decode(data: Any, name: str) -> SampleIndex:
         raise DataError(f"is no sound index ({(str(e) or repr(e)).splitlines()[0]})", path=name) from e
 
 
-def _decode(reader: Any, path: str) -> SampleIndex:
+@contextmanager
+def _calls(threads: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """`map`, with other threads where there are to be some."""
+    if threads == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield pool.map
+
+
+def _decode(reader: Any, path: str, threads: int) -> SampleIndex:
     files, file_bytes = _check_schema(reader, path)
     batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-    threads = default_threads()
-    with ThreadPoolExecutor(threads) as pool:  # Arrow checks and copies without the GIL
+    with _calls(threads) as calls:  # Arrow checks and copies without the GIL
         shares = (pa.Table.from_batches(batches[t::threads], reader.schema) for t in range(threads))
-        list(pool.map(lambda share: share.validate(full=True), shares))
+        list(calls(lambda share: share.validate(full=True), shares))
         table = pa.Table.from_batches(batches, reader.schema).unify_dictionaries()
         names = sorted(table.column_names, key="parts".__ne__)  # the largest first
-        whole = dict(zip(names, pool.map(lambda c: _one(table[c], _COLUMNS[c]), names), strict=True))
+        whole = dict(zip(names, calls(lambda c: _one(table[c], _COLUMNS[c]), names), strict=True))
     if any(column.null_count for column in table.columns):
         raise DataError("holds nulls", path=path)
     lists = whole["parts"]

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -171,13 +172,24 @@ def worker_directory(worker: int) -> str:
 
 def path_in(root: str, name: str) -> str:
     """The absolute path or URL of a file of a set. Raises DataError if a link leads out of the root."""
+    return paths_in(root, [name])[0]
+
+
+def paths_in(root: str, names: Iterable[str]) -> list[str]:
+    """`path_in` of each; of a folder it is asked once where it lies."""
     if urls.is_url(root):
-        return urls.join(root, name)
-    path = os.path.join(root, name)
-    real_root, real = os.path.realpath(root), os.path.realpath(path)
-    if os.path.commonpath([real_root, real]) != real_root:
-        raise DataError(f"leads out of {root}, to {real}", path=path)
-    return path
+        return [urls.join(root, name) for name in names]
+    paths, real_root, folders = [], os.path.realpath(root), dict[str, str]()
+    for name in names:
+        path = os.path.join(root, name)
+        folder, base = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(folders[folder], base)
+        if os.path.commonpath([real_root, real]) != real_root:
+            raise DataError(f"leads out of {root}, to {real}", path=path)
+        paths.append(path)
+    return paths
 
 
 def local(root: str, what: str) -> str:

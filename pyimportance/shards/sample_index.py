@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -277,6 +277,7 @@ class SampleIndex:
         return read_index(path)
 
 
+@lru_cache(1024)
 def check_extension(extension: str) -> None:
     """Raises for what would not be a field of a sample: reserved, too long, or no part of a name."""
     rules = {

@@ -22,6 +22,7 @@ from pyimportance.shards.manifest import (
     ShardInfo,
     manifest_name,
     path_in,
+    paths_in,
     read_manifest,
     read_pointer,
 )
@@ -174,7 +175,7 @@ class ShardSet:
             raise DataError(
                 f"lists sample {index.ids.max()}; the manifest's 'id_bound' is {self.id_bound}", path=path
             )
-        index = index.renamed(tuple(self.path_of(name) for name in index.files))
+        index = index.renamed(tuple(paths_in(self.root, index.files)))
         self._in_use[worker] = index
         return index
 

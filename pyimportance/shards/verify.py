@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.errors import ArgumentError, DataError
@@ -20,12 +17,14 @@ from pyimportance.io import urls
 from pyimportance.io.frames import content_of
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File, open_file
-from pyimportance.shards.combine import of_file, parts_of
+from pyimportance.shards.combine import of_file
 from pyimportance.shards.index import index_of
+from pyimportance.shards.listed import is_listed, rows_not_there
 from pyimportance.shards.manifest import ShardInfo
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 
+_TOGETHER, _TOGETHER_BYTES = 32, 32 << 20  # that one call reads, so that threads seldom wait for each other
 _PER_SHARD = 10  # problems listed of one shard; after so many the rest says nothing new
 
 
@@ -80,8 +79,11 @@ def verify(
     shards = replace(shards)  # what others of this process have in use is not what lies on the disk
     problems: list[Problem] = []
     held: list[SampleIndex] = []
+    begun: list[tuple[list[ShardInfo], Future[list[Problem]]]] = []
+    threads = threads or min(8, os.cpu_count() or 1)
     done, nbytes = 0, sum(s.nbytes for s in shards.shards)
-    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+    together = min(_TOGETHER_BYTES, nbytes // (4 * threads))
+    with ThreadPoolExecutor(threads) as pool:
         for worker in range(shards.workers):
             index = None
             try:
@@ -90,9 +92,12 @@ def verify(
             except DataError as e:
                 problems.append(_problem(shards, e))
             own = [s for s in shards.shards if s.worker == worker]
-            verified = pool.map(partial(_verify_shard, shards, own, index, meter), range(len(own)))
-            for info, found in zip(own, verified, strict=True):
-                problems += found
+            for numbers in _runs(own, together):
+                some = [own[n] for n in numbers]
+                begun.append((some, pool.submit(_verify_shards, shards, some, index, numbers, meter)))
+        for some, found in begun:
+            problems += found.result()
+            for info in some:
                 done += info.nbytes
                 if progress is not None:
                     progress(done, nbytes)
@@ -104,101 +109,119 @@ def verify(
     return VerifyReport(len(shards.shards), shards.num_samples, nbytes, tuple(problems))
 
 
+def _runs(own: Sequence[ShardInfo], nbytes: int) -> Iterator[range]:
+    """Numbers of shards that are verified by one call: of ``nbytes`` and _TOGETHER shards at most."""
+    start = total = 0
+    for number, info in enumerate(own):
+        if number > start and (total + info.nbytes > nbytes or number - start == _TOGETHER):
+            yield range(start, number)
+            start, total = number, 0
+        total += info.nbytes
+    if own:
+        yield range(start, len(own))
+
+
 def _problem(shards: ShardSet, error: DataError) -> Problem:
     name = os.path.relpath(error.path, urls.public(shards.root))
     return Problem(name, error.problem, error.member, error.offset)
 
 
-def _verify_shard(
-    shards: ShardSet, own: list[ShardInfo], index: SampleIndex | None, meter: Meter | None, number: int
+def _verify_shards(
+    shards: ShardSet,
+    infos: Sequence[ShardInfo],
+    index: SampleIndex | None,
+    numbers: Sequence[int],
+    meter: Meter | None,
 ) -> list[Problem]:
-    info = own[number]
-    try:
-        path = shards.path_of(info.path)
-        with open_file(path, meter, "disk") as file:
-            if file.size != info.nbytes:
-                return [Problem(info.path, f"has {file.size} bytes; the manifest says {info.nbytes}")]
-            with content_of(file) as tar:
-                if tar.size != info.content_bytes:
-                    problem = f"holds a tar of {tar.size} bytes; the manifest says {info.content_bytes}"
-                    return [Problem(info.path, problem)]
-                crc32c, columns, wrong = _read(file, tar)
-        found = None if columns is None else index_of(path, tar, columns)
-    except DataError as e:
-        return [_problem(shards, e)]
-    except ArgumentError as e:
-        return [Problem(info.path, str(e))]
-    problems = []
-    if crc32c != info.crc32c:
-        problem = f"has CRC32C {crc32c:#010x}; the manifest says {info.crc32c:#010x}"
-        problems.append(Problem(info.path, problem))
-    if wrong is not None:
-        problems.append(Problem(info.path, *wrong))
-    if found is None:
-        return problems
-    if found.num_samples != info.samples:
-        problem = f"holds {found.num_samples} samples; the manifest says {info.samples}"
-        problems.append(Problem(info.path, problem))
-    return problems + ([] if index is None else _compare(info.path, of_file(index, number), found))
+    """What is wrong with some shards of a worker, whose ``index`` numbers them so."""
+    problems: list[Problem] = []
+    with ExitStack() as stack:
+        try:
+            opened = [_open(shards, info, stack, meter) for info in infos]
+            read = _read(opened)
+        except DataError as e:
+            if len(infos) == 1:
+                return [_problem(shards, e)]
+            for each in zip(infos, numbers, strict=True):
+                problems += _verify_shards(shards, each[:1], index, each[1:], meter)
+            return problems
+        for info, number, (_, tar), found in zip(infos, numbers, opened, read, strict=True):
+            problems += _problems_of(info, index, number, tar, found)
+    return problems
 
 
-def _read(file: File, tar: File) -> tuple[int, Any, tuple[str, str | None, int | None] | None]:
-    """(CRC32C of ``file``, what native code found in ``tar``, which is it or in it, what is wrong there)"""
-    if tar is file:
-        crc32c, read, requests, columns, wrong = _C.tar_sum_and_scan(file.handle, file.size)
+def _open(shards: ShardSet, info: ShardInfo, stack: ExitStack, meter: Meter | None) -> tuple[File, File]:
+    """(the file, the tar that it is or holds). Raises DataError, also where it has not its size."""
+    file = stack.enter_context(open_file(shards.path_of(info.path), meter, "disk"))
+    if file.size != info.nbytes:
+        raise DataError(f"has {file.size} bytes; the manifest says {info.nbytes}", path=file.path)
+    tar = stack.enter_context(content_of(file))
+    if tar.size != info.content_bytes:
+        problem = f"holds a tar of {tar.size} bytes; the manifest says {info.content_bytes}"
+        raise DataError(problem, path=file.path)
+    return file, tar
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The CRC32C of a file, and what native code found in the tar that it is or holds, or what is wrong there
+    (problem, member, offset).
+    """
+
+    crc32c: int
+    columns: Any
+    wrong: tuple[str, str | None, int | None] | None
+
+
+def _read(files: Sequence[tuple[File, File]]) -> list[_Read]:
+    """Reads (file, tar) whole. Those that are plain, by one call."""
+    if any(tar is not file for file, tar in files):
+        return [_read_compressed(*each) if each[0] is not each[1] else _read([each])[0] for each in files]
+    found = []
+    opened = [(file.handle, file.size, file.path) for file, _ in files]
+    for (file, _), (crc32c, read, requests, columns, wrong) in zip(
+        files, _C.tar_sum_and_scan(opened), strict=True
+    ):
         file.charge(read, requests)
-        return crc32c, columns, wrong
+        found.append(_Read(crc32c, columns, wrong))
+    return found
+
+
+def _read_compressed(file: File, tar: File) -> _Read:
     crc32c, read, requests = _C.crc32c_of_file(file.handle, file.size)
     file.charge(read, requests)
     try:
-        _, read, requests, columns, wrong = _C.tar_sum_and_scan(tar.handle, tar.size)
+        ((_, read, requests, columns, wrong),) = _C.tar_sum_and_scan([(tar.handle, tar.size, tar.path)])
     except DataError as e:  # a frame behind all headers
-        return crc32c, None, (e.problem, e.member, e.offset)
+        return _Read(crc32c, None, (e.problem, e.member, e.offset))
     tar.charge(read, requests)
-    return crc32c, columns, wrong
+    return _Read(crc32c, columns, wrong)
+
+
+def _problems_of(
+    info: ShardInfo, index: SampleIndex | None, number: int, tar: File, read: _Read
+) -> Iterator[Problem]:
+    if read.crc32c != info.crc32c:
+        yield Problem(info.path, f"has CRC32C {read.crc32c:#010x}; the manifest says {info.crc32c:#010x}")
+    if read.wrong is not None:
+        yield Problem(info.path, *read.wrong)
+        return
+    if (samples := len(read.columns["offset"])) != info.samples:
+        yield Problem(info.path, f"holds {samples} samples; the manifest says {info.samples}")
+    if index is not None and is_listed(index, number, tar, read.columns):  # nearly always
+        return
+    try:
+        found = index_of(info.path, tar, read.columns)
+    except ArgumentError as e:
+        yield Problem(info.path, str(e))
+        return
+    if index is not None:
+        yield from _compare(info.path, of_file(index, number), found)
 
 
 def _compare(name: str, index: SampleIndex, found: SampleIndex) -> list[Problem]:
     """The samples of an index that a shard does not hold as the index says."""
-    if _equal(index, found):  # nearly always, but for what moved away since
-        return []
-    own = np.flatnonzero(np.isin(index.offset, found.offset))
-    rows = np.searchsorted(found.offset, index.offset[own])
-    same = found.nbytes[rows] == index.nbytes[own]
-    same &= np.asarray(pc.equal(found.keys.take(pa.array(rows)), index.keys.take(pa.array(own))))
-    same &= np.diff(found.part_start)[rows] == np.diff(index.part_start)[own]
-    own, rows = own[same], rows[same]
-    sound = np.zeros(index.num_samples, bool)
-    sound[own] = _same_parts(index, own, found, rows)
     return [
         Problem(name, "the sample here is not as its index says", index.key(row), int(index.offset[row]))
-        for row in np.flatnonzero(~sound)[:_PER_SHARD].tolist()
+        for row in rows_not_there(index, found)[:_PER_SHARD]
     ]
-
-
-def _equal(a: SampleIndex, b: SampleIndex) -> bool:
-    columns = ("offset", "nbytes", "part_start", "part_offset", "part_size")
-    if not all(np.array_equal(getattr(a, name), getattr(b, name)) for name in columns):
-        return False
-    return bool(a.keys.equals(b.keys)) and np.array_equal(_recoded(a, b), b.part_ext)
-
-
-def _recoded(a: SampleIndex, b: SampleIndex) -> NDArray[np.int32]:
-    """``a.part_ext`` by the extensions of ``b``; -1 where it has none such."""
-    code = {extension: i for i, extension in enumerate(b.extensions)}
-    return np.array([code.get(extension, -1) for extension in a.extensions], np.int32)[a.part_ext]
-
-
-def _same_parts(
-    a: SampleIndex, a_rows: NDArray[np.int64], b: SampleIndex, b_rows: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """bool [n]: whether samples with as many parts have the same ones (both list them in file order)."""
-    start, p = parts_of(a, a_rows)
-    _, q = parts_of(b, b_rows)
-    equal = (_recoded(a, b)[p] == b.part_ext[q]) & (a.part_size[p] == b.part_size[q])
-    equal &= a.part_offset[p] == b.part_offset[q]
-    if a.frame is not None and b.frame is not None:
-        equal &= np.repeat(a.frame[a_rows] == b.frame[b_rows], np.diff(start))
-    wrong = np.concatenate([np.zeros(1, np.int64), np.cumsum(~equal)])
-    same: NDArray[np.bool_] = wrong[start[1:]] == wrong[start[:-1]]
-    return same

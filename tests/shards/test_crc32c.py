@@ -67,8 +67,9 @@ def test_a_tar_is_summed_while_it_is_scanned(sizes: list[int], tmp_path: Path, w
     path = write_tar(tmp_path / "a.tar", [(f"{i:05d}.x", rng.bytes(n)) for i, n in enumerate(sizes)])
     data = path.read_bytes()
     with open(path, "rb") as file:
-        summed, read, requests, found, problem = _C.tar_sum_and_scan(file.fileno(), len(data))
-        plain = _C.tar_scan(file.fileno(), len(data), False, -1)
+        opened = (file.fileno(), len(data), "a.tar")
+        ((summed, read, requests, found, problem),) = _C.tar_sum_and_scan([opened])
+        (plain,) = _C.tar_scan([opened], False, -1)
     assert (summed, read, problem) == (crc32c(data), len(data), None)
     assert requests <= 3 * len(sizes) + len(data) // (200 << 10) + 1
     assert found is not None
@@ -77,7 +78,7 @@ def test_a_tar_is_summed_while_it_is_scanned(sizes: list[int], tmp_path: Path, w
     at = 10 if sizes else len(data) - 1
     path.write_bytes(data[:at] + b"!" + data[at + 1 :])
     with open(path, "rb") as file:
-        summed, read, _, found, problem = _C.tar_sum_and_scan(file.fileno(), len(data))
+        ((summed, read, _, found, problem),) = _C.tar_sum_and_scan([(file.fileno(), len(data), "a.tar")])
     assert (summed, read, found) == (crc32c(path.read_bytes()), len(data), None)
     assert problem is not None
     assert problem[2] == (0 if sizes else at)

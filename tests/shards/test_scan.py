@@ -357,8 +357,8 @@ def test_large_payloads_are_skipped(small: int, tmp_path: Path, write_tar: Write
     )
     meter = Meter()
     assert pyimportance.index(path, meter=meter).num_samples == 20
-    beside = 96 << 10  # the first requests, before anything was skipped, and the zeros at the end
-    each = 4096 if small < 4096 else 5 * 4096  # and four times that where nothing was skipped
+    beside = 160 << 10  # the first requests, before anything was skipped, and the zeros at the end
+    each = 2048 if small < 2048 else 9 * 2048  # and eight times that where nothing was skipped
     assert meter.bytes("index") <= 20 * each + beside
     assert meter.requests("index") <= (24 if small < 4096 else 44)
 

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 import pyimportance
-from pyimportance import Partition, ShardSet, write_shards
+from pyimportance import _C, DataError, Partition, ShardSet, write_shards
+from pyimportance.io.frames import content_of
 from pyimportance.io.meter import Meter
+from pyimportance.io.storage import open_file
 from pyimportance.shards import verify as module
-from pyimportance.shards.index import scan_file
+from pyimportance.shards.index import index_of, scan_file
+from pyimportance.shards.listed import is_listed
 
 Divide = Callable[..., Partition]
 
@@ -79,6 +82,9 @@ def test_an_index_that_names_wrong_places(
     path = write_tar(tmp_path / "a.tar", [("x.txt", b"1"), ("y.txt", bytes(600)), ("z.txt", bytes(20))])
     found = scan_file(str(path))
     assert module._compare("a.tar", found, found) == []
+    with open_file(path) as file:
+        (columns,) = _C.tar_scan([(file.handle, file.size, file.path)], False, -1)
+    assert is_listed(found, 0, file, columns)
     changed: dict[str, Any] = {
         "offset": {"offset": np.array([0, 1536, 2560]), "nbytes": np.array([1024, 1024, 1024])},
         "keys": {"keys": found.keys.take([0, 2, 1])},
@@ -88,12 +94,51 @@ def test_an_index_that_names_wrong_places(
         "extensions": {"extensions": ("jpg",)},
     }
     wrong = replace(found, **changed[column])
+    assert not is_listed(wrong, 0, file, columns)
     rows = {"keys": [1, 2], "extensions": [0, 1, 2], "nbytes": [2]}.get(column, [1])
     problems = module._compare("a.tar", wrong, found)
     assert [p.offset for p in problems] == wrong.offset[rows].tolist()
     assert [p.member for p in problems] == [wrong.key(r) for r in rows]
     assert str(problems[0]).startswith("a.tar, member ")
     assert str(problems[0]).endswith("the sample here is not as its index says")
+
+
+def test_an_index_that_names_wrong_frames(source: Path, tmp_path: Path, divide: Divide) -> None:
+    shards = write_shards(source, divide(66, 1), tmp_path / "out", compression="zstd", frame_bytes=20_000)
+    index, path = shards.index(0), shards.path_of(shards.shards[0].path)
+    assert index.frame is not None
+    assert index.frame.max() > 2
+    wrong = index.frame.copy()
+    wrong[7] += 1
+    with content_of(open_file(path)) as tar:
+        (columns,) = _C.tar_scan([(tar.handle, tar.size, tar.path)], False, -1)
+        assert is_listed(index, 0, tar, columns)
+        assert not is_listed(replace(index, frame=wrong), 0, tar, columns)
+        found = index_of(path, tar, columns)
+    (problem,) = module._compare("a.tar", replace(index, frame=wrong), found)
+    assert problem.member == index.key(7)
+
+
+def test_one_shard_that_cannot_be_read_is_one_problem(
+    shards: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though others are read by the same call."""
+    monkeypatch.setattr(module, "_runs", lambda own, nbytes: [range(len(own))])
+    assert min(sum(s.worker == w for s in shards.shards) for w in range(2)) > 2
+    info = shards.shards[1]
+    scan = _C.tar_sum_and_scan
+
+    def fails(files: Any) -> Any:
+        for _, _, path in files:
+            if path.endswith(info.path):
+                raise DataError("cannot be read (Input/output error)", path=path, offset=512)
+        return scan(files)
+
+    monkeypatch.setattr(_C, "tar_sum_and_scan", fails)
+    meter = Meter()
+    (problem,) = shards.verify(meter=meter).problems
+    assert str(problem) == f"{info.path}, offset 512: cannot be read (Input/output error)"
+    assert meter.bytes("disk") == sum(s.nbytes for s in shards.shards) - info.nbytes
 
 
 def test_a_shard_with_many_problems_lists_the_first(tmp_path: Path, write_tar: Callable[..., Path]) -> None:

@@ -96,9 +96,11 @@ std::vector<std::unique_ptr<tar::Input>> inputs_of(const std::vector<Opened>& fi
   return inputs;
 }
 
-py::list scan(const std::vector<Opened>& files, bool allow_missing_eof, std::int64_t limit) {
+py::tuple scan(const std::vector<Opened>& files, bool allow_missing_eof, std::int64_t limit) {
   const auto inputs = inputs_of(files);
   std::vector<tar::Columns> found(files.size());
+  std::vector<std::int64_t> samples(files.size());
+  tar::Columns whole;
   {
     py::gil_scoped_release release;
     for (std::size_t i = 0; i < files.size(); ++i) {
@@ -108,11 +110,11 @@ py::list scan(const std::vector<Opened>& files, bool allow_missing_eof, std::int
       } catch (const DataError& e) {
         throw DataError(e.what(), e.member, e.offset, path);
       }
+      samples[i] = found[i].samples();
     }
+    whole = tar::joined(std::move(found));
   }
-  py::list out;
-  for (tar::Columns& c : found) out.append(to_dict(std::move(c)));
-  return out;
+  return py::make_tuple(to_dict(std::move(whole)), to_array(std::move(samples)));
 }
 
 // The sum of the whole file, and its samples or what is wrong with them, by reading it once.
@@ -156,7 +158,8 @@ py::list sum_and_scan_each(const std::vector<Opened>& files) {
     if (!s.problem) {
       columns = to_dict(std::move(s.columns));
     } else {
-      const py::object member = s.problem->member.empty() ? py::none() : py::object(py::cast(s.problem->member));
+      const py::object member =
+          s.problem->member.empty() ? py::none() : py::object(py::cast(s.problem->member));
       const py::object offset = s.problem->offset < 0 ? py::none() : py::object(py::cast(s.problem->offset));
       said = py::make_tuple(std::string(s.problem->what()), member, offset);
     }

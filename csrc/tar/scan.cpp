@@ -100,4 +100,32 @@ Columns scan(Input* input, std::int64_t size, bool allow_missing_eof, std::int64
   return out;
 }
 
+Columns joined(std::vector<Columns>&& files) {
+  if (files.size() == 1) return std::move(files.front());
+  Columns out;
+  std::unordered_map<std::string, std::int32_t> codes;
+  const auto append = [](auto* to, const auto& from) { to->insert(to->end(), from.begin(), from.end()); };
+  for (const Columns& c : files) {
+    const auto text = static_cast<std::int64_t>(out.key_text.size());
+    const auto parts = static_cast<std::int64_t>(out.part_ext.size());
+    std::vector<std::int32_t> code;
+    for (const std::string& extension : c.extensions) {
+      const auto [it, is_new] = codes.try_emplace(extension, static_cast<std::int32_t>(codes.size()));
+      if (is_new) out.extensions.push_back(extension);
+      code.push_back(it->second);
+    }
+    for (std::size_t i = 1; i < c.key_offsets.size(); ++i) out.key_offsets.push_back(text + c.key_offsets[i]);
+    for (std::size_t i = 1; i < c.part_start.size(); ++i) out.part_start.push_back(parts + c.part_start[i]);
+    for (const std::int32_t e : c.part_ext) out.part_ext.push_back(code[static_cast<std::size_t>(e)]);
+    out.key_text += c.key_text;
+    append(&out.offset, c.offset);
+    append(&out.nbytes, c.nbytes);
+    append(&out.part_offset, c.part_offset);
+    append(&out.part_size, c.part_size);
+    out.bytes_read += c.bytes_read;
+    out.requests += c.requests;
+  }
+  return out;
+}
+
 }  // namespace pyi::tar

@@ -30,4 +30,7 @@ struct Columns {
 // are neither files nor directories; parts of a sample that are not adjacent; an extension that repeats.
 Columns scan(Input* input, std::int64_t size, bool allow_missing_eof, std::int64_t limit);
 
+// The columns of several files as those of one, file after file; offsets stay those in their files.
+Columns joined(std::vector<Columns>&& files);
+
 }  // namespace pyi::tar

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.checks import check_integer
@@ -29,7 +30,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 _THREADS = 4  # files at a time: enough to hide the latency of a disk
 _REMOTE_THREADS = 8  # that of a network, of each of which some ranges are under way
-_TOGETHER = 32  # local files that one call reads, so that threads seldom wait for each other
+_TOGETHER = 16  # local files that one call reads, so that threads seldom wait for each other
 
 
 def index(
@@ -104,7 +105,7 @@ def _scan_all(
             total = sum(file.size for file in opened) + sum(map(os.path.getsize, local))
         together = 1 if urls else min(_TOGETHER, -(-len(files) // _THREADS))
 
-        def scan(start: int) -> list[SampleIndex]:
+        def scan(start: int) -> SampleIndex:
             with ExitStack() as stack:
                 some = [
                     (path, remote.get(path) or stack.enter_context(_open(path, meter)))
@@ -113,9 +114,9 @@ def _scan_all(
                 return _scan(some, allow_missing_eof)
 
         try:
-            for some in pool.map(scan, range(0, len(files), together)):
-                parts += some
-                done += sum(int(part.file_bytes[0]) for part in some)
+            for part in pool.map(scan, range(0, len(files), together)):
+                parts.append(part)
+                done += int(part.file_bytes.sum())
                 if progress is not None:
                     progress(done, total)
         except BaseException:
@@ -140,7 +141,7 @@ def scan_file(
 ) -> SampleIndex:
     """The samples of one tar, ids from 0. ``limit`` -1: all."""
     with _open(path, meter) as file:
-        return _scan([(path, file)], allow_missing_eof, limit)[0]
+        return _scan([(path, file)], allow_missing_eof, limit)
 
 
 def _open(path: str, meter: Meter | None) -> File:
@@ -152,33 +153,39 @@ def _open(path: str, meter: Meter | None) -> File:
     return content_of(open_file(path, meter, "index"))
 
 
-def _scan(files: Sequence[tuple[str, File]], allow_missing_eof: bool, limit: int = -1) -> list[SampleIndex]:
-    """The samples of each of these tars: (what the index calls it, the file)."""
+def _scan(files: Sequence[tuple[str, File]], allow_missing_eof: bool, limit: int = -1) -> SampleIndex:
+    """The samples of tars, (what the index calls it, the file) each; ids from 0."""
     opened = [(file.handle, file.size, file.path) for _, file in files]
-    indexes = []
-    for (path, file), found in zip(files, _C.tar_scan(opened, allow_missing_eof, limit), strict=True):
-        file.charge(found["bytes_read"], found["requests"])
-        try:
-            indexes.append(index_of(path, file, found))
-        except ArgumentError as e:
-            raise DataError(str(e), path=file.path) from None
-    return indexes
+    found, samples = _C.tar_scan(opened, allow_missing_eof, limit)
+    files[0][1].charge(found["bytes_read"], found["requests"])
+    try:
+        return index_of(files, found, samples)
+    except ArgumentError as e:
+        for each in files if len(files) > 1 else ():  # whichever it is
+            _scan([each], allow_missing_eof, limit)
+        raise DataError(str(e), path=files[0][1].path) from None
 
 
-def index_of(path: str, file: File, found: Any) -> SampleIndex:
-    """What native code found in the tar ``file``. Raises ArgumentError where no index could say it."""
+def index_of(
+    files: Sequence[tuple[str, File]], found: Any, samples: NDArray[np.int64] | None = None
+) -> SampleIndex:
+    """What native code found in tars, so many ``samples`` in each (None: there is one tar).
+
+    Raises ArgumentError where no index could say it.
+    """
     N = len(found["offset"])
     # Readers fold the case of extensions as Python does; beyond ASCII that is left to Python.
     folded = [e.lower() for e in found["extensions"]]
     extensions = list(dict.fromkeys(folded))
     code = np.array([extensions.index(e) for e in folded], np.int32)
     part_ext = found["part_ext"] if extensions == found["extensions"] else code[found["part_ext"]]
+    _, first = files[0]
     return SampleIndex(
-        files=(path,),
-        file_bytes=np.array([file.size], np.int64),
+        files=tuple(path for path, _ in files),
+        file_bytes=np.array([file.size for _, file in files], np.int64),
         ids=np.arange(N, dtype=np.int64),
         keys=keys.from_buffers(found["key_offsets"], found["key_text"]),
-        file=np.zeros(N, np.int32),
+        file=np.repeat(np.arange(len(files), dtype=np.int32), N if samples is None else samples),
         offset=found["offset"],
         nbytes=found["nbytes"],
         extensions=tuple(extensions),
@@ -186,5 +193,5 @@ def index_of(path: str, file: File, found: Any) -> SampleIndex:
         part_ext=part_ext,
         part_offset=found["part_offset"],
         part_size=found["part_size"],
-        frame=file.frame_of(found["offset"]) if isinstance(file, Framed) else None,
+        frame=first.frame_of(found["offset"]) if isinstance(first, Framed) else None,
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io import storage, urls
 from pyimportance.io.meter import Meter
+from pyimportance.io.paths import Folders
 from pyimportance.io.seek_table import MAX_FRAME
 from pyimportance.order.checks import MOST_GROUPS
 from pyimportance.shards.layout import MAX_LEVEL, ORDERS, Layout, Order, Zstd
@@ -176,16 +177,13 @@ def path_in(root: str, name: str) -> str:
 
 
 def paths_in(root: str, names: Iterable[str]) -> list[str]:
-    """`path_in` of each; of a folder it is asked once where it lies."""
+    """`path_in` of each."""
     if urls.is_url(root):
         return [urls.join(root, name) for name in names]
-    paths, real_root, folders = [], os.path.realpath(root), dict[str, str]()
+    paths, real_root, folders = [], os.path.realpath(root), Folders()
     for name in names:
         path = os.path.join(root, name)
-        folder, base = os.path.split(path)
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(folders[folder], base)
+        real = folders.realpath(path)
         if os.path.commonpath([real_root, real]) != real_root:
             raise DataError(f"leads out of {root}, to {real}", path=path)
         paths.append(path)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from pyimportance.errors import ArgumentError
+from pyimportance.io.paths import Folders
 from pyimportance.io.urls import SCHEMES, is_url, join, parse, public
 
 Source: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
@@ -38,8 +39,9 @@ def expand(source: Source) -> list[str]:
         if not files:
             raise ArgumentError("source is an empty list; name at least one tar")
     seen: dict[str, str] = {}
+    folders = Folders()
     for file in files:
-        real, shown = public(file) if is_url(file) else os.path.realpath(file), public(file)
+        real, shown = public(file) if is_url(file) else folders.realpath(file), public(file)
         if real in seen:
             also = "" if seen[real] == shown else f" (also as {seen[real]!r})"
             raise ArgumentError(f"source names {shown!r} twice{also}")

@@ -211,7 +211,7 @@ def _problems_of(
     if index is not None and is_listed(index, number, tar, read.columns):  # nearly always
         return
     try:
-        found = index_of(info.path, tar, read.columns)
+        found = index_of([(info.path, tar)], read.columns)
     except ArgumentError as e:
         yield Problem(info.path, str(e))
         return

@@ -69,9 +69,10 @@ def test_a_tar_is_summed_while_it_is_scanned(sizes: list[int], tmp_path: Path, w
     with open(path, "rb") as file:
         opened = (file.fileno(), len(data), "a.tar")
         ((summed, read, requests, found, problem),) = _C.tar_sum_and_scan([opened])
-        (plain,) = _C.tar_scan([opened], False, -1)
+        plain, samples = _C.tar_scan([opened], False, -1)
     assert (summed, read, problem) == (crc32c(data), len(data), None)
     assert requests <= 3 * len(sizes) + len(data) // (200 << 10) + 1
+    assert samples.tolist() == [len(sizes)]
     assert found is not None
     for name in ("key_offsets", "key_text", "offset", "nbytes", "part_start", "part_offset", "part_size"):
         assert np.array_equal(found[name], plain[name]), name  # type: ignore[literal-required]

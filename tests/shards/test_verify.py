@@ -83,7 +83,7 @@ def test_an_index_that_names_wrong_places(
     found = scan_file(str(path))
     assert module._compare("a.tar", found, found) == []
     with open_file(path) as file:
-        (columns,) = _C.tar_scan([(file.handle, file.size, file.path)], False, -1)
+        columns, _ = _C.tar_scan([(file.handle, file.size, file.path)], False, -1)
     assert is_listed(found, 0, file, columns)
     changed: dict[str, Any] = {
         "offset": {"offset": np.array([0, 1536, 2560]), "nbytes": np.array([1024, 1024, 1024])},
@@ -111,10 +111,10 @@ def test_an_index_that_names_wrong_frames(source: Path, tmp_path: Path, divide: 
     wrong = index.frame.copy()
     wrong[7] += 1
     with content_of(open_file(path)) as tar:
-        (columns,) = _C.tar_scan([(tar.handle, tar.size, tar.path)], False, -1)
+        columns, _ = _C.tar_scan([(tar.handle, tar.size, tar.path)], False, -1)
         assert is_listed(index, 0, tar, columns)
         assert not is_listed(replace(index, frame=wrong), 0, tar, columns)
-        found = index_of(path, tar, columns)
+        found = index_of([(path, tar)], columns)
     (problem,) = module._compare("a.tar", replace(index, frame=wrong), found)
     assert problem.member == index.key(7)
 

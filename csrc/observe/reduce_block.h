@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "observe/reduce_arithmetic.h"
+
 namespace pyi {
 
 constexpr std::int64_t kReduceBlock = 512;  // samples whose sums stay in the first-level cache
@@ -19,14 +21,14 @@ struct Series {
   Kind kind;
 };
 
-// What one array leaves behind of a block of samples.
+// What one array leaves behind of a block of samples: the Moments of each, and of all together the rest.
 struct BlockSums {
-  alignas(64) double first[kReduceBlock];  // x0; NaN: never observed
-  alignas(64) double sum[kReduceBlock];    // of x - x0, or of x
+  alignas(64) double first[kReduceBlock];
+  alignas(64) double sum[kReduceBlock];
   alignas(64) double squares[kReduceBlock];
   alignas(64) std::int64_t count[kReduceBlock];
-  double low, high;  // of all numbers
-  bool agrees;       // with the others about what was observed
+  Range<double> range;  // of all numbers
+  bool agrees;          // with the others about what was observed
 };
 
 // What an array does about `seen`, bytes [E, kReduceBlock] that say what was observed.
@@ -38,8 +40,8 @@ struct EventColumns {
 };
 
 struct ReduceFunctions {
-  // Sums over the samples [begin, begin + n): of x - x0 and their squares (`moments`), or of x.
-  void (*sums)(const Series&, std::int64_t epochs, std::int64_t begin, std::int64_t n, bool moments, Seen,
+  // Sums over the samples [begin, begin + n): of x - first and their squares (`spread`), or of x.
+  void (*sums)(const Series&, std::int64_t epochs, std::int64_t begin, std::int64_t n, bool spread, Seen,
                std::uint8_t* seen, BlockSums*);
   // Counts and events of `correct`, each [n]; seen may be null: all are. False where a number is neither 0
   // nor 1, or disagrees about what was observed.

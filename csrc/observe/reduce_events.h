@@ -8,11 +8,8 @@ namespace {
 typedef std::uint8_t Marks __attribute__((vector_size(PYI_VECTOR_BYTES)));
 constexpr int kMarks = PYI_VECTOR_BYTES;
 
-struct Events {
-  using Bytes = std::uint8_t[kReduceBlock];
-  alignas(64) Bytes count, correct, forgotten, unlearned;
-  alignas(64) Bytes learned, last;  // 0 or 1
-};
+using BlockBytes = std::uint8_t[kReduceBlock];
+struct alignas(64) BlockEvents : Events<BlockBytes> {};
 
 // One epoch of a block as bytes: which were right and, where that is known, which were observed.
 struct EventRow {
@@ -21,30 +18,24 @@ struct EventRow {
 
 // Adds R epochs of the samples from i of the block. Sets bits of `wrong` that are none of 0 and 1.
 template <int R>
-PYI_INLINE void count_events(const EventRow* rows, std::int64_t i, Events& to, Marks& wrong) {
-  Marks count = load<Marks>(to.count + i), correct = load<Marks>(to.correct + i);
-  Marks forgotten = load<Marks>(to.forgotten + i), unlearned = load<Marks>(to.unlearned + i);
-  Marks learned = load<Marks>(to.learned + i), last = load<Marks>(to.last + i);
+PYI_HD void count_events(const EventRow* rows, std::int64_t i, BlockEvents& to, Marks& wrong) {
+  Events<Marks> events{load<Marks>(to.count + i),     load<Marks>(to.correct + i),
+                       load<Marks>(to.forgotten + i), load<Marks>(to.unlearned + i),
+                       load<Marks>(to.learned + i),   load<Marks>(to.last + i)};
   for (int r = 0; r < R; ++r) {
-    const Marks given = load<Marks>(rows[r].right + i), here = load<Marks>(rows[r].here + i);
-    wrong |= given & 0xfe;
-    const Marks right = given & here, miss = here ^ right;
-    count += here;
-    correct += right;
-    forgotten += last & miss;
-    learned |= right;
-    unlearned += learned ^ 1;
-    last = (last | right) & ~miss;
+    const Marks right = load<Marks>(rows[r].right + i);
+    wrong |= right & 0xfe;
+    add(events, right, load<Marks>(rows[r].here + i));
   }
-  store(to.count + i, count);
-  store(to.correct + i, correct);
-  store(to.forgotten + i, forgotten);
-  store(to.unlearned + i, unlearned);
-  store(to.learned + i, learned);
-  store(to.last + i, last);
+  store(to.count + i, events.count);
+  store(to.correct + i, events.correct);
+  store(to.forgotten + i, events.forgotten);
+  store(to.unlearned + i, events.unlearned);
+  store(to.learned + i, events.learned);
+  store(to.last + i, events.last);
 }
 
-void count_rows(const EventRow* rows, int several, std::int64_t n, Events& to, std::uint8_t& wrong) {
+void count_rows(const EventRow* rows, int several, std::int64_t n, BlockEvents& to, std::uint8_t& wrong) {
   Marks bits{};
   for (std::int64_t i = 0; i < n; i += kMarks) {
     if (several == kRows) {
@@ -62,20 +53,19 @@ template <class T>
 std::uint8_t as_bytes(const char* from, std::int64_t n, Seen how, std::uint8_t* here, std::uint8_t* right) {
   std::uint8_t wrong = 0;
   for (std::int64_t i = 0; i < n; ++i) {
-    const T x = load<T>(from + i * static_cast<std::int64_t>(sizeof(T)));
-    const std::uint8_t is = x == x;
-    right[i] = x == 1;
-    wrong |= static_cast<std::uint8_t>(is & !(x == 0) & !(x == 1));
+    const Answer said = answer(load<T>(from + i * static_cast<std::int64_t>(sizeof(T))));
+    right[i] = said.right;
+    wrong |= said.wrong;
     if (how == Seen::kChecked) {
-      wrong |= is ^ here[i];
+      wrong |= said.here ^ here[i];
     } else {
-      here[i] = is;
+      here[i] = said.here;
     }
   }
   return wrong;
 }
 
-void flush(Events& block, std::int64_t n, const EventColumns& to) {
+void flush(BlockEvents& block, std::int64_t n, const EventColumns& to) {
   for (std::int64_t i = 0; i < n; ++i) {
     to.count[i] += block.count[i];
     to.correct[i] += block.correct[i];
@@ -87,7 +77,7 @@ void flush(Events& block, std::int64_t n, const EventColumns& to) {
 
 bool events(const Series& series, std::int64_t epochs, std::int64_t begin, std::int64_t n, Seen how,
             std::uint8_t* seen, EventColumns to) {
-  Events block{};
+  BlockEvents block{};
   alignas(64) std::uint8_t bytes[kRows][kReduceBlock] = {}, all[kRows][kReduceBlock] = {};
   for (std::int64_t i = 0; i < n; ++i) {
     to.count[i] = to.correct[i] = to.forgotten[i] = to.first_learned[i] = 0;

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.order.checks import check_scores, part_of
-from pyimportance.order.samplers.chance import Chance, Floats, corrections, total
+from pyimportance.order.samplers.chance import Chance, Floats, corrections, raised, total
 from pyimportance.order.samplers.draw import Draw
 from pyimportance.score import inputs
 from pyimportance.score.values import Scores
@@ -144,9 +144,4 @@ def smoothed(scores: Scores, rule: str) -> Floats:
         allowed = "within 0..1" if measure == "confidence" else "finite and >= 0"
         sample = scores.sample_ids()[at]
         raise ArgumentError(f"scores: {s[at]} for sample {sample}; rule {rule} needs them {allowed}")
-    if kind == "D":
-        s = 1 - s
-    known = s[~np.isnan(s)]
-    eps = total(known) / max(known.size, 1)
-    mass = np.where(np.isnan(s), eps, s) + eps
-    return mass if eps > 0 else np.ones_like(mass)
+    return raised(1 - s if kind == "D" else s)

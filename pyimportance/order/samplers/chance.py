@@ -55,6 +55,16 @@ class Chance:
         return drawn
 
 
+def raised(scores: Floats, multiple: float = 1.0) -> Floats:
+    """s + eps, eps being a multiple of the mean s, float64 [N]: masses that keep samples in play which score
+    nothing. One without a score (NaN) counts as average; ones where all would be zero.
+    """
+    known = scores[~np.isnan(scores)]
+    mean = total(known) / max(known.size, 1)
+    mass: Floats = np.where(np.isnan(scores), mean, scores) + multiple * mean
+    return mass if mass.any() else np.ones_like(mass)
+
+
 def corrections(mass: Floats, drawn: Ints) -> Floats:
     """1 / (N P) of each position drawn, P = mass / sum of mass: float64, one for each of ``drawn``."""
     weights: Floats = total(mass) / max(mass.size, 1) / mass[drawn]

@@ -17,7 +17,7 @@ from pyimportance.checks import check_flag, check_fraction, check_nonnegative
 from pyimportance.errors import ArgumentError
 from pyimportance.order.argsort import argsort
 from pyimportance.order.checks import check_scores, part_of
-from pyimportance.order.samplers.chance import Chance, Floats, Ints, corrections, total
+from pyimportance.order.samplers.chance import Chance, Floats, Ints, corrections, raised
 from pyimportance.order.samplers.draw import Draw
 from pyimportance.score.values import Scores
 
@@ -79,10 +79,9 @@ class WeightedSampling:
             at = int(wrong.argmax())
             sample = scores.sample_ids()[at]
             raise ArgumentError(f"scores: {s[at]} for sample {sample}; must be finite and >= 0")
-        known = s[~np.isnan(s)]
-        mean = total(known) / max(known.size, 1)
-        mass = np.where(np.isnan(s), mean, s) + self.smoothing * mean
-        return mass / mass.max() if mass.any() else np.ones_like(mass)
+        mass = raised(s, self.smoothing)
+        largest_1: Floats = mass / mass.max()
+        return largest_1
 
 
 def _inclusion(mass: Floats, count: int) -> Floats:

@@ -80,6 +80,23 @@ def test_batches_layouts_and_ids(machine: Any, ensembles: Ensembles, rng: np.ran
     assert ours.members == 3
 
 
+def test_every_number_of_a_summary_is_written(machine: Any, ensembles: Ensembles) -> None:
+    """Whatever was there before; of samples that no member saw as well."""
+    for rows, classes in ((33, 3), (257, 40), (5, 2100)):
+        ours = ensembles(rows, classes)
+        ours.add_batch(np.arange(1, rows), logits=np.eye(rows - 1, classes))
+        ours.end_member()
+        entropy, most = machine.poisoned(rows, 8), machine.poisoned(rows, 4)
+        outputs = entropy.view(torch.float64).view(-1), most.view(torch.int32).view(-1)
+        ours._sums._native.summarize(*outputs, machine.stream())
+        want = ours._sums.entropy_and_most_votes()
+        for output, column in zip(outputs, want, strict=True):
+            np.testing.assert_array_equal(output.cpu().numpy(), column)
+        assert np.isnan(want[0][0])
+        assert 0 < want[0][1:].min() <= want[0][1:].max() <= np.log(classes) + 1e-9
+        assert outputs[1].tolist()[1:] == [1] * (rows - 1)
+
+
 def agree_without_targets(ours: Ensemble, hosts: Ensemble) -> None:
     for name in ("votes", "count", "wrong", "seen"):
         np.testing.assert_array_equal(ours._sums.column(name), hosts._sums.column(name), name)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from pyimportance import ArgumentError, Dynamics
-from pyimportance.score import arrays
+from pyimportance import _C, ArgumentError, Dynamics
+from pyimportance.score import arrays, ranges
 from pyimportance.score.device import reduced
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -60,6 +60,24 @@ def test_columns_of_the_host(machine: Any, dtype: Any, epochs: int, samples: int
     learned = {"correct": np.nan_to_num(given["correct"]).astype(bool)}
     compare(machine, learned)
     compare(machine, {"loss": given["loss"], **learned})  # bools say nothing about who was observed
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_number_of_a_column_is_written(machine: Any, dtype: Any) -> None:
+    """Whatever it held before, on a device and on the host."""
+    given = history(5, 290, dtype)
+    want = arrays.reduced(given)
+    of_host = {name: np.full(len(column), 0x5A, column.dtype) for name, column in want.items()}
+    poisoned = {name: machine.tensor(column).clone() for name, column in of_host.items()}
+    ends = np.full(290, 0x5A, np.uint8)  # which a history leaves alone
+    tensors, wrong = {n: machine.tensor(array) for n, array in given.items()}, machine.tensor([0]).int()
+    with_ends = poisoned | {"ends": machine.tensor(ends)}
+    machine.native.reduce(with_ends, tensors, ranges.EL2N_MAX, wrong, machine.stream())
+    assert wrong.tolist() == [0]
+    assert _C.reduce(of_host | {"ends": ends}, given, 5, 290, ranges.EL2N_MAX, 1)
+    for name, column in want.items():
+        assert of_host[name].tobytes() == column.tobytes(), name
+        np.testing.assert_allclose(poisoned[name].cpu().numpy(), column, rtol=1e-9, atol=1e-18, err_msg=name)
 
 
 def test_strides_and_nothing_at_all(machine: Any) -> None:

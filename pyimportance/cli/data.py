@@ -197,7 +197,7 @@ def shard(
 
 
 def repartition(
-    shards: Annotated[str, typer.Argument(help="Folder of shards.")],
+    shards: Annotated[str, typer.Argument(help="Folder of shards, or its s3, gs or az URL.")],
     partition: Annotated[Path, typer.Option(help="Who is to own the samples from now on.")],
     as_json: JsonOption = False,
 ) -> None:

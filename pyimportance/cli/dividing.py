@@ -10,6 +10,7 @@ import typer
 from pyimportance.cli.output import JsonOption, check_output, progress_bar, show
 from pyimportance.cli.scoring import check_match
 from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io.urls import is_url, public
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,9 +69,10 @@ def partition(
     classes: ClassesOption = None,
     capacity: CapacityOption = None,
     current: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Who holds the samples now: a folder of shards, or a partition; few samples then move."
+            help="Who holds the samples now: a folder of shards or its URL, or a partition; few samples then "
+            "move."
         ),
     ] = None,
     prune: Annotated[
@@ -87,6 +89,8 @@ def partition(
         pyimportance partition scores.parquet -o next.parquet --policy sticky --k 16 --current shards
 
         pyimportance partition scores.parquet -o p.parquet --policy sticky --tolerance 0.01 --current shards
+
+        pyimportance partition scores.parquet -o p.parquet --policy sticky --k 16 --current s3://bucket/shards
 
         pyimportance partition scores.parquet -o p.parquet --workers 3 --capacity 1,1,2 --policy balanced
             --sizes index.arrow
@@ -212,7 +216,7 @@ def sizes_of(path: Path, ids: NDArray[Any], of: Path) -> NDArray[Any]:
     return sizes
 
 
-def holders(current: Path, scores: Scores, scored: Path, prune: bool) -> tuple[Any, Any]:
+def holders(current: str, scores: Scores, scored: Path, prune: bool) -> tuple[Any, Any]:
     """(a ShardSet or a Partition, bytes of each scored sample or None where they are not known).
 
     ArgumentError unless the scores are of exactly its samples; of some of them, with ``prune``.
@@ -223,11 +227,11 @@ def holders(current: Path, scores: Scores, scored: Path, prune: bool) -> tuple[A
     from pyimportance.order.values import Partition
     from pyimportance.shards.shard_set import ShardSet
 
-    if not current.is_dir():
+    if not (is_url(current) or Path(current).is_dir()):
         partition = Partition.load(current)
         check_match(scores, partition.order, None, scored, current, prune=prune)
         return partition, None
-    shards = ShardSet.open(current)
+    shards, current = ShardSet.open(current), public(current)
     indexes = [shards.index(worker) for worker in range(shards.workers)]
     ids = np.concatenate([index.ids for index in indexes])
     keys = pa.concat_arrays([index.keys for index in indexes])

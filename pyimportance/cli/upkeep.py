@@ -8,8 +8,9 @@ import typer
 
 from pyimportance.cli.data import GenerationOption, about_shards
 from pyimportance.cli.output import JsonOption, progress_bar, show
+from pyimportance.io.urls import public
 
-ShardsArgument = Annotated[str, typer.Argument(help="Folder of shards.")]
+ShardsArgument = Annotated[str, typer.Argument(help="Folder of shards, or its s3, gs or az URL.")]
 
 
 def compact(
@@ -44,12 +45,17 @@ def prune(
     keep: Annotated[
         list[int] | None, typer.Option(help="A generation before the current one to keep; may be repeated.")
     ] = None,
+    abandon: Annotated[
+        list[int] | None,
+        typer.Option(help="A generation that was begun and will not be finished; may be repeated."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove the generations before the current one, and the files that only they need.
 
-    A training run that was saved on an older generation resumes on that one: keep it.
+    A training run that was saved on an older generation resumes on that one: keep it. In a store nobody can
+    tell whether a job that was begun from such a generation is still at work: finish it, or --abandon it.
 
     Example:
 
@@ -59,10 +65,10 @@ def prune(
     from pyimportance.shards.shard_set import ShardSet
 
     opened = ShardSet.open(shards)
-    pruned = remove(opened, keep=keep or (), dry_run=dry_run)
+    pruned = remove(opened, keep=keep or (), abandon=abandon or (), dry_run=dry_run)
     show(
         {
-            "folder": opened.root,
+            "folder": public(opened.root),
             "generation": opened.generation,
             "removed": not dry_run,
             "generations": list(pruned.generations),
@@ -74,7 +80,7 @@ def prune(
 
 
 def export(
-    shards: Annotated[str, typer.Argument(help="Folder of shards, or its s3, gs or az URL.")],
+    shards: ShardsArgument,
     format: Annotated[str, typer.Argument(help="dali, wids, webshart or energon.")],
     generation: GenerationOption = None,
     as_json: JsonOption = False,
@@ -93,5 +99,5 @@ def export(
     opened = ShardSet.open(shards, generation=generation)
     with progress_bar("exporting") as progress:
         paths = opened.export(cast(Format, format), progress=progress)  # which refuses anything else
-    about = {"folder": opened.root, "generation": opened.generation, "format": format}
+    about = {"folder": public(opened.root), "generation": opened.generation, "format": format}
     show(about | {"files": len(paths), "last": paths[-1] if paths else None}, as_json)

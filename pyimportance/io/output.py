@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO
 
+from pyimportance.errors import OutputError
 from pyimportance.io import atomic, urls
+from pyimportance.io.storage import read_whole
 
 
 class Output:
@@ -37,24 +39,46 @@ def writing(path: str) -> Iterator[Output]:
             yield Output(file)
 
 
-def write_bytes(path: str, data: bytes) -> None:
+def write_bytes(path: str, data: bytes, notes: Mapping[str, str] | None = None) -> None:
     """`writing`, for what is at hand."""
     if urls.is_url(path):
         from pyimportance.io.upload import put
 
-        put(path, data)
+        put(path, data, notes)
     else:
         atomic.write_bytes(path, data)
 
 
-def write_last(path: str, data: bytes) -> None:
-    """Writes what makes all before it count; in a store only where nothing is yet, or just this.
+def create(path: str, data: bytes) -> bool:
+    """Writes what makes all before it count; False where a store has it, or anything, there already.
 
-    Raises OutputError, also where a store has something else there.
+    In a folder a lock keeps others off. Raises OutputError.
     """
     if urls.is_url(path):
-        from pyimportance.io.upload import create
+        from pyimportance.io import upload
 
-        create(path, data)
-    else:
+        return upload.create(path, data)
+    atomic.write_bytes(path, data)
+    return True
+
+
+def write_last(path: str, data: bytes) -> None:
+    """`create`; OutputError where a store has something else there.
+
+    The same bytes are these: of an attempt whose answer was lost, or of a twin of this process.
+    """
+    if not create(path, data) and read_whole(path) != data:
+        raise OutputError(f"{urls.public(path)}: another process has written it meanwhile")
+
+
+def update(path: str, data: bytes, wanted: Callable[[], bool]) -> None:
+    """Writes in place of what is there, if ``wanted`` holds of that; in a folder a lock keeps others off.
+
+    Raises OutputError.
+    """
+    if urls.is_url(path):
+        from pyimportance.io import upload
+
+        upload.update(path, data, wanted)
+    elif wanted():
         atomic.write_bytes(path, data)

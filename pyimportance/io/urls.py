@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, unquote
 
+from pyimportance.errors import ArgumentError
+
 SCHEMES: Final = ("http", "https", "s3", "gs", "az")
 _URL = re.compile(rf"({'|'.join(SCHEMES)})://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -62,6 +64,14 @@ def public(path: str) -> str:
         return path
     url = parse(path)
     return str(replace(url, user="", query="")) if url.user or url.query else path
+
+
+def check_takes_files(url: str, what: str) -> None:
+    """Raises ArgumentError, naming ``what`` would write there, for the URL of a web server."""
+    if parse(url).is_http:
+        raise ArgumentError(
+            f"{public(url)}: {what} writes there, and web servers take nothing; s3, gs and az do"
+        )
 
 
 def join(root: str, name: str) -> str:

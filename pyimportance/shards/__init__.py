@@ -21,6 +21,8 @@ journal.py       a job's own notes: which of its files are finished
 job.py           one writer at a time, and only where nothing lies but its own unfinished work
 store_job.py     the same in a store
 claims.py        who writes which generation
+folder_claims.py by locks
+store_claims.py  by names that are written once
 writer.py        write_shards: the first generation
 manifest.py      Manifest, ShardInfo: what a generation consists of
 shard_set.py     ShardSet: a generation, opened

@@ -1,158 +1,154 @@
 """Who writes which generation: every job has a number of its own, and keeps it until it is committed.
 
-``claim-000001.json`` in the root says whose generation 1 is. It is written while the root's job.json is held,
-as manifests are, and held itself (shared) by every process at work on that generation. A number whose job is
-not committed and has no process at work may be taken over; what it left is removed then, and its own commit
-refused.
+``claim-000001.json`` in the root says whose generation 1 is; its manifest, that it is complete. A manifest
+without a byte stands for a generation that was removed from a store, where names that are gone could be taken
+again. folder_claims.py is all this in a folder, store_claims.py in a store.
 """
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pyimportance.errors import OutputError
-from pyimportance.io import atomic
-from pyimportance.io.lock import HeldError, locked
-from pyimportance.io.storage import read_whole
-from pyimportance.shards.job import JOB, WORKER, own_directory
-from pyimportance.shards.journal import Journal, encode, parse
-from pyimportance.shards.manifest import POINTER, local, read_manifest
+from pyimportance.io import urls
+from pyimportance.io.meter import Meter
+from pyimportance.io.storage import exists, read_whole
+from pyimportance.shards.journal import parse
+
+if TYPE_CHECKING:
+    from pyimportance.shards.journal import Journal
+    from pyimportance.shards.store_job import StoreJournal
+
+Finished: TypeAlias = "tuple[int, int] | None"
+"""Bytes and CRC32C of what a job has finished."""
 
 _CLAIM = re.compile(r"claim-(\d{6,})\.json")
-_MANIFEST = re.compile(r"manifest-(\d{6,})\.json")
+MANIFEST = re.compile(r"manifest-(\d{6,})\.json")
 
 
-@contextmanager
-def holding(root: str) -> Iterator[None]:
-    """Holds the root, waiting for others; removes manifests that a commit left half-written.
+@dataclass(frozen=True)
+class Numbers:
+    """Those of a set's generations, each ascending.
 
-    Whoever writes a manifest holds the root, so that what lies half-written now is a dead process's.
+    committed   complete
+    unfinished  taken by jobs that have not committed
+    removed     committed or given up once: nobody may have them again, for files of theirs may be in use by
+                later generations
     """
-    with locked(os.path.join(local(root, "a new generation or its removal"), JOB), wait=True):
-        for name in os.listdir(root):
-            target = atomic.temporary_of(name)
-            if target is not None and (target == POINTER or _MANIFEST.fullmatch(target)):
-                _remove(os.path.join(root, name))
-        yield
+
+    committed: Sequence[int]
+    unfinished: Sequence[int]
+    removed: Sequence[int]
+
+    @staticmethod
+    def of(names: Mapping[str, int]) -> Numbers:
+        """By the files that lie in the root, and their bytes."""
+        manifests = {int(m[1]): names[m[0]] for m in map(MANIFEST.fullmatch, names) if m}
+        claimed = {int(m[1]) for m in map(_CLAIM.fullmatch, names) if m}
+        committed = sorted(g for g, nbytes in manifests.items() if nbytes)
+        # Whoever took a later number found these taken.
+        before = set(range(max(committed, default=0))) - manifests.keys() - claimed
+        removed = before | {g for g, nbytes in manifests.items() if not nbytes}
+        return Numbers(committed, sorted(claimed - manifests.keys()), sorted(removed))
+
+    @property
+    def highest(self) -> int:
+        return max((*self.committed, *self.unfinished, *self.removed), default=0)
 
 
-@contextmanager
-def claim_generation(root: str, parent: int, job: str) -> Iterator[tuple[int, bool]]:
-    """Yields (the number of this job's generation, whether it is committed); others keep off meanwhile."""
-    with ExitStack() as stack:
-        with holding(root):
-            generation, committed = _own(root, parent, job)
-            if generation is None:
-                generation = _take_free(root, parent, job)
-            if not committed:
-                stack.enter_context(locked(os.path.join(root, claim_name(generation)), shared=True))
-        yield generation, committed
+class Claims(ABC):
+    """The numbers of the generations in ``root``. Get one from `claims_of`."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    @abstractmethod
+    def names(self) -> dict[str, int]:
+        """The files in the root itself, and their bytes."""
+
+    @abstractmethod
+    def claim(self, parent: int, job: str) -> AbstractContextManager[tuple[int, bool]]:
+        """Yields (the number of this job's generation after ``parent``, whether it is committed).
+
+        Others keep off it while the block runs.
+        """
+
+    @abstractmethod
+    def claim_delta(
+        self, worker: int, generation: int, job: str
+    ) -> AbstractContextManager[Journal | StoreJournal]:
+        """Yields this job's notes of a worker's part of its generation, while the block runs."""
+
+    @abstractmethod
+    def committing(self) -> AbstractContextManager[None]:
+        """Keeps off, where that can be, who would commit or prune while the block runs."""
+
+    @abstractmethod
+    def sizes(self, paths: Iterable[str]) -> list[int]:
+        """Bytes of files below the root. Raises DataError for one that is not there."""
+
+    @abstractmethod
+    def finished(self, generation: int, paths: Sequence[str], meter: Meter | None) -> list[Finished]:
+        """What the generation's job noted of files that it wrote."""
+
+    @abstractmethod
+    def pruning(self) -> AbstractContextManager[None]:
+        """`committing`, for the removal of generations.
+
+        Raises OutputError where a process is at work on one that is unfinished, if that can be known.
+        """
+
+    @abstractmethod
+    def check_idle(self, kept: Collection[int], given_up: Collection[int]) -> None:
+        """Raises OutputError if a job may be at work on what needs a generation that is not ``kept``, but for
+        those that are ``given_up``.
+        """
+
+    @abstractmethod
+    def files(self) -> dict[str, int]:
+        """Files in the root and in the folders of workers, no links, and their bytes."""
+
+    @abstractmethod
+    def retire(self, generation: int) -> None:
+        """Removes a generation: its manifest, before any file that it names."""
+
+    @abstractmethod
+    def abandon(self, generation: int) -> None:
+        """Gives up an unfinished one: its job can commit no more."""
+
+    @abstractmethod
+    def remove(self, names: Iterable[str]) -> None:
+        """Removes files; those that are gone already are fine. Raises OutputError."""
+
+    def numbers(self) -> Numbers:
+        return Numbers.of(self.names())
+
+    def claimant(self, generation: int) -> str | None:
+        """The job whose generation it is."""
+        head = self.head(generation)
+        return None if head is None else str(head["job"])
+
+    def head(self, generation: int) -> dict[str, Any] | None:
+        """What a claim says; None where there is none, or nothing that can be read."""
+        path = urls.join(self.root, claim_name(generation))
+        return parse(read_whole(path, None, "index"))[0] if exists(path) else None
 
 
-def claimant(root: str, generation: int) -> str | None:
-    """The job whose generation it is."""
-    path = os.path.join(root, claim_name(generation))
-    if not os.path.isfile(path):
-        return None
-    head, _, _ = parse(read_whole(path, None, "index"))
-    return None if head is None else str(head["job"])
+def claims_of(root: str, what: str = "a new generation") -> Claims:
+    """The claims in a folder or a store. ArgumentError for a web server: there ``what`` cannot be done."""
+    if urls.is_url(root):
+        from pyimportance.shards.store_claims import StoreClaims
 
+        urls.check_takes_files(root, what)
+        return StoreClaims(root)
+    from pyimportance.shards.folder_claims import FolderClaims
 
-@contextmanager
-def claim_delta(root: str, worker: int, generation: int, job: str) -> Iterator[Journal]:
-    """Holds a worker's part of a claimed generation while the block runs; yields the job's notes.
-
-    Raises OutputError if another process is at it.
-    """
-    directory = own_directory(root, worker)
-    with locked(os.path.join(directory, delta_job_name(generation))) as file:
-        for name in os.listdir(directory):
-            target = atomic.temporary_of(name)
-            if target is not None and _of_generation(generation).fullmatch(target):
-                _remove(os.path.join(directory, name))
-        journal = Journal(file)
-        if journal.head is None or journal.head["job"] != job:
-            journal.begin({"job": job})
-        yield journal
-
-
-def committed(root: str) -> list[int]:
-    """The numbers of the generations that are complete, ascending."""
-    return _numbers(root, _MANIFEST)
-
-
-def unfinished(root: str) -> list[int]:
-    """The numbers that jobs took, and have not committed."""
-    return sorted(set(_numbers(root, _CLAIM)) - set(committed(root)))
-
-
-def pruned(root: str) -> list[int]:
-    """The numbers that were committed once: whoever took a later one found them taken. Nobody may have them
-    again, for files of theirs may be in use by later generations.
-    """
-    there = set(_numbers(root, _MANIFEST)) | set(_numbers(root, _CLAIM))
-    return sorted(set(range(max(committed(root), default=0))) - there)
+    return FolderClaims(root)
 
 
 def claim_name(generation: int) -> str:
     return f"claim-{generation:06d}.json"
-
-
-def delta_job_name(generation: int) -> str:
-    """Below a worker's directory."""
-    return f"job-{generation:06d}.json"
-
-
-def _own(root: str, parent: int, job: str) -> tuple[int | None, bool]:
-    """This job's number after ``parent``, if it has one, and whether it is committed."""
-    for generation in committed(root):
-        if generation > parent and read_manifest(root, generation)[0].job == job:
-            return generation, True
-    for generation in unfinished(root):
-        if generation > parent and claimant(root, generation) == job:
-            return generation, False
-    return None, False
-
-
-def _numbers(root: str, pattern: re.Pattern[str]) -> list[int]:
-    return sorted(int(m[1]) for n in os.listdir(root) if (m := pattern.fullmatch(n)))
-
-
-def _take_free(root: str, parent: int, job: str) -> int:
-    """The first number after ``parent`` that nobody committed nor is working on; now the job's."""
-    taken = {*committed(root), *pruned(root)}
-    for generation in itertools.count(parent + 1):
-        if generation in taken:
-            continue
-        with suppress(HeldError), locked(os.path.join(root, claim_name(generation))) as file:
-            _remove_leftovers(root, generation)
-            file.write(encode({"job": job}))
-            return generation
-    raise AssertionError("numbers do not end")
-
-
-def _remove_leftovers(root: str, generation: int) -> None:
-    """Removes what an interrupted job wrote of a generation that no manifest names, for whatever worker."""
-    ours = _of_generation(generation)
-    for directory in os.scandir(root):
-        if not WORKER.fullmatch(directory.name) or not directory.is_dir(follow_symlinks=False):
-            continue
-        for entry in os.scandir(directory.path):
-            if ours.fullmatch(atomic.temporary_of(entry.name) or entry.name):
-                _remove(entry.path)
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError as e:
-        raise OutputError(f"{path}: cannot be removed ({e.strerror})") from e
-
-
-def _of_generation(generation: int) -> re.Pattern[str]:
-    g = f"{generation:06d}"
-    return re.compile(rf"index-{g}\.arrow|job-{g}\.json|g{g}-bin\d{{2,}}-\d{{6,}}\.tar(\.zst)?")

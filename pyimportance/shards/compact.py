@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyimportance.errors import ArgumentError, DataError
+from pyimportance.io import urls
 from pyimportance.io.meter import Meter
-from pyimportance.shards import claims, job
+from pyimportance.shards import job
+from pyimportance.shards.claims import claims_of
 from pyimportance.shards.combine import empty
 from pyimportance.shards.delta import commit, write_part
 from pyimportance.shards.index import Progress
 from pyimportance.shards.layout import Layout
-from pyimportance.shards.manifest import local
 from pyimportance.shards.plan import ShardPlan, filled, plan_group, select, take_keys
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
@@ -46,7 +47,8 @@ def compact(
     ties by ascending sample id, NaN last. Samples without scores keep the order in which they lie.)
 
     shard_bytes  a shard's size at most; None: as until now
-    meters       one per worker: what is copied from its own shards, as "disk"; its index, as "index"
+    meters       one per worker: what is copied from its own shards, as "disk" (in a store, as "origin"); its
+                 index, as "index"
     progress     called with (workers done, workers)
 
     Shards that are as they would be written are returned as they are. The old generations stay readable, and
@@ -55,7 +57,7 @@ def compact(
     sums. Memory: one worker's index, 20 bytes a sample, and 64 MiB.
     Raises ArgumentError, DataError where headers or indexes are damaged, OutputError.
     """
-    local(shards.root, "compact")
+    claims = claims_of(shards.root, "compact")
     if meters is not None and len(meters) != shards.workers:
         raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({shards.workers})")
     layout = shards.manifest.layout
@@ -66,12 +68,13 @@ def compact(
     if all(_is_as_written(shards, whole, w, layout, meter) for w, meter in enumerate(each)):
         return shards
     digest = job.digest(whole, parent=shards.digest, compact=layout.options())
-    with claims.claim_generation(shards.root, shards.generation, digest):  # one number for all workers
+    tier = "origin" if urls.is_url(shards.root) else "disk"
+    with claims.claim(shards.generation, digest):  # one number for all workers
         records = []
         for w, meter in enumerate(each):
             divided = partial(_all_anew, shards, w, meter)
             records.append(
-                write_part(shards, whole, w, digest, divided, layout=layout, meter=meter, tier="disk")
+                write_part(shards, whole, w, digest, divided, layout=layout, meter=meter, tier=tier)
             )
             if progress is not None:
                 progress(w + 1, shards.workers)

@@ -148,7 +148,7 @@ def write_shard(
         assert nbytes == plan.nbytes, f"{plan.name}: wrote {nbytes} bytes, planned {plan.nbytes}"
         if plan.frames:
             nbytes, crc32c = write_frames(tar.fileno(), plan.frames, out.file, plan.level)
-        out.notes[CRC32C] = f"{crc32c:08x}"
+        out.notes |= notes_of(crc32c)
     if meter is not None:
         meter.add(tier, read, requests)
     return _info(plan, nbytes, crc32c)
@@ -205,5 +205,11 @@ def describe(index: SampleIndex, shards: Sequence[ShardInfo]) -> tuple[ShardInfo
 def write_worker_index(root: str, name: str, index: SampleIndex) -> IndexInfo:
     """Writes a worker's index atomically, and says what the manifest must."""
     data = encode(index)
-    write_bytes(urls.join(root, name), data)
-    return IndexInfo(name, len(data), index.num_samples, _C.crc32c(data))
+    crc32c = _C.crc32c(data)
+    write_bytes(urls.join(root, name), data, notes_of(crc32c))
+    return IndexInfo(name, len(data), index.num_samples, crc32c)
+
+
+def notes_of(crc32c: int) -> dict[str, str]:
+    """What goes with an object of ours in a store; `StoreJournal` reads it."""
+    return {CRC32C: f"{crc32c:08x}"}

@@ -5,7 +5,6 @@ Until the commit no manifest names what was written, and the generations before 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -14,26 +13,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyimportance.errors import ArgumentError, OutputError
-from pyimportance.io import atomic
+from pyimportance.io import urls
 from pyimportance.io.meter import Meter
-from pyimportance.io.storage import open_file, read_whole
-from pyimportance.shards import claims, copy
+from pyimportance.io.output import create
+from pyimportance.shards import copy
+from pyimportance.shards.claims import Claims, claims_of
 from pyimportance.shards.combine import concatenate, with_scores
-from pyimportance.shards.journal import parse
 from pyimportance.shards.layout import Layout
 from pyimportance.shards.manifest import (
-    POINTER,
     IndexInfo,
     Manifest,
     ShardInfo,
-    encode_pointer,
+    advance,
     index_name,
+    is_committed,
     manifest_name,
-    path_in,
     read_manifest,
-    read_pointer,
     shard_prefix,
-    worker_directory,
 )
 from pyimportance.shards.offers import relative
 from pyimportance.shards.plan import filled, plan_group, select, take_keys
@@ -79,12 +75,13 @@ def write_part(
 
     An interrupted job's finished shards are kept; a part that is committed is described from its manifest.
     """
-    with claims.claim_generation(shards.root, shards.generation, job) as (generation, committed):
+    claims = claims_of(shards.root)
+    with claims.claim(shards.generation, job) as (generation, committed):
         if committed:
             return _record_of(shards, generation, worker)
         stays, comes = divide()
-        with claims.claim_delta(shards.root, worker, generation, job) as journal:
-            if os.path.exists(os.path.join(shards.root, manifest_name(generation))):
+        with claims.claim_delta(worker, generation, job) as journal:
+            if is_committed(shards.root, generation):
                 return _record_of(shards, generation, worker)  # the same job, by another process meanwhile
             with (
                 copy.open_sources(comes) as files,
@@ -128,14 +125,18 @@ def commit(
     if any(r.job != job for r in records):
         raise ArgumentError("records were written for another partition or another generation")
     generation = generations.pop()
-    with claims.holding(shards.root):
-        path = os.path.join(shards.root, manifest_name(generation))
-        if not os.path.exists(path):
-            if claims.claimant(shards.root, generation) != job:
+    claims = claims_of(shards.root)
+    with claims.committing():
+        path = urls.join(shards.root, manifest_name(generation))
+        if not is_committed(shards.root, generation):
+            if claims.claimant(generation) != job:
                 raise OutputError(
                     f"{path}: another job has taken this generation over; write the deltas again"
                 )
-            _check_written(shards, records, meter)
+            given_up = OutputError(f"{path}: the generation was given up; write the deltas again")
+            if generation in claims.numbers().removed:
+                raise given_up
+            _check_written(claims, generation, records, meter)
             manifest = Manifest.of(
                 partition,
                 generation=generation,
@@ -147,13 +148,12 @@ def commit(
                 indexes=tuple(r.index for r in records),
                 shards=tuple(s for r in records for s in r.shards),
             )
-            atomic.write_bytes(path, manifest.encode())
+            if not create(path, manifest.encode()) and not is_committed(shards.root, generation):
+                raise given_up
         committed, sha256 = read_manifest(shards.root, generation, meter)
         if committed.job != job:
             raise OutputError(f"{path}: was committed by another job meanwhile")
-        if read_pointer(shards.root, meter)[0] < generation:
-            pointer = encode_pointer(generation, committed.encode())
-            atomic.write_bytes(os.path.join(shards.root, POINTER), pointer)
+        advance(shards.root, generation, committed.encode(), meter)
     return ShardSet(shards.root, committed, sha256)
 
 
@@ -188,17 +188,20 @@ def _write_shards(  # noqa: PLR0917
     return [shard.result() for shard in writing], indexes
 
 
-def _check_written(shards: ShardSet, records: Sequence[DeltaRecord], meter: Meter | None) -> None:
+def _check_written(
+    claims: Claims, generation: int, records: Sequence[DeltaRecord], meter: Meter | None
+) -> None:
     """Raises if what the records name is not there any more as it was written."""
+    infos: list[ShardInfo | IndexInfo] = []
     for record in records:
-        name = f"{worker_directory(record.worker)}/{claims.delta_job_name(record.generation)}"
-        _, finished, _ = parse(read_whole(path_in(shards.root, name), meter, "index"))
-        new = shard_prefix(record.worker, record.generation)
-        infos: tuple[ShardInfo | IndexInfo, ...] = (*record.shards, record.index)
-        for info in infos:
-            with open_file(shards.path_of(info.path)) as file:
-                if file.size != info.nbytes:
-                    raise OutputError(f"{file.path}: has {file.size} bytes; {info.nbytes} were written")
-            ours = info is record.index or info.path.startswith(new)
-            if ours and finished.get(info.path) != (info.nbytes, info.crc32c):
-                raise OutputError(f"{file.path}: was written again since, by another job")
+        infos += [*record.shards, record.index]
+    new = tuple(shard_prefix(r.worker, generation) for r in records)
+    ours = [info for info in infos if isinstance(info, IndexInfo) or info.path.startswith(new)]
+    for info, noted in zip(ours, claims.finished(generation, [i.path for i in ours], meter), strict=True):
+        if noted != (info.nbytes, info.crc32c):
+            path = urls.join(claims.root, info.path)
+            raise OutputError(f"{path}: was written again since, by another job")
+    for info, nbytes in zip(infos, claims.sizes(i.path for i in infos), strict=True):
+        if nbytes != info.nbytes:
+            path = urls.join(claims.root, info.path)
+            raise OutputError(f"{path}: has {nbytes} bytes; {info.nbytes} were written")

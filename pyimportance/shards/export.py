@@ -64,9 +64,8 @@ def export(
     """
     if format not in _TOOLS:
         raise ArgumentError(f"format={format!r}: allowed are {', '.join(map(repr, _TOOLS))}")
-    if urls.is_url(shards.root) and urls.parse(shards.root).is_http:
-        problem = "export writes there, and web servers take nothing; s3, gs and az do"
-        raise ArgumentError(f"{urls.public(shards.root)}: {problem}")
+    if urls.is_url(shards.root):
+        urls.check_takes_files(shards.root, "export")
     if shards.manifest.layout.compression is not None:
         raise ArgumentError(
             f"{shards.root}: its shards are compressed, and an index of {format} is of places in plain tars; "

@@ -1,8 +1,8 @@
 """repartition: the next generation of a set. Only samples that change workers are read and written.
 
-Each worker's part is written by `write_delta`, by any process that sees the directory; `commit_generation`
-then makes the generation the current one. Until then no manifest names what was written, and the old
-generation stays as it is.
+Each worker's part is written by `write_delta`, by any process that sees the folder or store;
+`commit_generation` then makes the generation the current one. Until then no manifest names what was written,
+and the old generation stays as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 
 from pyimportance.errors import ArgumentError
 from pyimportance.io.meter import Meter
-from pyimportance.shards import claims, job
+from pyimportance.shards import job
+from pyimportance.shards.claims import claims_of
 from pyimportance.shards.combine import concatenate, empty, keep
 from pyimportance.shards.delta import DeltaRecord, commit, write_part
 from pyimportance.shards.index import Progress
@@ -43,7 +44,9 @@ def repartition(
     progress  called with (workers done, workers)
 
     Called again with the same arguments it continues what was interrupted, or returns what is done. Jobs at
-    the same time get different numbers; the current generation is the one with the highest.
+    the same time get different numbers; the current generation is the one with the highest. All this is so
+    behind URLs of s3, gs and az as well: each shard is sent through a temporary file, and the store lets only
+    one job have a number (`store_claims`). What a job leaves there that is not called again, `prune` removes.
     The headers of what is copied are checked, payloads are not summed: one that was damaged before arrives as
     it is, under a new sum that fits it. ``shards.verify()`` beforehand finds such damage.
     Raises ArgumentError for samples that the shards lack, DataError where headers or indexes are damaged,
@@ -53,7 +56,7 @@ def repartition(
         raise ArgumentError(f"meters are {len(meters)}; there must be one per worker ({partition.workers})")
     each: Sequence[Meter | None] = meters or [None] * partition.workers
     digest = job.digest(partition, parent=shards.digest)
-    with claims.claim_generation(shards.root, shards.generation, digest):  # one number for all workers
+    with claims_of(shards.root).claim(shards.generation, digest):  # one number for all workers
         indexes = [shards.index(h, each[min(h, partition.workers - 1)]) for h in range(shards.workers)]
         leaves = concatenate([leaving(index, partition, h) for h, index in enumerate(indexes)])
         records = []
@@ -78,9 +81,9 @@ def write_delta(
            among them). Then only the worker's own index is read; without, all are
     meter  what is copied, as "origin"; indexes, as "index"
 
-    Workers may do this at the same time, in any processes that see the same directory. Until the commit, a
-    job with another partition may take the generation over while no process is at work on it; the commit then
-    raises OutputError.
+    Workers may do this at the same time, in any processes that see the same folder or store. In a folder,
+    until the commit, a job with another partition may take the generation over while no process is at work on
+    it; the commit then raises OutputError.
     """
     if not 0 <= worker < partition.workers:
         raise ArgumentError(f"worker is {worker}; the partition has workers 0 to {partition.workers - 1}")

@@ -16,7 +16,13 @@ from pyimportance.io import atomic, urls
 from pyimportance.io.lock import locked
 from pyimportance.io.storage import File, exists, open_file
 from pyimportance.shards.journal import FORMAT, Journal
-from pyimportance.shards.manifest import POINTER, manifest_name, read_manifest, worker_directory
+from pyimportance.shards.manifest import (
+    POINTER,
+    is_committed,
+    manifest_name,
+    read_manifest,
+    worker_directory,
+)
 
 if TYPE_CHECKING:
     from pyimportance.order.values import Partition
@@ -140,7 +146,7 @@ def check_head(
 
 
 def check_finished(out: str, job: str) -> None:
-    if not exists(urls.join(out, manifest_name(0))):
+    if not is_committed(out, 0):
         raise OutputError(f"{out}: holds later generations of these shards, and the first one was pruned")
     manifest, _ = read_manifest(out, 0)
     if manifest.job != job:

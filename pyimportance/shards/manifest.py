@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pyimportance.errors import ArgumentError, DataError
-from pyimportance.io import storage, urls
+from pyimportance.errors import DataError
+from pyimportance.io import output, storage, urls
 from pyimportance.io.meter import Meter
 from pyimportance.io.paths import Folders
 from pyimportance.io.seek_table import MAX_FRAME
@@ -190,13 +190,6 @@ def paths_in(root: str, names: Iterable[str]) -> list[str]:
     return paths
 
 
-def local(root: str, what: str) -> str:
-    """The root, if it is a directory. ArgumentError for a URL: there ``what`` cannot be done."""
-    if urls.is_url(root):
-        raise ArgumentError(f"{urls.public(root)}: {what} needs shards in a directory, not behind a URL")
-    return root
-
-
 def encode_pointer(generation: int, manifest: bytes) -> bytes:
     name = manifest_name(generation)
     sha256 = hashlib.sha256(manifest).hexdigest()
@@ -215,10 +208,30 @@ def read_pointer(root: str, meter: Meter | None = None) -> tuple[int, str]:
     return generation, fields.text("sha256", _SHA256)
 
 
+def advance(root: str, generation: int, manifest: bytes, meter: Meter | None = None) -> None:
+    """Makes a complete generation the current one, unless that is a later one. Raises OutputError.
+
+    Who does it in a folder holds that.
+    """
+    pointer = encode_pointer(generation, manifest)
+    output.update(path_in(root, POINTER), pointer, lambda: read_pointer(root, meter)[0] < generation)
+
+
+def is_committed(root: str, generation: int) -> bool:
+    """Whether a generation is there. One whose manifest has no byte was removed from a store."""
+    path = path_in(root, manifest_name(generation))
+    if not storage.exists(path):
+        return False
+    with storage.open_file(path) as file:
+        return file.size > 0
+
+
 def read_manifest(root: str, generation: int, meter: Meter | None = None) -> tuple[Manifest, str]:
     """(the manifest, the SHA-256 of its bytes). Untrusted: raises DataError naming file and field."""
     path = path_in(root, manifest_name(generation))
     data = storage.read_whole(path, meter, "index")
+    if not data:
+        raise DataError("stands for a generation that was removed", path=urls.public(path))
     return _decode(_Fields(data, urls.public(path)), generation), hashlib.sha256(data).hexdigest()
 
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pyimportance.checks import check_integer
-from pyimportance.errors import ArgumentError, OutputError
-from pyimportance.io import atomic
-from pyimportance.io.lock import HeldError, locked
-from pyimportance.shards import claims
+from pyimportance.errors import ArgumentError
+from pyimportance.shards.claims import claims_of
 from pyimportance.shards.job import WORKER
-from pyimportance.shards.manifest import manifest_name, read_manifest, read_pointer
+from pyimportance.shards.manifest import read_manifest, read_pointer
 from pyimportance.shards.shard_set import ShardSet
 
-# Of a generation, below a worker's directory: its index, its notes, its tars and what was exported of them.
+# Of a generation: in the root, and below a worker's directory its index, its notes, its tars and what was
+# exported of them.
+_OF_ALL = re.compile(r"wids-(\d{6,})\.json")
 _OURS = re.compile(
-    r"index-(?P<index>\d{6,})\.arrow|job-(?P<job>\d{6,})\.json"
-    r"|(?P<stem>g(?P<tar>\d{6,})-bin\d{2,}-\d{6,})\.(tar|tar\.zst|json|idx|tar\.idx)"
+    r"index-(\d{6,})\.arrow|job-(\d{6,})\.json"
+    r"|g(\d{6,})-bin\d{2,}-\d{6,}\.(?:tar|tar\.zst|json|idx|tar\.idx)"
 )
 
 
@@ -33,10 +31,14 @@ class Pruned:
     nbytes: int
 
 
-def prune(shards: ShardSet, *, keep: Iterable[int] = (), dry_run: bool = False) -> Pruned:
+def prune(
+    shards: ShardSet, *, keep: Iterable[int] = (), abandon: Iterable[int] = (), dry_run: bool = False
+) -> Pruned:
     """Removes all generations of these shards before the current one, but for those in ``keep``.
 
     keep     numbers of generations: those that the checkpoints of a training run name, for example
+    abandon  numbers of generations that were begun, and will not be finished: what is there of them is
+             removed too, and a job that is still at one cannot commit it
     dry_run  only say what would be removed
 
     Tars of older generations that a kept one names stay: a repartitioned set needs them, a compact one none.
@@ -44,59 +46,56 @@ def prune(shards: ShardSet, *, keep: Iterable[int] = (), dry_run: bool = False) 
     an interruption, it finishes. Whoever reads a generation meanwhile finds its files gone. Numbers are not
     used again. Only files that have names of ours, in folders of workers, are removed, no links; and what an
     unfinished job wrote stays for it.
+    In a store manifests and claims stay, without a byte and with a hundred: they keep the numbers taken. And
+    there nobody but a job itself knows whether it is at work: one that was begun, from a generation that
+    would be removed, has to be finished or named in ``abandon``. Jobs may begin and commit meanwhile: either
+    they find the generation gone that they begin from, or they are seen.
     Raises ArgumentError for a number that is not there, DataError where a manifest that is kept is damaged,
-    OutputError where a process is at work on a new generation, or something cannot be removed; all but the
-    last before anything is.
+    OutputError where a process is, or in a store may be, at work on a new generation, or something cannot be
+    removed; all but the last before any file is.
     """
-    root = shards.root
-    with claims.holding(root), ExitStack() as stack:
+    root, claims = shards.root, claims_of(shards.root, "prune")
+    with claims.pruning():
         current, _ = read_pointer(root)
-        there = claims.committed(root)
-        kept = {check_integer("keep", g, 0) for g in keep} | {g for g in there if g >= current}
-        if missing := sorted(kept - set(there)):
-            raise ArgumentError(f"keep={missing[0]}: is no generation that is there ({there})")
-        shards_of_kept = (s for g in kept for s in read_manifest(root, g)[0].shards)
-        needed = {s.path.partition(".")[0] for s in shards_of_kept}
-        try:
-            for generation in claims.unfinished(root):
-                stack.enter_context(locked(os.path.join(root, claims.claim_name(generation))))
-        except HeldError as e:
-            raise OutputError(f"{e}: prune when it is done") from None
-        gone = [g for g in there if g not in kept]
-        files = list(_files(root, {*gone, *claims.pruned(root)}, needed))
-        nbytes = sum(os.path.getsize(path) for path in files)
+        numbers = claims.numbers()
+        given_up = {check_integer("abandon", g, 0) for g in abandon}
+        kept = {check_integer("keep", g, 0) for g in keep} | {g for g in numbers.committed if g >= current}
+        if missing := sorted(kept - set(numbers.committed)):
+            raise ArgumentError(f"keep={missing[0]}: is no generation that is there ({numbers.committed})")
+        if missing := sorted(given_up - set(numbers.unfinished)):
+            raise ArgumentError(f"abandon={missing[0]}: is not unfinished; {numbers.unfinished} are")
+        needed = _needed(root, kept)
+        claims.check_idle(kept, given_up)
+        gone = [g for g in numbers.committed if g not in kept]
         if not dry_run:
+            for generation in sorted(given_up):
+                claims.abandon(generation)
             for generation in gone:
-                _remove(os.path.join(root, claims.claim_name(generation)))  # else it would look unfinished
-                atomic.sync_directory(root)
-                _remove(os.path.join(root, manifest_name(generation)))
-                atomic.sync_directory(root)
-            for path in files:
-                _remove(path)
-    return Pruned(tuple(gone), len(files), nbytes)
+                claims.retire(generation)
+            # Who has begun since has either not found what is gone, or is seen now.
+            claims.check_idle(kept, given_up)
+            needed |= _needed(root, set(claims.numbers().committed) - kept)
+        files = _of(claims.files(), {*gone, *given_up, *numbers.removed}, needed)
+        if not dry_run:
+            claims.remove(files)
+    return Pruned(tuple(gone), len(files), sum(files.values()))
 
 
-def _files(root: str, generations: set[int], needed: set[str]) -> Iterator[str]:
-    """What lies there of these generations, but for tars that are needed and what was exported of them."""
-    for path in sorted(os.path.join(root, f"wids-{g:06d}.json") for g in generations):
-        if os.path.isfile(path) and not os.path.islink(path):
-            yield path
-    for directory in sorted(os.scandir(root), key=lambda e: e.name):
-        if not WORKER.fullmatch(directory.name) or not directory.is_dir(follow_symlinks=False):
+def _needed(root: str, generations: Iterable[int]) -> set[str]:
+    """The tars that generations name, without what follows the first dot."""
+    return {s.path.partition(".")[0] for g in generations for s in read_manifest(root, g)[0].shards}
+
+
+def _of(files: Mapping[str, int], generations: set[int], needed: set[str]) -> dict[str, int]:
+    """The files that are of these generations, but for tars that are needed and what was exported of them."""
+    found = {}
+    for path, nbytes in sorted(files.items()):
+        folder, _, name = path.rpartition("/")
+        if folder and not WORKER.fullmatch(folder):
             continue
-        for entry in sorted(os.scandir(directory.path), key=lambda e: e.name):
-            match = _OURS.fullmatch(entry.name)
-            if match is None or not entry.is_file(follow_symlinks=False):
-                continue
-            of_tar = match["stem"] is not None and f"{directory.name}/{match['stem']}" in needed
-            if int(match["index"] or match["job"] or match["tar"]) in generations and not of_tar:
-                yield entry.path
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as e:
-        raise OutputError(f"{path}: cannot be removed ({e.strerror})") from e
+        match = (_OURS if folder else _OF_ALL).fullmatch(name)
+        if match is None or path.partition(".")[0] in needed:
+            continue
+        if int(match[match.lastindex or 0]) in generations:
+            found[path] = nbytes
+    return found

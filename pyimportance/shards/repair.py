@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.errors import DataError
-from pyimportance.io import atomic
+from pyimportance.io import output, urls
 from pyimportance.io.meter import Meter
-from pyimportance.shards import claims
+from pyimportance.shards.claims import claims_of
 from pyimportance.shards.combine import concatenate, keep, with_scores
+from pyimportance.shards.copy import notes_of
 from pyimportance.shards.index import scan_file
 from pyimportance.shards.index_file import encode
-from pyimportance.shards.manifest import ShardInfo, local, shard_prefix
+from pyimportance.shards.manifest import ShardInfo, shard_prefix
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 from pyimportance.shards.verify import Problem
@@ -71,7 +72,7 @@ def repair(
     An index is written only if its bytes sum to what the manifest says (another release of Arrow may lay the
     same table out differently; then nothing is written). Sound indexes, tars and manifests are left alone.
     """
-    local(shards.root, "repair")
+    claims_of(shards.root, "repair")  # refuses where nothing can be written
     shards = replace(shards)  # what others of this process have in use is not what lies on the disk
     repaired: list[str] = []
     problems: list[Problem] = []
@@ -87,7 +88,7 @@ def repair(
             for index in _candidates(shards, tars, worker, partition, records):
                 data = encode(index)
                 if (len(data), _C.crc32c(data)) == (info.nbytes, info.crc32c):
-                    atomic.write_bytes(shards.path_of(info.path), data)
+                    output.write_bytes(shards.path_of(info.path), data, notes_of(info.crc32c))
                     repaired.append(info.path)
                     break
             else:
@@ -98,7 +99,7 @@ def repair(
         except _CannotError as e:
             problems.append(Problem(info.path, str(e)))
         except DataError as e:
-            name = os.path.relpath(e.path, shards.root)
+            name = os.path.relpath(e.path, urls.public(shards.root))
             problems.append(Problem(info.path, f"cannot be made anew: {name} is damaged ({e.problem})"))
     return RepairReport(tuple(repaired), tuple(problems))
 
@@ -122,7 +123,7 @@ class _Records:
     def ids(self) -> tuple[Any, NDArray[np.int64]]:
         """(keys, their ids), of all that is at hand. A key is one sample's in every generation."""
         known = list(self.others.values())
-        for generation in claims.committed(self.shards.root):
+        for generation in claims_of(self.shards.root).numbers().committed:
             with suppress(DataError):
                 known += dict(self._sound(ShardSet.open(self.shards.root, generation=generation))).values()
         keys, ids = [i.keys for i in known], [i.ids for i in known]

@@ -59,8 +59,8 @@ class ShardSet:
     ) -> ShardSet:
         """Opens the current generation in a directory or behind a URL, or the one asked for.
 
-        Reads manifests only (tier "index"). A set behind a URL can be read, loaded and verified; what changes
-        one says that it needs a directory.
+        Reads manifests only (tier "index"). A set on a web server can be read, loaded and verified; one in a
+        store (s3, gs, az) be changed, too.
         Raises DataError naming file and field where one is not sound, and where there is no finished set.
         """
         root, is_remote = os.fspath(path), urls.is_url(path)

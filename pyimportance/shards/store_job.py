@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from pyimportance.errors import ArgumentError, OutputError
 from pyimportance.io import upload, urls
+from pyimportance.io.output import write_last
 from pyimportance.io.storage import read_whole
 from pyimportance.shards import job as jobs
 from pyimportance.shards.journal import CRC32C, encode, parse
@@ -62,7 +63,7 @@ def claim(
     elif there:
         raise OutputError(f"{out}: holds something else ({min(there)!r}); give an empty or new folder")
     else:
-        upload.create(path, encode({"job": job, "changed": dict(versions)}))
+        write_last(path, encode({"job": job, "changed": dict(versions)}))
     if POINTER in there:
         jobs.check_finished(out, job)
     elif others := [name for name in there if not _is_ours(name, workers)]:

@@ -59,8 +59,6 @@ def test_to_a_store(
     assert (told.json["kind"], told.json["samples"]) == ("index", 12)
     told = cli("verify", "s3://bucket/out", "--json")
     assert (told.status, told.json["verified"], told.json["samples"]) == (0, True, 24)
-    for command in (["compact"], ["prune"], ["verify", "--repair"], ["repartition", "--partition", divided]):
-        cli(command[0], "s3://bucket/out", *command[1:]).refused("not behind a URL")
     store.delete("out/" + ShardSet.open("s3://bucket/out").shards[0].path)
     cli("verify", "s3://bucket/out").refused("worker-000/g000000-bin00-000000.tar: does not exist")
     cli("inspect", "s3://bucket/none").refused("s3://bucket/none/manifest.json: does not exist")
@@ -68,3 +66,39 @@ def test_to_a_store(
         "out='https://host/out': web servers take no shards; s3, gs and az do"
     )
     assert not list(Path().glob("s3:*"))
+
+
+def test_generations_in_a_store(
+    cli: Callable[..., Any], source: Path, divided: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, url = obstore.store.MemoryStore(), "s3://bucket/out"
+    monkeypatch.setattr(remote, "_store", lambda *url: store)
+    cli("shard", source, url, "--partition", divided, "--json")
+    cli("shard", source, tmp_path / "out", "--partition", divided, "--json")
+    Scores(np.random.default_rng(0).random(24, np.float32)).save(tmp_path / "scores.parquet")
+    told = {}
+    for out in (url, tmp_path / "out"):
+        following = tmp_path / "next.parquet"
+        made = cli(
+            *("partition", tmp_path / "scores.parquet", "-o", following, "--current", out),
+            *("--policy", "sticky", "--k", 4, "--json"),
+        )
+        assert (made.status, made.json["workers"]) == (0, 2)
+        moved = cli("repartition", out, "--partition", following, "--json")
+        assert (moved.status, moved.json["generation"], moved.json["moved"] > 0) == (0, 1, True)
+        cli("partition", tmp_path / "scores.parquet", "-o", following, "--current", f"{out}/none").refused(
+            "none"
+        )
+        compacted = cli("compact", out, "--json")
+        assert (compacted.status, compacted.json["rewritten"]) == (0, True)
+        pruned = cli("prune", out, "--keep", 1, "--json")
+        assert (pruned.status, pruned.json["generations"], pruned.json["files"] > 0) == (0, [0], True)
+        told[out] = [made.json, moved.json, compacted.json, cli("inspect", out, "--json").json]
+        assert cli("verify", out, "--repair", "--partition", following, "--json").json["verified"]
+        for answer in told[out]:
+            answer.pop("folder", None)
+    assert told[url] == told[tmp_path / "out"]
+    cli("prune", url, "--abandon", 7).refused("--abandon 7: is not unfinished; [] are")
+    for command in (["compact"], ["prune"], ["verify", "--repair"], ["repartition", "--partition", divided]):
+        with Server(tmp_path) as server:
+            cli(command[0], f"{server.url}/out?secret", *command[1:]).refused("web servers take nothing; s3,")

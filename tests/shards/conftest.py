@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obstore
 import pytest
 from webdataset import tariterators
 
 from pyimportance import Partition, SampleIndex, Scores, partition
+from pyimportance.io import remote
 
 Members = Iterable[tuple[str, bytes]]
 SIZES = (0, 1, 511, 512, 513, 1024, 5000, 40_000)
@@ -110,3 +112,11 @@ def tree(root: Path) -> dict[str, str]:
 @pytest.fixture(name="tree")
 def tree_fixture() -> Callable[[Path], dict[str, str]]:
     return tree
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A store in memory, behind every URL."""
+    store = obstore.store.MemoryStore()
+    monkeypatch.setattr(remote, "_store", lambda *url: store)
+    return store

@@ -22,7 +22,7 @@ from pyimportance import (
     repartition,
     write_shards,
 )
-from pyimportance.shards import claims
+from pyimportance.shards.claims import claims_of
 from pyimportance.shards.generations import write_delta
 from pyimportance.shards.prune import Pruned
 
@@ -38,7 +38,7 @@ def moved(source: Path, divide: Divide, tmp_path: Path) -> ShardSet:
 
 
 def generations(shards: ShardSet) -> list[int]:
-    return claims.committed(shards.root)
+    return claims_of(shards.root).numbers().committed
 
 
 def test_what_a_repartitioned_set_needs_stays(moved: ShardSet) -> None:
@@ -119,7 +119,7 @@ def test_interrupted_anywhere_it_finishes(
             unlink(path)
 
         with monkeypatch.context() as patch:
-            patch.setattr("pyimportance.shards.prune.os.unlink", some)
+            patch.setattr("pyimportance.shards.folder_claims.os.unlink", some)
             try:
                 prune(new, keep=[1])
             except StopHereError:
@@ -128,7 +128,7 @@ def test_interrupted_anywhere_it_finishes(
                 break
         for generation in generations(new):  # whatever is said to be there is
             assert ShardSet.open(root, generation=generation).verify().ok, stop
-        assert claims.unfinished(str(root)) == []
+        assert claims_of(str(root)).numbers().unfinished == []
         prune(ShardSet.open(root), keep=[1])
         assert tree(root) == whole, stop
         shutil.rmtree(root)
@@ -167,7 +167,7 @@ def test_what_is_not_ours_stays(moved: ShardSet, tmp_path: Path, divide: Divide)
 def test_a_process_at_work(moved: ShardSet) -> None:
     before = set(Path(moved.root).rglob("*"))
     with (
-        claims.claim_generation(moved.root, 2, "f" * 64),
+        claims_of(moved.root).claim(2, "f" * 64),
         pytest.raises(OutputError, match=r"claim-000003\.json: another process is writing here: prune when"),
     ):
         prune(moved)

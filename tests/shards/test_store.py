@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import tempfile
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,44 +14,12 @@ import obstore
 import pytest
 
 from pyimportance import ArgumentError, DataError, OutputError, ShardSet, write_shards
-from pyimportance.io import remote, upload
+from pyimportance.io import remote
 from pyimportance.io.meter import Meter
 from tests.shards.conftest import divide, tree, write_tar
+from tests.shards.stores import URL, objects, written
 
-URL = "s3://bucket/deep/out"
 OPTIONS: Any = {"shard_bytes": 40_000}
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A store in memory, behind every URL."""
-    store = obstore.store.MemoryStore()
-    monkeypatch.setattr(remote, "_store", lambda *url: store)
-    return store
-
-
-def objects(store: Any) -> dict[str, str]:
-    """Like `tree`: the objects below the URL."""
-    found = {}
-    for name in sorted(upload.below(URL)):
-        data = bytes(obstore.get(store, f"deep/out/{name}").bytes())
-        found[name] = f"{len(data)} bytes, {hashlib.sha256(data).hexdigest()[:16]}"
-    return found
-
-
-def written(monkeypatch: pytest.MonkeyPatch, check: Callable[[str], None] = lambda name: None) -> list[str]:
-    """The names of what is put from now on, in this order; `check` is called before."""
-    names: list[str] = []
-    lock, put = threading.Lock(), obstore.put
-
-    def noting(store: Any, name: str, *args: Any, **more: Any) -> Any:
-        with lock:
-            check(name)
-            names.append(name.removeprefix("deep/out/") + ("!" if more.get("mode") == "create" else ""))
-        return put(store, name, *args, **more)
-
-    monkeypatch.setattr(obstore, "put", noting)
-    return names
 
 
 @pytest.mark.parametrize("more", [{}, {"keys": "prefix"}, {"compression": "zstd"}], ids=str)

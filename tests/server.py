@@ -15,9 +15,11 @@ import hashlib
 import os
 import re
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -60,6 +62,7 @@ class Server:
     etag   "strong", "weak" (which no If-Match ever equals), or None, as many simple servers
     delay  seconds before every answer, as a distant server takes
     heads  False: HEAD is not allowed, as with URLs that are signed for GET
+    tls    how it shows who it is: it speaks https
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Server:
         etag: Literal["strong", "weak"] | None = "strong",
         delay: float = 0,
         heads: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.root, self.etag, self.delay, self.heads = root, etag, delay, heads
         self.requests: list[Request] = []
@@ -80,12 +84,17 @@ class Server:
         self._lock = threading.Lock()
         self.released = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:  # each connection's thread shakes hands, not the one that takes them
+            self._http.socket = tls.wrap_socket(
+                self._http.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._http.server_address[1]}"
 
     @property
     def ranges(self) -> list[Request]:
@@ -166,6 +175,10 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
+        def handle(self) -> None:
+            with suppress(ssl.SSLError):  # who does not believe the certificate goes away
+                super().handle()
+
         def do_HEAD(self) -> None:
             self._serve()
 
@@ -179,7 +192,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 if server.delay:
                     server.released.wait(server.delay)
                 self._answer(request, fault)
-            except (ConnectionError, TimeoutError):
+            except (ConnectionError, TimeoutError, ssl.SSLError):
                 self.close_connection = True
             finally:
                 server._end()

@@ -211,6 +211,7 @@ def _reason(error: Exception) -> str:
     retries = _RETRIES.search(said)
     status = re.search(r"status code: (\d{3}[^:\n]*)", said)
     sent = re.search(r"Requested \d+\.\.\d+, got (\d+)\.\.(\d+)", said)
+    certificate = re.search(r"InvalidCertificate\(\s*(\w+)", debug)
     cause = re.findall(r'(?:message|error): "([^"\n]+)"', debug)
     if status:
         reason = f"the server answered {status[1].strip()}"
@@ -224,6 +225,8 @@ def _reason(error: Exception) -> str:
         reason = "does not exist"
     elif isinstance(error, NotSupportedError):
         reason = "the server sends whole files only, not the ranges that it is asked for"
+    elif certificate:
+        reason = f"its certificate is not accepted ({certificate[1]}); SSL_CERT_FILE names whom to trust"
     elif "TimedOut" in debug or "kind: Timeout" in debug:
         reason = "the server does not answer in time"
     elif "IncompleteBody" in debug:

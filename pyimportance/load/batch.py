@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyimportance.load.fields import Field
 from pyimportance.load.making import Making
 from pyimportance.load.merge import Ints
+from pyimportance.load.share import Piece
 
 Memory = Callable[[int], NDArray[np.uint8]]
 """Uninitialised bytes, that somebody may get again when all that was made of them is gone."""
@@ -56,40 +57,57 @@ Seats = tuple[Batch, Ints]
 
 
 class Batches:
-    """The batches of a share whose samples are of these workers: ``size`` samples each, and what is left.
+    """Batches of ``size`` samples each, and of what is left at the end, where alone a piece ends within one.
 
     One is made when the first of its samples begins to be read, so that it is read to where it belongs.
     """
 
-    def __init__(self, worker: NDArray[np.int32], size: int, making: Making, memory: Memory) -> None:
-        self._size, self._total, self._making, self._memory = size, len(worker), making, memory
+    def __init__(self, size: int, making: Making, memory: Memory) -> None:
+        self._size, self._making, self._memory = size, making, memory
         self._made: dict[int, Batch] = {}
-        order = np.argsort(worker, kind="stable")
-        workers, starts = np.unique(worker[order], return_index=True)
-        self._places: dict[int, Ints] = dict(
-            zip(workers.tolist(), np.split(order.astype(np.int64), starts[1:]), strict=True)
-        )
 
-    def seats(self, worker: int, begin: int, end: int) -> Iterator[Seats]:
-        """Where the samples begin .. end - 1 of a worker go."""
-        number, slot = np.divmod(self._places[worker][begin:end], self._size)
-        edges = np.flatnonzero(np.diff(number, prepend=-1, append=-1)).tolist()
-        for a, b in pairwise(edges):
-            yield self._batch(int(number[a])), slot[a:b]
+    def seats(self, worker: int, pieces: Iterator[Piece]) -> Callable[[int], list[Seats]]:
+        """Says where the next so many samples of a worker go, whenever it is called."""
+        coming, left = self._coming(worker, pieces), list[Seats]()
 
-    def __iter__(self) -> Iterator[tuple[Batch, dict[int, Ints]]]:
+        def take(count: int) -> list[Seats]:
+            taken = []
+            while count:
+                batch, slots = left.pop() if left else next(coming)
+                if len(slots) > count:
+                    left.append((batch, slots[count:]))
+                taken.append((batch, slots[:count]))
+                count -= len(taken[-1][1])
+            return taken
+
+        return take
+
+    def _coming(self, worker: int, pieces: Iterator[Piece]) -> Iterator[Seats]:
+        before = 0
+        for piece in pieces:
+            number, slot = np.divmod(piece.places.get(worker, np.zeros(0, np.int64)), self._size)
+            edges = np.flatnonzero(np.diff(number, prepend=-1, append=-1)).tolist()
+            for a, b in pairwise(edges):
+                yield self._batch(before + int(number[a]), piece, int(number[a])), slot[a:b]
+            before += -(-len(piece) // self._size)
+
+    def of(self, pieces: Iterator[Piece]) -> Iterator[tuple[Batch, dict[int, Ints]]]:
         """Each batch, to be filled now, and the places in it that each worker's samples take."""
-        for number, first in enumerate(range(0, self._total, self._size)):
-            slots = {}
-            for w, places in self._places.items():
-                a, b = np.searchsorted(places, (first, first + self._size)).tolist()
-                if a < b:
-                    slots[w] = places[a:b] - first
-            yield self._batch(number), slots
-            del self._made[number]
+        before = 0
+        for piece in pieces:
+            for number, first in enumerate(range(0, len(piece), self._size)):
+                slots = {}
+                for w, places in piece.places.items():
+                    a, b = np.searchsorted(places, (first, first + self._size)).tolist()
+                    if a < b:
+                        slots[w] = places[a:b] - first
+                yield self._batch(before + number, piece, number), slots
+                del self._made[before + number]
+            before += -(-len(piece) // self._size)
 
-    def _batch(self, number: int) -> Batch:
+    def _batch(self, number: int, piece: Piece, within: int) -> Batch:
+        """Batch ``number``, which is the one of that number ``within`` a piece."""
         if number not in self._made:
-            size, making = min(self._size, self._total - number * self._size), self._making
+            size, making = min(self._size, len(piece) - within * self._size), self._making
             self._made[number] = Batch(size, making.fields, pin_memory=making.pin_memory, memory=self._memory)
         return self._made[number]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import tee
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from pyimportance.io.meter import Meter
 from pyimportance.load.accounts import Accounts
 from pyimportance.load.ahead import ReadAhead
 from pyimportance.load.choosing import Sampler, choosing
-from pyimportance.load.deal import Deal, Share
+from pyimportance.load.deal import Deal
 from pyimportance.load.fields import check_fields
 from pyimportance.load.holding import Holding, Planned
 from pyimportance.load.making import Making
@@ -24,6 +25,7 @@ from pyimportance.load.opening import cache_of, opened, opened_again, origin_of,
 from pyimportance.load.plan import Recipe
 from pyimportance.load.rank import check_share, placement
 from pyimportance.load.reader import Reading, Stream
+from pyimportance.load.share import Share
 from pyimportance.load.shared import Assignment, Pass, Shared
 from pyimportance.load.state import Position, ProcessPosition
 from pyimportance.load.tars import Tars
@@ -280,13 +282,14 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         """Opens what ``share`` is read from, now; it is read as the samples are taken."""
         home = self._deal.home(self.rank)
         ahead = ReadAhead(meter, origin_of(self._source, self._cache, share))
-        parts, streams = share.by_worker(), {}
-        room = max(1, self._recipe.window_bytes // max(1, len(parts)))
-        for w, part in parts.items():
+        workers, streams = share.workers, {}
+        room = max(1, self._recipe.window_bytes // max(1, len(workers)))
+        pieces, *each = tee(share.pieces(), 1 + len(workers))  # each is worked out once, for all of them
+        for w, some in zip(workers, each, strict=True):
             holding, plan = self._planned(w, epoch, meter)
-            runs, tier = holding.runs(plan, part, room), self._source.tier if w in home else "origin"
+            runs, tier = holding.runs(plan, some, room), self._source.tier if w in home else "origin"
             streams[w] = Stream(holding.columns, runs, ahead, tier, self._may_skip)
-        return Reading(share, streams, ahead)
+        return Reading(pieces, streams, ahead)
 
     def _planned(self, worker: int, epoch: int, meter: Meter) -> tuple[Holding, Planned]:
         if worker not in self._holdings:
@@ -296,12 +299,12 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
 
     def planned_ids(self) -> npt.NDArray[np.int64]:
         """The sample ids that the next iteration yields on this rank, pads included, in order: int64 [n]."""
-        share, meter = self._deal.share(self.rank), self._shared.meter()
-        ids = np.empty(len(share), np.int64)
-        for w, part in share.by_worker().items():
+        whole, meter = self._deal.share(self.rank).whole(), self._shared.meter()
+        ids = np.empty(len(whole), np.int64)
+        for w, places in whole.places.items():
             holding, plan = self._planned(w, self._epoch, meter)
-            rows = [some.rows for some in holding.runs(plan, part, self._recipe.window_bytes)]
-            ids[share.worker == w] = holding.index.ids[np.concatenate(rows)]
+            rows = [some.rows for some in holding.runs(plan, [whole], self._recipe.window_bytes)]
+            ids[places] = holding.index.ids[np.concatenate(rows)]
         return ids
 
     def _may_skip(self) -> bool:

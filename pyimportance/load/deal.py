@@ -21,9 +21,8 @@ on from it. All lengths follow from the numbers of samples per worker, so ranks 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from math import gcd
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,57 +30,9 @@ from numpy.typing import NDArray
 from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.load.merge import Ints, merge, taken
+from pyimportance.load.share import Piece, Share, joined
 
 EQUALIZE = ("pad", "drop", "error", "batch")
-
-
-@dataclass(frozen=True)
-class Share:
-    """What a reader yields, in order: worker int32 [n], position in its sequence int64 [n], pad bool [n].
-
-    Arrays of one value may be broadcast from it: an epoch may be of hundreds of millions of samples.
-    """
-
-    worker: NDArray[np.int32]
-    position: Ints
-    pad: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.worker)
-
-    def process(self, process: int, processes: int, batch_size: int) -> Share:
-        """The part of loader process ``process`` of ``processes``: batches process, process + processes, ...
-
-        A DataLoader takes batches from its processes in turn, so it sees the same batches for any number.
-        """
-        if processes <= 1:
-            return self
-        begins = np.arange(process * batch_size, len(self), processes * batch_size)
-        mine = (begins[:, None] + np.arange(batch_size)).reshape(-1)
-        return self.where(mine[: np.searchsorted(mine, len(self))])
-
-    def by_worker(self) -> dict[int, Share]:
-        """The part of each worker that has one, in order."""
-        if len(self) and self.worker.strides == (0,):  # all are of one, and nobody has written that down
-            return {int(self.worker[0]): self}
-        order = np.argsort(self.worker, kind="stable")
-        workers, starts = np.unique(self.worker[order], return_index=True)
-        ends = starts + np.bincount(self.worker)[workers]
-        return {
-            w: self.where(order[a:b])
-            for w, a, b in zip(workers.tolist(), starts.tolist(), ends.tolist(), strict=True)
-        }
-
-    def after(self, count: int) -> Share:
-        """Without its first ``count``."""
-        return self.where(slice(count, None))
-
-    def where(self, which: NDArray[Any] | slice) -> Share:
-        """The part at these places, or of a mask."""
-        constant = self.worker.strides == (0,)
-        position = self.position[which]
-        worker = np.broadcast_to(self.worker[:1], len(position)) if constant else self.worker[which]
-        return Share(worker, position, self.pad[which])
 
 
 @dataclass(frozen=True)
@@ -191,20 +142,16 @@ class Deal:
 
     def share(self, rank: int) -> Share:
         """What ``rank`` yields."""
-        group, r = divmod(rank, self.world_size // self.groups)
-        length = int(self.lengths[rank])
-        if self.world_size == len(self.sizes) and length <= self._dealt[rank]:  # its own worker's, in order
-            begin = int(self.consumed[rank])
-            only, no_pad = np.broadcast_to(np.int32(rank), length), np.broadcast_to(np.bool_(False), length)
-            return Share(only, np.arange(begin, begin + length), no_pad)
-        which, element = self._merged(group)
-        mine = self._positions(which, r, int(self.batch_sizes[rank]))[:length]
-        short = length - len(mine)
-        worker, position = which[mine], element[mine]
-        if short:
-            borrowed, again = self._borrow(group, r, short)
-            worker, position = np.concatenate([worker, borrowed]), np.concatenate([position, again])
-        return Share(worker.astype(np.int32), position, np.arange(length) >= length - short)
+        group, ranks = rank // (self.world_size // self.groups), self.world_size // self.groups
+        home = None
+        if 1 in (ranks, len(self.sizes) // self.groups) and self._sizes_of(group).any():
+            home = tuple(w for w in self.home(rank) if self.sizes[w])
+        return Share(
+            partial(self._piece, rank),
+            int(self.lengths[rank]),
+            home=home,
+            period=int(self.batch_sizes[rank]),
+        )
 
     def after(self, yielded: int, rank: int = 0) -> Ints:
         """``consumed`` once ``rank`` has yielded ``yielded`` samples, the others as many batches: int64 [W].
@@ -250,31 +197,62 @@ class Deal:
     def _phases(self) -> NDArray[np.float64]:
         return np.full(len(self.sizes) // self.groups, 0.5)
 
-    def _merged(self, group: int, *, whole: bool = False) -> tuple[NDArray[np.intp], Ints]:
-        """(worker, position) of the rest of a group's merge, or of the whole epoch's."""
-        sizes, start = self._sizes_of(group), self._part(self.consumed, group)
-        which, element = merge(sizes, self._phases, start * 0 if whole else start, sizes)
+    def _elements(self, group: int, start: Ints, begin: int, end: int) -> tuple[Ints, Ints]:
+        """(worker, position) of the elements begin .. end - 1 of a group's merge from ``start`` on."""
+        sizes = self._sizes_of(group)
+        first, last = (taken(sizes, self._phases, start, total) for total in (begin, end))
+        which, element = merge(sizes, self._phases, first, last)
         return which + group * len(sizes), element
 
-    def _positions(self, which: NDArray[np.intp], r: int, batch_size: int) -> NDArray[np.intp]:
-        """Which elements of the group's merge go to its rank ``r``, ascending within each batch."""
-        ranks, workers = self.world_size // self.groups, len(self.sizes) // self.groups
-        slots = _slots(len(which), ranks, r, batch_size)
-        if ranks == 1 or workers == 1:
-            return slots
-        seats = _seat_at_home(which % workers, workers, ranks, batch_size)
-        mine = seats[slots]
-        return mine[np.lexsort((mine, np.arange(len(mine)) // batch_size))]
+    def _piece(self, rank: int, begin: int, end: int) -> Piece:
+        """What ``rank`` yields, from its sample number ``begin`` to ``end`` - 1."""
+        group, r = divmod(rank, self.world_size // self.groups)
+        own = int(self._dealt[rank])
+        if begin >= own:
+            return self._borrowed(group, r, begin - own, end - own)
+        piece = self._own(rank, begin, min(own, end))
+        return piece if end <= own else joined([piece, self._borrowed(group, r, 0, end - own)])
 
-    def _borrow(self, group: int, r: int, count: int) -> tuple[NDArray[np.intp], Ints]:
-        """``count`` samples to repeat: the group's earliest of the epoch, or everybody's if it has none."""
-        ranks = self.world_size // self.groups
-        which, element = self._merged(group, whole=True)
-        if not len(which):
-            every = [self._merged(g, whole=True) for g in range(self.groups)]
-            which, element = (np.concatenate(column) for column in zip(*every, strict=True))
-        pick = (r + ranks * np.arange(count)) % len(which)
-        return which[pick], element[pick]
+    def _own(self, rank: int, begin: int, end: int) -> Piece:
+        ranks, workers = self.world_size // self.groups, len(self.sizes) // self.groups
+        (group, r), size = divmod(rank, ranks), int(self.batch_sizes[rank])
+        start, no_pad = self._part(self.consumed, group), np.broadcast_to(np.bool_(False), end - begin)
+        total = int((self._sizes_of(group) - start).sum())
+        if workers == 1:
+            only = np.broadcast_to(np.int32(group), end - begin)
+            slots = _slots(total, ranks, r, size, np.arange(begin, end))
+            return Piece(only, int(start[0]) + slots, no_pad)
+        if ranks == 1:
+            worker, position = self._elements(group, start, begin, end)
+            return Piece(worker.astype(np.int32), position, no_pad)
+        # The rounds in which these samples are, whole.
+        first, last = begin // size, -(-end // size)
+        before = first * ranks * size
+        total = min(total, last * ranks * size) - before
+        number = np.arange(min(last * size, int(self._dealt[rank])) - first * size)
+        worker, position = self._elements(group, start, before, before + total)
+        seats = _seat_at_home(worker % workers, workers, ranks, size)
+        mine = seats[_slots(total, ranks, r, size, number)]
+        mine = mine[np.lexsort((mine, number // size))][begin - first * size :][: end - begin]
+        return Piece(worker[mine].astype(np.int32), position[mine], no_pad)
+
+    def _borrowed(self, group: int, r: int, begin: int, end: int) -> Piece:
+        """The pads number begin .. end - 1 of the group's rank ``r``: it repeats the group's earliest samples
+        of the epoch, or everybody's if it has none, those that the other ranks do not.
+        """
+        lenders = range(group, group + 1) if self._sizes_of(group).any() else range(self.groups)
+        ends = np.cumsum([self._sizes_of(g).sum() for g in lenders])
+        pick = (r + self.world_size // self.groups * np.arange(begin, end)) % ends[-1]
+        worker, position = np.empty(len(pick), np.int32), np.empty(len(pick), np.int64)
+        for g, total in zip(lenders, ends.tolist(), strict=True):
+            own = self._sizes_of(g)
+            some = np.flatnonzero((pick < total) & (pick >= total - own.sum()))
+            if len(some):
+                element = pick[some] - (total - int(own.sum()))
+                first = int(element.min())
+                columns = self._elements(g, own * 0, first, int(element.max()) + 1)
+                worker[some], position[some] = (column[element - first] for column in columns)
+        return Piece(worker, position, np.broadcast_to(np.bool_(True), len(pick)))
 
 
 def _quota(total: int, ranks: int, batch_size: int) -> tuple[int, Ints]:
@@ -283,13 +261,12 @@ def _quota(total: int, ranks: int, batch_size: int) -> tuple[int, Ints]:
     return rounds, (last + ranks - 1 - np.arange(ranks)) // ranks
 
 
-def _slots(total: int, ranks: int, r: int, batch_size: int) -> NDArray[np.intp]:
-    """The seats of rank ``r``: each round has its seats in order of ranks."""
+def _slots(total: int, ranks: int, r: int, batch_size: int, number: Ints) -> Ints:
+    """The seats of rank ``r``'s samples of these numbers: each round has its seats in order of ranks."""
     rounds, last = _quota(total, ranks, batch_size)
-    span = ranks * batch_size
-    full = (np.arange(rounds)[:, None] * span + r * batch_size + np.arange(batch_size)).reshape(-1)
-    begin = rounds * span + int(last[:r].sum())
-    return np.concatenate([full, np.arange(begin, begin + int(last[r]))])
+    seat = number + (number // batch_size * (ranks - 1) + r) * batch_size
+    late = rounds * batch_size  # the last round's begins here
+    return np.where(number < late, seat, number + rounds * (ranks - 1) * batch_size + int(last[:r].sum()))
 
 
 def _seat_at_home(which: NDArray[np.intp], workers: int, ranks: int, batch_size: int) -> NDArray[np.intp]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from pyimportance.io.meter import Meter
 from pyimportance.load.ahead import Columns
 from pyimportance.load.choosing import Choosing
-from pyimportance.load.deal import Share
 from pyimportance.load.fields import Field
 from pyimportance.load.merge import Ints
 from pyimportance.load.plan import EpochPlan, Recipe, Stock
+from pyimportance.load.share import Piece, joined
 from pyimportance.load.tars import Tars, narrowed
 from pyimportance.order.samplers.draw import Draw
 from pyimportance.shards.shard_set import ShardSet
+
+_PIECES = 16  # a million samples of a rank: more than a window has
 
 
 class Part(NamedTuple):
@@ -79,38 +81,42 @@ class Holding:
         sequence = EpochPlan(stock, self._recipe, digest=self._digest, epoch=epoch, worker=self._worker)
         return Planned(sequence, rows, weights)
 
-    def runs(self, plan: Planned, share: Share, room: int) -> Iterator[Part]:
-        """The samples of ``share``, all of them this worker's, in parts to hold at a time.
+    def runs(self, plan: Planned, pieces: Iterable[Piece], room: int) -> Iterator[Part]:
+        """The samples of this worker's in ``pieces``, in parts to hold at a time.
 
         Those are the windows of the epoch, cut evenly into parts of about ``room`` bytes where they are
         larger.
         """
-        sequence, begin = plan.sequence, 0
-        while begin < len(share):
-            k = sequence.window_of(int(share.position[begin]))
-            low, high = sequence.bounds[k : k + 2].tolist()
-            end = begin + _within(share.position[begin:], low, high)
-            places = sequence.window(k)[share.position[begin:end] - low]
+        for k, some in _windows(plan.sequence, (piece.of(self._worker) for piece in pieces)):
+            places = plan.sequence.window(k)[some.position - plan.sequence.bounds[k]]
             rows = places if plan.rows is None else plan.rows[places]
             weights = None if plan.weights is None else plan.weights[places]
-            pad = np.ascontiguousarray(share.pad[begin:end])
+            pad = np.ascontiguousarray(some.pad)
             total = np.cumsum(self.index.nbytes[rows])
             parts = max(1, round(int(total[-1]) / room))
             for a, b in _runs((total - 1) * parts // total[-1]):
                 yield Part(rows[a:b], pad[a:b], None if weights is None else weights[a:b])
-            begin = end
 
 
-def _within(positions: Ints, low: int, high: int) -> int:
-    """How many of the first ones lie in low .. high - 1. Looks no further than that: an epoch is long."""
-    count, step = 0, high - low
-    while count < len(positions):
-        some = positions[count : count + step]
-        outside = np.flatnonzero((some < low) | (some >= high))
-        if len(outside):
-            return count + int(outside[0])
-        count += len(some)
-    return count
+def _windows(sequence: EpochPlan, pieces: Iterable[Piece]) -> Iterator[tuple[int, Piece]]:
+    """(window, samples in it that follow one another), over pieces; over `_PIECES` of them at most, as other
+    workers' samples of these are kept until they are read.
+    """
+    held: list[Piece] = []
+    window = -1
+    for number, piece in enumerate(pieces):
+        windows = sequence.windows_of(piece.position)
+        for a, b in _runs(windows):
+            if held and windows[a] != window:
+                yield window, joined(held)
+                held = []
+            window = int(windows[a])
+            held.append(piece.where(slice(a, b)))
+        if held and number % _PIECES == _PIECES - 1:
+            yield window, joined(held)
+            held = []
+    if held:
+        yield window, joined(held)
 
 
 def _runs(values: Ints) -> Iterator[tuple[int, int]]:

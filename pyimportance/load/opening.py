@@ -17,7 +17,7 @@ from pyimportance.io.arriving import Origin
 from pyimportance.io.meter import Meter
 from pyimportance.io.node_cache import NodeCache
 from pyimportance.io.urls import is_url
-from pyimportance.load.deal import Share
+from pyimportance.load.share import Share
 from pyimportance.load.shared import Assignment
 from pyimportance.load.tars import Tars
 from pyimportance.shards.shard_set import ShardSet
@@ -56,7 +56,7 @@ def origin_of(source: ShardSet | Tars, cache: NodeCache | None, share: Share) ->
         return Origin(cache) if any(map(is_url, source.samples.files)) else None
     if not is_url(source.root):
         return None
-    workers = set(share.worker.tolist())
+    workers = share.workers
     return Origin(
         cache,
         {source.path_of(s.path): (s.nbytes, s.crc32c) for s in source.shards if s.worker in workers},

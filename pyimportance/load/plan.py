@@ -148,9 +148,9 @@ class EpochPlan:
     def windows(self) -> int:
         return len(self.bounds) - 1
 
-    def window_of(self, position: int) -> int:
-        """The window of a position."""
-        return int(np.searchsorted(self.bounds, position, side="right")) - 1
+    def windows_of(self, positions: Ints) -> Ints:
+        """The windows of these positions: int64 [n]."""
+        return np.searchsorted(self.bounds, positions, side="right") - 1
 
     def window(self, k: int) -> Ints:
         """Rows of the stock at positions bounds[k] .. bounds[k + 1] - 1, in the order they are yielded."""

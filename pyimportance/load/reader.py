@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from copy import copy
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.load.ahead import Columns, ReadAhead, Sample, Window
 from pyimportance.load.batch import Batch, Batches, Seats
-from pyimportance.load.deal import Share
 from pyimportance.load.holding import Part
 from pyimportance.load.making import Making
 from pyimportance.load.merge import Ints
+from pyimportance.load.share import Piece
 
 _AT_ONCE = 256, 2**20  # samples and bytes made in one go: enough to pay for the call, and cache-warm
 _log = logging.getLogger("pyimportance")
@@ -38,11 +38,11 @@ class Stream:
 
     An error is raised where the sample would have been yielded. ``may_skip``, asked once for every place of a
     sample that is in error, says whether another one may take it: its neighbour in the window, as a pad, so
-    that no batch and no rank gets shorter. ``seats`` says where the fields of the samples from one position
-    to another go, when they begin to be read; None where there are no fields.
+    that no batch and no rank gets shorter. ``seats`` says where the fields of the next so many samples go,
+    when they begin to be read; None where there are no fields.
     """
 
-    seats: Callable[[int, int], Iterator[Seats]] | None = None
+    seats: Callable[[int], list[Seats]] | None = None
 
     def __init__(
         self,
@@ -55,7 +55,6 @@ class Stream:
         self.columns, self._runs, self._ahead, self._tier = columns, runs, ahead, tier
         self._may_skip = may_skip
         self._begun: deque[_Run] = deque()
-        self._seated = 0  # samples that were begun
         self._window: Window | None = None
         self._weight: NDArray[np.float32] | None = None  # of the window's samples; None: all 1
         self._at = self._step = 0
@@ -127,8 +126,7 @@ class Stream:
         part = next(self._runs, None)
         if part is None:
             return False
-        begin, self._seated = self._seated, self._seated + len(part.rows)
-        seats = [] if self.seats is None else list(self.seats(begin, self._seated))
+        seats = [] if self.seats is None else self.seats(len(part.rows))
         window = self._ahead.window(self.columns, part.rows, part.pad, self._tier, seats)
         self._begun.append(_Run(window, part, seats))
         return True
@@ -173,20 +171,23 @@ def _sound(window: Window, errors: list[tuple[int, DataError]]) -> Ints:
 
 
 class Reading:
-    """What a process reads in one iteration: its workers' streams in the order of their ``share``."""
+    """What a process reads in one iteration: its workers' streams, in the order of the ``pieces`` of its
+    share."""
 
-    def __init__(self, share: Share, streams: dict[int, Stream], ahead: ReadAhead) -> None:
-        self._share, self._streams, self._ahead = share, streams, ahead
+    def __init__(self, pieces: Iterator[Piece], streams: dict[int, Stream], ahead: ReadAhead) -> None:
+        self._pieces, self._streams, self._ahead = pieces, streams, ahead
 
     def samples(self) -> Iterator[list[Sample]]:
         """Some at a time. Ends what reads ahead, however it ends itself."""
         try:
             if len(self._streams) == 1:
+                self._pieces = iter(())  # which would be kept for us
                 yield from next(iter(self._streams.values()))
             else:
                 samples = {w: chain.from_iterable(stream) for w, stream in self._streams.items()}
-                for w in self._share.worker.tolist():
-                    yield [next(samples[w])]
+                for piece in self._pieces:
+                    for w in piece.worker.tolist():
+                        yield [next(samples[w])]
         finally:
             self._ahead.close()
 
@@ -198,10 +199,10 @@ class Reading:
             if not self._streams:
                 return
             some = next(iter(self._streams.values()))
-            batches = Batches(self._share.worker, size, making, some.columns.memory)
+            batches = Batches(size, making, some.columns.memory)
             for w, stream in self._streams.items() if making.fields else ():
-                stream.seats = partial(batches.seats, w)
-            for batch, slots in batches:
+                stream.seats = batches.seats(w, copy(self._pieces))
+            for batch, slots in batches.of(self._pieces):
                 for w, places in slots.items():
                     self._streams[w].fill(batch, places)
                 yield batch.columns()

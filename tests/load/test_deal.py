@@ -8,7 +8,7 @@ from pyimportance.load.deal import Deal
 
 
 def shares(deal):
-    return [deal.share(rank) for rank in range(deal.world_size)]
+    return [deal.share(rank).whole() for rank in range(deal.world_size)]
 
 
 def once(deal, dealt, *, since=None):
@@ -47,8 +47,8 @@ def test_random_shapes(seed):
         even = deal.groups == 1
         assert not even or sum(s.pad.sum() for s in dealt) < world
     for processes in (1, 2, 3, 4):
-        for share in dealt:
-            parts = [share.process(p, processes, B) for p in range(processes)]
+        for rank, share in enumerate(dealt):
+            parts = [deal.share(rank).process(p, processes, B).whole() for p in range(processes)]
             batches = [[p.position[i : i + B].tolist() for i in range(0, len(p), B)] for p in parts]
             taken_in_turn = [batches[k % processes][k // processes] for k in range(deal.batches)]
             assert taken_in_turn == [share.position[i : i + B].tolist() for i in range(0, len(share), B)]

@@ -51,7 +51,7 @@ def test_every_sample_once_in_windows(n, bins, window, options):
     assert len(p) == n
     assert p.bounds[0] == 0
     assert p.bounds[-1] == n
-    assert [p.window_of(i) for i in range(n)] == [k for k in range(p.windows) for _ in p.window(k)]
+    assert p.windows_of(np.arange(n)).tolist() == [k for k in range(p.windows) for _ in p.window(k)]
 
 
 @pytest.mark.parametrize("window", [16 * 1024, 100 * 1024, 2**30])

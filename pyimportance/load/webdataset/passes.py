@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyimportance.load.deal import Deal, Share
+from pyimportance.load.deal import Deal
+from pyimportance.load.share import Share
 
 Consumed = tuple[int, ...]
 
@@ -58,6 +60,10 @@ class Rule:
         dealt: NDArray[Any] = position // self.unit % processes
         return dealt
 
+    def _falls_to(self, process: int, processes: int, base: int, number: NDArray[Any]) -> NDArray[np.bool_]:
+        mine: NDArray[np.bool_] = self.dealt(base + number, processes) == process
+        return mine
+
     def shares(
         self,
         at: Iteration,
@@ -72,15 +78,18 @@ class Rule:
         """
         number, first = self.begin(at.epoch, int(deal(at.epoch, None).lengths[rank]), processes)
         consumed: Consumed | None = at.consumed
-        skip, base, rest = at.pulled, 0, self.passes
+        skip, base, rest = at.pulled, 0, self.passes  # base: samples of earlier passes
         while rest is None or rest > 0:
             share = deal(number, consumed).share(rank).after(first)
             if not len(share) and not first:
                 return
-            part = share.where(self.dealt(base + np.arange(len(share)), processes) == process)
-            if len(part) > skip:
-                yield number, part.after(skip)
-            skip = max(0, skip - len(part))
+            part = share.where(partial(self._falls_to, process, processes, base))
+            left = part.after(skip)
+            if left.is_empty:
+                skip -= len(part)
+            else:
+                yield number, left
+                skip = 0
             base += len(share)
             number, consumed, first = number + 1, None, 0
             rest = None if rest is None else rest - 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyimportance.errors import DataError
 from pyimportance.io import urls
-from pyimportance.io.downloads import ClosedError, Downloads
+from pyimportance.io.downloads import AT_ONCE, ClosedError, Downloads
 from pyimportance.io.entry import Entry
 from pyimportance.io.meter import Meter
 from pyimportance.io.node_cache import NodeCache
@@ -74,7 +74,7 @@ class Arriving(File):
         self._known, self._crc32c = origin.objects.get(url, (None, None))
         size = self.remote().size if self._known is None else self._known
         super().__init__(urls.public(url), size, None, meter, "origin")
-        self.count = meter.add
+        self.count: Callable[..., None] = meter.add
 
     @property
     def handle(self) -> Any:
@@ -220,6 +220,23 @@ class Arriving(File):
                 raise DataError(problem, path=self.path, offset=offset)
         finally:
             entry.free(0, self.size)
+
+
+def read_through(cache: NodeCache, url: str, size: int, crc32c: int, *, meter: Meter, tier: str) -> bytearray:
+    """All bytes of an object that is read as a whole, through the cache of this node. They count as ``tier``
+    where they are fetched as where they are found. Raises as `Arriving` does.
+    """
+    data, downloads = bytearray(size), Downloads()
+    try:
+        file = Arriving(url, Origin(cache, {url: (size, crc32c)}), downloads, meter)
+        file.count = lambda _, nbytes, requests=1: meter.add(tier, nbytes, requests)
+        with file:
+            for begin in range(0, size, PIECE * AT_ONCE):
+                end = min(size, begin + PIECE * AT_ONCE)
+                data[begin:end] = file.pread(begin, end - begin)
+    finally:
+        downloads.close()
+    return data
 
 
 class Request:

@@ -154,7 +154,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
     @property
     def _source(self) -> ShardSet | Tars:
         if self._shards is None:  # a copy was sent elsewhere without it
-            self._shards = opened_again(self._told, self._shared.meter())
+            self._shards = opened_again(self._told, self._shared.meter(), self._cache)
         return self._shards
 
     @property
@@ -210,7 +210,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         self._yielded = [0]
 
     def _opened(self, shards: Any) -> ShardSet | Tars:
-        return opened(shards, self._shared.meter())
+        return opened(shards, self._shared.meter(), self._cache)
 
     def _hold(self, shards: ShardSet | Tars, worker: int, meter: Meter) -> Holding:
         select, fields = self._select_files, self._making.fields
@@ -263,7 +263,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
     def _follow(self, told: Assignment) -> None:
         """In a persistent loader process: takes up what the training process assigned since."""
         if told.digest != self._told.digest:
-            self._shards, self._holdings = opened_again(told, self._shared.meter()), {}
+            self._shards, self._holdings = opened_again(told, self._shared.meter(), self._cache), {}
         self._told, self._epoch = told, told.epoch
         self._deal = self._deal_of(self._source, told.epoch, told.consumed)
 
@@ -385,8 +385,8 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             process, processes = (None, None) if info is None else (info.id, info.num_workers)
             place.check(self.rank, self.world_size, process, processes)
         if position.generation != shards.generation:
-            meter = self._shared.meter()
-            shards = ShardSet.open(shards.root, generation=position.generation, meter=meter)
+            meter, cache = self._shared.meter(), self._cache
+            shards = ShardSet.open(shards.root, generation=position.generation, meter=meter, cache=cache)
         sizes = self._choosing.sizes(shards, position.epoch, self._shared.meter())
         before = self._epoch
         position.check(shards.root, shards.digest, sizes)

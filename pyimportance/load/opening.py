@@ -2,14 +2,15 @@
 
 Behind a URL, shards are read by ranges: of all bytes only those of the samples and parts that are wanted.
 With a folder for a cache (io/node_cache.py) each range is fetched once for all processes of the node, and is
-read from there by native threads, as local shards are. The cache knows a shard by the size and CRC32C in the
-manifest, so that nobody asks the server about what is there.
+read from there by native threads, as local shards are; so is each index. The cache knows them by the sizes
+and CRC32Cs in the manifest, so that nobody asks the server about what is there.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from pyimportance.errors import ArgumentError, DataError, PyimportanceError
@@ -23,18 +24,18 @@ from pyimportance.load.tars import Tars
 from pyimportance.shards.shard_set import ShardSet
 
 
-def opened(shards: Any, meter: Meter) -> ShardSet:
-    """A ShardSet, or the one at a path or URL."""
+def opened(shards: Any, meter: Meter, cache: NodeCache | None) -> ShardSet:
+    """A ShardSet, or the one at a path or URL; its indexes as well come through the cache."""
     if isinstance(shards, ShardSet):
-        return shards
+        return shards if cache is None or not is_url(shards.root) else replace(shards, cache=cache)
     if not isinstance(shards, str | os.PathLike):
         raise ArgumentError(f"shards={shards!r}: must be a ShardSet, or the path of one")
-    return ShardSet.open(shards, meter=meter)
+    return ShardSet.open(shards, meter=meter, cache=cache)
 
 
-def opened_again(told: Assignment, meter: Meter) -> ShardSet:
+def opened_again(told: Assignment, meter: Meter, cache: NodeCache | None) -> ShardSet:
     """What the training process reads, in a loader process."""
-    shards = ShardSet.open(told.root, generation=told.generation, meter=meter)
+    shards = ShardSet.open(told.root, generation=told.generation, meter=meter, cache=cache)
     if shards.digest != told.digest:
         raise DataError(
             f"generation {told.generation} has digest {shards.digest}; "

@@ -107,12 +107,16 @@ def read_index(
     Raises DataError if the file is damaged, or is something else.
     """
     with storage.open_file(path, meter, "index") as file:
-        mapped, name = file.map(), file.path
-    with _calls(1 if len(mapped) < _SMALL else 2) as calls:  # sums while this thread decodes
-        summing = None if crc32c is None else calls(_C.crc32c, [mapped])
+        return checked(file.map(), file.path, crc32c)
+
+
+def checked(data: Any, name: str, crc32c: int | None) -> SampleIndex:
+    """`decode`, where the bytes sum to ``crc32c``. Raises DataError."""
+    with _calls(1 if len(data) < _SMALL else 2) as calls:  # sums while this thread decodes
+        summing = None if crc32c is None else calls(_C.crc32c, [data])
         index: SampleIndex | DataError
         try:
-            index = decode(mapped, name)
+            index = decode(data, name)
         except DataError as error:
             index = error
         if summing is not None and (got := next(iter(summing))) != crc32c:

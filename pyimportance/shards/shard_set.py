@@ -18,6 +18,7 @@ from pyimportance.io import urls
 from pyimportance.io.meter import Meter
 from pyimportance.shards.manifest import (
     POINTER,
+    IndexInfo,
     Manifest,
     ShardInfo,
     manifest_name,
@@ -29,6 +30,7 @@ from pyimportance.shards.manifest import (
 from pyimportance.shards.sample_index import SampleIndex
 
 if TYPE_CHECKING:
+    from pyimportance.io.node_cache import NodeCache
     from pyimportance.order.values import Partition
     from pyimportance.shards.export import Format
     from pyimportance.shards.repair import RepairReport
@@ -42,6 +44,7 @@ class ShardSet:
     root    absolute path of the directory, or its URL
     digest  SHA-256 (hex) of the generation's manifest: equal digests, equal shards
     meter   counts what is read of its indexes where a call names no other
+    cache   where its indexes are kept for all processes of this node, if it is behind a URL
     """
 
     tier: ClassVar[str] = "disk"
@@ -49,13 +52,18 @@ class ShardSet:
     manifest: Manifest
     digest: str
     meter: Meter | None = field(default=None, repr=False)
+    cache: NodeCache | None = field(default=None, repr=False)
     _in_use: WeakValueDictionary[int, SampleIndex] = field(
         default_factory=WeakValueDictionary, init=False, repr=False
     )
 
     @staticmethod
     def open(
-        path: str | os.PathLike[str], *, generation: int | None = None, meter: Meter | None = None
+        path: str | os.PathLike[str],
+        *,
+        generation: int | None = None,
+        meter: Meter | None = None,
+        cache: NodeCache | None = None,
     ) -> ShardSet:
         """Opens the current generation in a directory or behind a URL, or the one asked for.
 
@@ -82,7 +90,7 @@ class ShardSet:
                 f"has SHA-256 {digest}; manifest.json says {sha256}",
                 path=urls.public(path_in(root, manifest_name(wanted))),
             )
-        return ShardSet(root, manifest, digest, meter)
+        return ShardSet(root, manifest, digest, meter, cache)
 
     @property
     def generation(self) -> int:
@@ -157,13 +165,9 @@ class ShardSet:
             raise ArgumentError(f"worker is {worker}; this set has workers 0 to {self.workers - 1}")
         if (known := self._in_use.get(worker)) is not None:
             return known
-        from pyimportance.shards.index_file import read_index
-
         info = self.manifest.indexes[worker]
         path = urls.public(self.path_of(info.path))
-        index = read_index(
-            self.path_of(info.path), meter if meter is not None else self.meter, crc32c=info.crc32c
-        )
+        index = self._read_index(info, meter if meter is not None else self.meter)
         expected = [(s.path, s.content_bytes, s.live) for s in self.shards if s.worker == worker]
         live = np.diff(np.searchsorted(index.file, np.arange(len(index.files) + 1, dtype=np.int32))).tolist()
         if list(zip(index.files, index.file_bytes.tolist(), live, strict=True)) != expected:
@@ -178,6 +182,18 @@ class ShardSet:
         index = index.renamed(tuple(paths_in(self.root, index.files)))
         self._in_use[worker] = index
         return index
+
+    def _read_index(self, info: IndexInfo, meter: Meter | None) -> SampleIndex:
+        from pyimportance.shards.index_file import checked, read_index
+
+        url = self.path_of(info.path)
+        if self.cache is None or not urls.is_url(url):
+            return read_index(url, meter, crc32c=info.crc32c)
+        from pyimportance.io.arriving import read_through
+
+        counted = Meter() if meter is None else meter
+        data = read_through(self.cache, url, info.nbytes, info.crc32c, meter=counted, tier="index")
+        return checked(data, urls.public(url), info.crc32c)
 
     def worker_of(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
         """The worker that holds each id; -1 where nobody does."""
@@ -211,7 +227,8 @@ class ShardSet:
         return ordered, holder[order]
 
     def __reduce__(self) -> tuple[type[ShardSet], tuple[object, ...]]:
-        return ShardSet, (self.root, self.manifest, self.digest, self.meter)  # where nothing is in use
+        # Where it comes to, nothing is in use.
+        return ShardSet, (self.root, self.manifest, self.digest, self.meter, self.cache)
 
     def verify(
         self,

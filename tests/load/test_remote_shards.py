@@ -1,6 +1,7 @@
 """Shards behind a URL: every sample exactly once, every byte counted, none fetched twice by a node."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,6 +66,11 @@ def tier(dataset, name):
     return dataset.io_report().bytes(name)
 
 
+def sent(server, suffix):
+    """Bytes that it sent of such objects."""
+    return sum(request.sent for request in server.requests if request.path.endswith(suffix))
+
+
 def live(url, bins=slice(None)):
     """Bytes of the samples of a set."""
     shards = ShardSet.open(url)
@@ -95,11 +101,47 @@ def test_with_a_cache_the_second_epoch_fetches_nothing(made, server, tmp_path, p
         local.set_epoch(epoch)
         assert read(dataset, parts, processes=processes, method=method) == read(local, parts)
         assert tier(dataset, "origin") == nbytes
-    assert tier(dataset, "origin") + tier(dataset, "index") == server.nbytes
+    assert tier(dataset, "origin") == sent(server, ".tar")
+    assert sent(server, ".arrow") == sum(info.nbytes for info in dataset.shards.manifest.indexes)
     assert tier(dataset, "cache") >= nbytes
     assert tier(dataset, "disk") == 0
     if method != "spawn":  # a spawned process opens what the others have inherited
-        assert tier(dataset, "index") == indexes
+        assert tier(dataset, "index") == indexes == sent(server, ".arrow") + sent(server, ".json")
+
+
+def test_an_index_that_is_damaged_in_the_cache_is_fetched_again(made, server, tmp_path):
+    folder, _ = made
+    (info, _), url = ShardSet.open(folder / "set").manifest.indexes, f"{server.url}/set"
+    right = ImportanceDataset(url, cache_dir=tmp_path, rank=0, world_size=2).planned_ids().tolist()
+    (kept,) = [path for path in tmp_path.iterdir() if path.suffix == ".parts"]
+    assert kept.stat().st_size == info.nbytes
+    data = bytearray(kept.read_bytes())
+    data[info.nbytes // 2] ^= 1
+    kept.write_bytes(data)
+    server.forget()
+    dataset = ImportanceDataset(url, cache_dir=tmp_path, rank=0, world_size=2)
+    assert dataset.planned_ids().tolist() == right
+    assert sent(server, ".arrow") == info.nbytes
+    assert tier(dataset, "index") == 2 * info.nbytes + sent(server, ".json")  # it was read there before
+    server.forget()
+    opened = ShardSet.open(url)  # one that knows no cache is read through it as well
+    dataset = ImportanceDataset(opened, cache_dir=tmp_path, rank=0, world_size=2)
+    assert dataset.planned_ids().tolist() == right
+    assert sent(server, ".arrow") == 0
+
+
+def test_an_index_that_is_damaged_at_its_origin(made, tmp_path):
+    shutil.copytree(made[0] / "set", tmp_path / "set")
+    (index, *_) = sorted((tmp_path / "set").glob("worker-000/*.arrow"))
+    data = bytearray(index.read_bytes())
+    data[len(data) // 2] ^= 1
+    with Server(tmp_path) as server:
+        index.write_bytes(data)
+        for _ in range(2):
+            with pytest.raises(
+                DataError, match=r"worker-000/index-000000.arrow.*: has CRC32C .* manifest says"
+            ):
+                ImportanceDataset(f"{server.url}/set", cache_dir=tmp_path / "cache")
 
 
 def test_compressed_shards(made, server, tmp_path):
@@ -156,9 +198,12 @@ def test_ranks_of_a_node_share_what_they_fetch(made, server, tmp_path):
         rank.stdin.flush()
     told = [json.loads(rank.communicate(timeout=240)[0]) for rank in ranks]
     assert sorted(i for ids, *_ in told for i in ids) == list(range(N))
-    assert sum(t[1] for t in told) + sum(t[3] for t in told) == server.nbytes
+    assert sum(t[1] for t in told) == sent(server, ".tar")
     assert sum(t[1] for t in told) <= live(folder / "set")  # nothing twice
     assert sum(t[1] + t[2] for t in told) >= live(folder / "set")
+    indexes = [info.nbytes for info in ShardSet.open(folder / "set").manifest.indexes]
+    assert sent(server, ".arrow") == sum(indexes)  # each by one of the two ranks that read it, or by both
+    assert [t[3] - sent(server, ".json") // 4 for t in told] == [indexes[r // 2] for r in range(4)]
 
 
 @pytest.mark.parametrize("cached", [True, False])

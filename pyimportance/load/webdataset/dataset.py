@@ -130,7 +130,7 @@ class WebDataset(Fluent, ImportanceDataset):
         self._loaded: Iteration | None = None  # where a loader process's state told it to go on
 
     def _opened(self, shards: Any) -> ShardSet | Tars:
-        return opened(shards, self._shared.meter())
+        return opened(shards, self._shared.meter(), self._cache)
 
     # -- pipeline -------------------------------------------------------------------------------------------
 

@@ -10,7 +10,9 @@ from typing import Any
 from pyimportance.errors import ArgumentError
 from pyimportance.io import urls
 from pyimportance.io.meter import Meter
+from pyimportance.io.node_cache import NodeCache
 from pyimportance.io.storage import exists
+from pyimportance.load import opening
 from pyimportance.load.tars import Tars
 from pyimportance.load.webdataset.stages import reraise
 from pyimportance.shards.index import index
@@ -27,13 +29,13 @@ _INSTEAD = {
 }
 
 
-def opened(source: Any, meter: Meter) -> ShardSet | Tars:
+def opened(source: Any, meter: Meter, cache: NodeCache | None) -> ShardSet | Tars:
     """A ShardSet, the path of one, an index, or whatever `index` takes, which is then indexed.
 
     Raises ArgumentError for what only webdataset reads, and as `index` and `ShardSet.open` do.
     """
     if isinstance(source, ShardSet):
-        return source
+        return opening.opened(source, meter, cache)
     if isinstance(source, SampleIndex):
         return Tars(source)
     if isinstance(source, Mapping):
@@ -41,7 +43,7 @@ def opened(source: Any, meter: Meter) -> ShardSet | Tars:
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         if _may_be_a_set(path) and exists(urls.join(path, POINTER)):
-            return ShardSet.open(path, meter=meter)
+            return opening.opened(path, meter, cache)
         if path.endswith((".yaml", ".yml", ".json")):
             raise ArgumentError(f"urls: {path!r} is not read; give the tars, or the folder of a shard set")
         source = [path]

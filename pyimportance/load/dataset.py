@@ -192,8 +192,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
     def _take_up(self, shards: ShardSet | Tars, epoch: int, consumed: list[int] | None) -> None:
         """Checks everything first, so that an error leaves the dataset as it was. In a loader process it
         changes this copy alone."""
-        deal = self._deal_of(shards, epoch, consumed)
-        holdings = self._holdings
+        deal, holdings = self._deal_of(shards, epoch, consumed), self._holdings
         if self._shards is None or shards.digest != self._shards.digest:
             meter = self._shared.meter()
             # Opened here as well as in spawned loader processes: errors show at once, forked ones inherit.
@@ -387,8 +386,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         if position.generation != shards.generation:
             meter, cache = self._shared.meter(), self._cache
             shards = ShardSet.open(shards.root, generation=position.generation, meter=meter, cache=cache)
-        sizes = self._choosing.sizes(shards, position.epoch, self._shared.meter())
-        before = self._epoch
+        before, sizes = self._epoch, self._choosing.sizes(shards, position.epoch, self._shared.meter())
         position.check(shards.root, shards.digest, sizes)
         self._take_up(shards, position.epoch, list(position.consumed))
         if place is not None:

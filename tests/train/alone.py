@@ -6,9 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from pyimportance import Controller, ImportanceDataset, Schedule, ShardSet, Tracker
+from pyimportance import (
+    Controller,
+    ImportanceDataset,
+    Partition,
+    Schedule,
+    Scores,
+    ShardSet,
+    Tracker,
+    partition,
+)
 
 N = 45
+
+
+def start() -> Partition:
+    """What training begins with."""
+    return partition(Scores(np.zeros(N, np.float32)), 2, policy="random", bins=2)
 
 
 def hardness() -> np.ndarray:

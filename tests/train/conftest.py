@@ -6,11 +6,10 @@ import io
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from pyimportance import Scores, ShardSet, index, partition, write_shards
-from tests.train.alone import N
+from pyimportance import ShardSet, index, write_shards
+from tests.train.alone import N, start
 
 
 @pytest.fixture
@@ -21,5 +20,4 @@ def shards(tmp_path: Path) -> ShardSet:
             member = tarfile.TarInfo(f"{i:04d}.txt")
             member.size = 100 * i
             tar.addfile(member, io.BytesIO(bytes(100 * i)))
-    start = partition(Scores(np.zeros(N, np.float32)), 2, policy="random", bins=2)
-    return write_shards(index(path), start, tmp_path / "shards")
+    return write_shards(index(path), start(), tmp_path / "shards")

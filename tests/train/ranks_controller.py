@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -81,7 +80,7 @@ def main(rank: int, size: int, root: str, case: str, settings: dict[str, Any]) -
         "failure": failure,
         "unchanged": shards.digest == before,
         "generation": shards.generation,
-        "current": type(shards).open(Path(root)).generation,
+        "current": type(shards).open(root).generation,
         "owners": [int(w) for w in shards.worker_of(np.arange(tracker_size(tracker)))],
         "repartitions": controller.repartitions,
         "samples": controller.samples,

@@ -43,7 +43,8 @@ void check(const char* name, const std::int64_t* values, const First& wrong, std
 }
 
 // Stores `count` rows, the j-th of them being row at(j). Their lines are all over memory: several are on
-// their way.
+// their way. To ask for them earlier, while the rows are computed, made batches of 65,536 rows of 10 classes
+// 1.2 times as slow (on an EPYC; 1.3 to 1.5 times on two threads).
 template <class At>
 void store_some(const std::int64_t* ids, const Row* rows, Row* epoch, std::int64_t count, const At& at) {
   constexpr std::int64_t kAhead = 16;

@@ -81,7 +81,7 @@ class FolderClaims(Claims):
         return [noted.get(path) for path in paths]
 
     def names(self) -> dict[str, int]:
-        return {e.name: e.stat().st_size for e in os.scandir(self.root) if e.is_file()}
+        return _files_in(self.root)
 
     @contextmanager
     def pruning(self) -> Iterator[None]:
@@ -97,13 +97,10 @@ class FolderClaims(Claims):
         """Nothing: `pruning` holds what anybody could be at."""
 
     def files(self) -> dict[str, int]:
-        found: dict[str, int] = {}
+        found = _files_in(self.root)
         for entry in os.scandir(self.root):
-            if entry.is_file(follow_symlinks=False):
-                found[entry.name] = entry.stat().st_size
-            elif WORKER.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                inside = (e for e in os.scandir(entry.path) if e.is_file(follow_symlinks=False))
-                found |= {f"{entry.name}/{e.name}": e.stat().st_size for e in inside}
+            if WORKER.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                found |= {f"{entry.name}/{name}": size for name, size in _files_in(entry.path).items()}
         return found
 
     def retire(self, generation: int) -> None:
@@ -155,6 +152,16 @@ class FolderClaims(Claims):
             folder, _, inside = name.rpartition("/")
             if folder and ours.fullmatch(atomic.temporary_of(inside) or inside):
                 self.remove([name])
+
+
+def _files_in(folder: str) -> dict[str, int]:
+    """Names of files, no links, and their bytes; others may be at work there."""
+    found = {}
+    for entry in os.scandir(folder):
+        with suppress(FileNotFoundError):  # a temporary name, that has become another
+            if entry.is_file(follow_symlinks=False):
+                found[entry.name] = entry.stat(follow_symlinks=False).st_size
+    return found
 
 
 def _job_name(generation: int) -> str:

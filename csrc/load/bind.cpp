@@ -138,7 +138,7 @@ class LoadWindow {
       require(slots.data()[i] >= 0 && slots.data()[i] < B, "slots out of range");
     for (const auto& [i, error] : window_->errors())
       require(i < begin || i >= begin + n, "a sample that is in error was asked for");
-    Batch batch{lists, index.mutable_data(), pad.mutable_data(), B};
+    BatchPlaces batch{lists, index.mutable_data(), pad.mutable_data(), B};
     fill_batch(*columns_, *window_, pad_, begin, slots.data(), n, &batch);
   }
 

@@ -122,7 +122,7 @@ py::list make_samples(const LoadColumns& columns, const load::Window& window, co
 namespace {
 
 // The list of a name, made of Nones where there is none.
-PyObject* list_of(const Batch& batch, const py::object& name) {
+PyObject* list_of(const BatchPlaces& batch, const py::object& name) {
   if (PyObject* found = PyDict_GetItemWithError(batch.lists.ptr(), name.ptr())) {
     if (!PyList_CheckExact(found) || PyList_GET_SIZE(found) != batch.size)
       throw ArgumentError("lists: each must be as long as the batch");
@@ -142,7 +142,7 @@ void put(PyObject* list, std::int64_t slot, py::object value) {
 }  // namespace
 
 void fill_batch(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
-                std::int64_t begin, const std::int64_t* slots, std::int64_t n, Batch* batch) {
+                std::int64_t begin, const std::int64_t* slots, std::int64_t n, BatchPlaces* batch) {
   const Names names;
   PyObject* const keys = list_of(*batch, names.key);
   PyObject* const urls = list_of(*batch, names.url);

@@ -16,7 +16,7 @@ py::list make_samples(const LoadColumns& columns, const load::Window& window, co
                       std::int64_t begin, std::int64_t end);
 
 // Where a batch of B samples goes, but for its fields, which are read to where they belong.
-struct Batch {
+struct BatchPlaces {
   py::dict lists;  // name -> list of B: keys, URLs and all parts that are no fields; made where it is missing
   std::int64_t* index;
   bool* pad;
@@ -25,6 +25,6 @@ struct Batch {
 
 // The n samples from `begin` on into those places of a batch.
 void fill_batch(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
-                std::int64_t begin, const std::int64_t* slots, std::int64_t n, Batch* batch);
+                std::int64_t begin, const std::int64_t* slots, std::int64_t n, BatchPlaces* batch);
 
 }  // namespace pyi

@@ -30,14 +30,14 @@ bool is_sound(const Int64s& file_bytes, const Int64s& key_offsets, const Bytes& 
   require(file.size() == N && offset.size() == N && nbytes.size() == N,
           "file, offset or nbytes does not fit ids");
   require(part_offset.size() == P && part_size.size() == P, "part_offset or part_size does not fit part_ext");
-  const tar::Columns columns{{N, key_offsets.data(), reinterpret_cast<const char*>(key_text.data()),
-                              part_start.data(), part_ext.data(), part_size.data(), file.data(),
-                              offset.data(), part_offset.data(), std::move(extensions)},
-                             ids.data(),
-                             nbytes.data(),
-                             key_text.size(),
-                             P,
-                             {file_bytes.data(), file_bytes.data() + file_bytes.size()}};
+  const tar::IndexColumns columns{{N, key_offsets.data(), reinterpret_cast<const char*>(key_text.data()),
+                                   part_start.data(), part_ext.data(), part_size.data(), file.data(),
+                                   offset.data(), part_offset.data(), std::move(extensions)},
+                                  ids.data(),
+                                  nbytes.data(),
+                                  key_text.size(),
+                                  P,
+                                  {file_bytes.data(), file_bytes.data() + file_bytes.size()}};
   const py::gil_scoped_release release;
   return tar::is_sound(columns, threads);
 }

@@ -24,7 +24,7 @@ namespace {
 constexpr std::int64_t kMaxHeaders = 8 * kBlock;
 constexpr std::size_t kMaxVectors = 1024;  // IOV_MAX
 constexpr std::size_t kMaxKey = 1 << 16;
-constexpr std::int64_t kMinWindow = 1 << 20;  // holds the header of the longest key and extension
+constexpr std::int64_t kMinWindow = 128 << 10;  // holds the header of the longest key and extension
 
 // The output as it passes through memory: filled with headers, read into, summed, written, and filled again.
 class Stream {

@@ -13,7 +13,7 @@ constexpr std::int64_t kGrain = 1 << 16;  // samples that a thread is worth
 
 // Of one sample, where those before it are known to be sound or not to matter. Comparisons by subtraction, so
 // that no sum of two hostile numbers can overflow.
-bool sample_is_sound(const Columns& c, std::int64_t i) {
+bool sample_is_sound(const IndexColumns& c, std::int64_t i) {
   const Samples& s = c.samples;
   const std::int64_t from = s.part_start[i], to = s.part_start[i + 1];
   if (c.ids[i] < 0 || from < 0 || to <= from || to > c.parts) return false;
@@ -39,7 +39,7 @@ bool sample_is_sound(const Columns& c, std::int64_t i) {
 
 }  // namespace
 
-bool is_sound(const Columns& c, int threads) {
+bool is_sound(const IndexColumns& c, int threads) {
   const Samples& s = c.samples;
   if (s.part_start[0] != 0 || s.part_start[s.n] != c.parts) return false;
   std::atomic<bool> sound{true};

@@ -9,7 +9,7 @@
 namespace pyi::tar {
 
 // The columns of an index, of whose values nothing is known.
-struct Columns {
+struct IndexColumns {
   Samples samples;             // file, offset and part_offset are there
   const std::int64_t* ids;     // [samples.n]
   const std::int64_t* nbytes;  // [samples.n] headers, payloads and padding
@@ -22,7 +22,7 @@ struct Columns {
 // in their files, on blocks, and parts in their samples, each of a known extension; and no key leads out.
 // False also where a sample does not list its parts in order of extension: those may repeat. Does not say
 // which of these is not so. Any number of threads.
-bool is_sound(const Columns& columns, int threads);
+bool is_sound(const IndexColumns& columns, int threads);
 
 // Whether samples are in order of (bin, file, offset).
 bool in_storage_order(std::int64_t n, const std::int32_t* bin, const std::int32_t* file,

@@ -127,7 +127,9 @@ def shard(
     """Write importance-grouped shards: each worker's samples in tars of their own, most important first.
 
     Nothing is decoded, every payload is copied as it is, and the same input gives the same bytes. Interrupted
-    and started again, it completes.
+    and started again, it completes. A source that can only be read from start to end (.tar.gz, .tar.zst,
+    folders of images, Parquet, MDS) is copied to plain tars first: to --spool, which stays, or to a folder
+    beside the shards, OUT.spool, which is removed once they are complete.
 
     Examples:
 
@@ -148,6 +150,9 @@ def shard(
     layout = Layout(shard_bytes, shard_samples, cast(Order, order), compressed)  # so does this
     check_out(out, keys)  # before the source is read
     check_exchange(exchange)
+    in_order = spool is None and is_read_in_order(source)
+    if in_order and exchange == "direct":
+        raise ArgumentError("exchange='direct': the source can only be read in order")
     if (partition is None) == (scores is None):
         raise ArgumentError("give either --partition or --scores with --workers")
     if partition is not None:
@@ -156,7 +161,7 @@ def shard(
         given = zip(usual, (workers, policy, bins, seed, k, tolerance, classes, capacity), strict=True)
         if idle := [name for name, value in given if value != usual[name]]:
             raise ArgumentError(f"{', '.join(idle)}: --partition is divided already; give --scores instead")
-        plan, samples = Partition.load(partition), read_source(source, spool)
+        plan, samples = Partition.load(partition), read_source(source, spool, out)
     else:
         assert scores is not None
         if workers is None:
@@ -173,13 +178,13 @@ def shard(
         check_division(**division)
         values = Scores.load(scores)
         classes_of = None if classes is None else check_classes(integers(classes), values.num_samples)
-        samples = read_source(source, spool)
+        samples = read_source(source, spool, out)
         check_match(values, samples.ids, samples.keys, scores, source)
         sizes = samples.nbytes[np.argsort(samples.ids)]
         plan = divide(values, scores, sizes=sizes, classes=classes_of, **division)
     with progress_bar("writing shards") as progress:
         shards = write_shards(
-            samples,
+            source if in_order else samples,
             plan,
             out,
             shard_bytes=layout.shard_bytes,
@@ -279,18 +284,35 @@ def verify(
         raise PyimportanceError(problems[0] + more)
 
 
-def read_source(source: str, spool: Path | None = None) -> SampleIndex:
-    """The index of tars, or one that was saved; of what is read in order, that of its ``spool``."""
+def read_source(source: str, spool: Path | None = None, out: str | None = None) -> SampleIndex:
+    """The index of tars, or one that was saved; of what is read in order that of its ``spool``, or of the one
+    that `write_shards` goes on with for ``out``.
+    """
+    from pyimportance.shards.exchange import temporary_spool
     from pyimportance.shards.index import index as read
     from pyimportance.shards.sample_index import SampleIndex
+    from pyimportance.shards.spool import spool_stream
     from pyimportance.shards.streams.recognise import recognise
     from pyimportance.shards.streams.stream import Stream
 
     if source.endswith(".arrow"):
         return SampleIndex.load(source)
-    in_order = spool is not None and isinstance(recognise(source), Stream)
-    with progress_bar("copying to the spool" if in_order else "indexing") as progress:
-        return read(source, spool=spool if in_order else None, progress=progress)
+    if not isinstance(stream := recognise(source), Stream):
+        with progress_bar("indexing") as progress:
+            return read(source, progress=progress)
+    folder = temporary_spool(out) if spool is None and out is not None else None
+    with progress_bar(f"copying to the spool {folder or spool or ''}".rstrip()) as progress:
+        if folder is not None:
+            return spool_stream(stream, folder, progress=progress, temporary=True)
+        return read(source, spool=spool, progress=progress)
+
+
+def is_read_in_order(source: str) -> bool:
+    """Whether it is no tars that can be read anywhere, nor an index of some."""
+    from pyimportance.shards.streams.recognise import recognise
+    from pyimportance.shards.streams.stream import Stream
+
+    return not source.endswith(".arrow") and isinstance(recognise(source), Stream)
 
 
 def about_index(index: SampleIndex) -> dict[str, Any]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pyimportance.order.values import Partition
 
 _SEQUENTIAL: Final = 4 << 20  # bytes of a request when a spool is written
-_MIN_WINDOW: Final = 1 << 20
+_MIN_WINDOW: Final = 128 << 10
 _HEADERS: Final = 8 * BLOCK  # longer ones are read by themselves
 _PIECES: Final = 512  # in a request
 _REMOTE: Final = (64 << 10, 2 << 20)  # csrc/tar/read.h: what is joined, how much at most

@@ -98,7 +98,7 @@ def origin_of(
     and `spool` raise.
     """
     check_exchange(exchange)
-    directory = None if is_url(out) else f"{out}.spool"
+    directory = temporary_spool(out)
     if spool is not None:
         directory = os.path.abspath(os.fspath(spool))
     found = source if isinstance(source, SampleIndex) else recognise(source)
@@ -114,6 +114,11 @@ def origin_of(
     return Origin(
         whole, stream, exchange, directory, spool is None, meter, progress, spooled=stream is not None
     )
+
+
+def temporary_spool(out: str) -> str | None:
+    """Where a spool goes that nobody named: beside the shards, of which there is no place in a store."""
+    return None if is_url(out) else f"{os.path.abspath(out)}.spool"
 
 
 def _free(directory: str) -> int:

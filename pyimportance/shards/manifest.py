@@ -342,6 +342,11 @@ class _Fields:
             fields: Any = json.loads(data)
         except (ValueError, RecursionError) as e:
             raise DataError(f"is no JSON ({e})", path=path) from None
+        try:
+            if b"\\u" in data:  # halves of characters, which are in no name of a file
+                json.dumps(fields, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise DataError("holds text that is not UTF-8", path=path) from None
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise DataError(f"is no manifest of pyimportance (no 'format': {FORMAT!r})", path=path)
         if (got := fields.get("version")) not in (VERSION, VERSION_COMPRESSED):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyimportance import Partition, ShardSet, index
+from pyimportance import Partition, Scores, ShardSet, index
 from pyimportance.shards.estimate import estimate
 from pyimportance.shards.layout import Zstd
 
@@ -62,8 +62,26 @@ def test_compressed_shards(cli: Callable, source: Path, parts: Path, tmp_path: P
 def test_without_a_spool(cli: Callable, packed: Path, parts: Path, tmp_path: Path) -> None:
     words = ("train-0.tar.gz' and 1 more tars", "read from its start to its end; give --spool DIR")
     cli("index", packed, "-o", tmp_path / "index.arrow").refused(*words)
-    cli("shard", packed, tmp_path / "out", "--partition", parts).refused(*words)
     cli("plan", packed, "--partition", parts).refused(*words)
+    cli("shard", packed, "s3://bucket/out", "--partition", parts).refused(*words)
+    direct = ("shard", packed, tmp_path / "out", "--partition", parts, "--exchange", "direct")
+    cli(*direct).refused("--exchange 'direct': the source can only be read in order")
+
+
+def test_shard_makes_a_spool_of_its_own(cli: Callable, packed: Path, parts: Path, tmp_path: Path) -> None:
+    """What can only be read in order is copied beside the shards; the copy goes when they are complete."""
+    assert (
+        cli("shard", packed, tmp_path / "a", "--partition", parts, "--spool", tmp_path / "spool").status == 0
+    )
+    scores = tmp_path / "scores.parquet"
+    Scores(np.arange(24, dtype=np.float32)).save(scores)
+    for out, how in (("b", ["--partition", parts]), ("c", ["--scores", scores, "--workers", 2])):
+        assert cli("shard", packed, tmp_path / out, *how).status == 0
+        assert not (tmp_path / f"{out}.spool").exists()
+        assert ShardSet.open(tmp_path / out).verify().ok
+        assert cli("shard", packed, tmp_path / out, *how).status == 0  # is finished
+        assert not (tmp_path / f"{out}.spool").exists()
+    assert len({ShardSet.open(tmp_path / out).digest for out in "ab"}) == 1
 
 
 def test_plan(cli: Callable, source: Path, parts: Path) -> None:

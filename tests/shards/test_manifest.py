@@ -134,6 +134,14 @@ def test_files_that_are_no_manifest(shards: ShardSet, data: bytes) -> None:
             ShardSet.open(shards.root)
 
 
+@pytest.mark.parametrize("path", ["shards.0.path", "measure", "source_files.0"])
+def test_half_a_character(shards: ShardSet, path: str) -> None:
+    """JSON can say it; no file can be called so, and no terminal shows it."""
+    change(shards, path, "\ud800")
+    with pytest.raises(DataError, match=r"manifest-000000\.json: holds text that is not UTF-8"):
+        ShardSet.open(shards.root)
+
+
 def test_a_manifest_that_is_not_the_pointers(shards: ShardSet) -> None:
     path = Path(shards.root) / "manifest-000000.json"
     path.write_bytes(path.read_bytes() + b" ")

@@ -51,7 +51,17 @@ TELLING: list[Any] = [
     "..",
     "/x",
 ]
-TELLING += ["worker-000/../../x.tar", "a\0b", "g000000-bin00-000000.tar", [], [[]], {}, {"a": 1}, [1, "a"]]
+TELLING += [
+    "\ud800",
+    "worker-000/../../x.tar",
+    "a\0b",
+    "g000000-bin00-000000.tar",
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    [1, "a"],
+]
 
 
 @pytest.fixture

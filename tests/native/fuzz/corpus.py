@@ -18,7 +18,7 @@ TYPES = b"5", b"2", b"1", b"6", b"7", b"S", b"V", b"Q"
 
 
 def make_tar(dialect: int, names: list[str], *, types: tuple[bytes, ...] = (), **pax: str) -> bytes:
-    """Samples with parts of several sizes, then a member of each type; without the padding to 10 KiB."""
+    """Samples with parts of several sizes, then a member of each type."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=dialect, pax_headers=pax) as tar:
         for i, name in enumerate(names):
@@ -29,7 +29,12 @@ def make_tar(dialect: int, names: list[str], *, types: tuple[bytes, ...] = (), *
             info = tarfile.TarInfo("t.z")
             info.type, info.linkname = kind, "a.x"
             tar.addfile(info)
-    data = out.getvalue().rstrip(b"\0")
+    return trimmed(out.getvalue())
+
+
+def trimmed(tar: bytes) -> bytes:
+    """Without the padding to 10 KiB."""
+    data = tar.rstrip(b"\0")
     return data + bytes(-len(data) % 512 + 1024)
 
 
@@ -65,12 +70,44 @@ def names() -> Iterator[bytes]:
         yield struct.pack("<q", 0) + records
 
 
+def indexes() -> Iterator[bytes]:
+    """Columns as fuzz_index.cpp takes them, of two files with the same bytes, and those bytes."""
+    parts = [("k.a", 3), ("k.b", 600), ("d/l.a", 0), ("d/l.x.y", 512), ("m.b", 9)]
+    tar = io.BytesIO()
+    places = []
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as out:
+        for name, size in parts:
+            info = tarfile.TarInfo(name)
+            info.size = size
+            places.append(out.offset + 512)
+            out.addfile(info, io.BytesIO(b"p" * size))
+    contents = trimmed(tar.getvalue())
+    ends = [at + -(-size // 512) * 512 for at, (_, size) in zip(places, parts, strict=True)]
+    key, first = ["k", "d/l", "m"], [0, 2, 4, 5]
+    begin = [places[p] - 512 for p in first[:-1]]
+    nbytes = [ends[p - 1] - at for p, at in zip(first[1:], begin, strict=True)]
+    extension = [("a", "b", "x.y").index(name.partition(".")[2]) for name, _ in parts]
+    for N, step in itertools.product((0, 1, 2, 3), (0, 1)):
+        P, text = first[N], "".join(key[:N]).encode()
+        starts = list(itertools.accumulate((len(k) for k in key[:N]), initial=0))
+        longs = [len(contents)] * 2 + list(range(N)) + starts + begin[:N] + nbytes[:N] + first[: N + 1]
+        longs += places[:P] + [size for _, size in parts[:P]]
+        ints = [step * (i > 0) for i in range(N)] + extension[:P] + [0] * N
+        yield (
+            struct.pack("<4B", N, P, len(text), 3)
+            + struct.pack(f"<{len(longs)}q", *longs)
+            + struct.pack(f"<{len(ints)}i", *ints)
+            + text
+            + contents
+        )
+
+
 def corpus() -> dict[str, list[bytes]]:
     """Target -> seeds."""
     every = list(tars())
     pairs = [*itertools.pairwise(every), *((tar, tar) for tar in every)]
     stale = [struct.pack("<I", len(a)) + a + b for a, b in pairs]
-    return {"scan": every, "stale": stale, "names": list(names())}
+    return {"scan": every, "stale": stale, "names": list(names()), "index": list(indexes())}
 
 
 def write(folder: Path) -> None:

@@ -19,8 +19,9 @@
 #include <vector>
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t length);
-extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size,
-                                               unsigned seed);
+extern "C" __attribute__((weak)) std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size,
+                                                                     std::size_t max_size, unsigned seed);
+extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max_size);
 extern "C" void __sanitizer_set_death_callback(void (*callback)());
 
 namespace {
@@ -121,7 +122,9 @@ int main(int argc, char** argv) {
     std::size_t size = std::min(from.size(), max_len);
     std::copy_n(from.begin(), size, room.begin());
     for (unsigned n = 1 + rng() % 4; n > 0; --n)
-      size = LLVMFuzzerCustomMutator(room.data(), size, max_len, static_cast<unsigned>(rng()));
+      size = LLVMFuzzerCustomMutator != nullptr
+                 ? LLVMFuzzerCustomMutator(room.data(), size, max_len, static_cast<unsigned>(rng()))
+                 : LLVMFuzzerMutate(room.data(), size, max_len);
     input.assign(room.begin(), room.begin() + static_cast<std::ptrdiff_t>(size));
     LLVMFuzzerTestOneInput(input.data(), input.size());
   }

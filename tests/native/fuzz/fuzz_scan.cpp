@@ -38,8 +38,7 @@ Buffer copy(const Buffer& tar, const Columns& c, bool canonical, const pyi::tar:
   const std::vector<std::int32_t> file(c.offset.size(), 0);
   const auto size = static_cast<std::int64_t>(tar.size());
   const pyi::tar::Source source{&input, size, "input", "", canonical};
-  return out.bytes(
-      pyi::tar::write_tar(out.fd(), {source}, fuzz::samples_of(c, file), canonical, 1 << 20).bytes);
+  return out.bytes(pyi::tar::write_tar(out.fd(), {source}, fuzz::samples_of(c, file), canonical, 1).bytes);
 }
 
 std::string payload(const Buffer& tar, std::int64_t offset, std::int64_t n) {

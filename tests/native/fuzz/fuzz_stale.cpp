@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t leng
     fuzz::Bytes input(second, length - cut, ours ? pyi::tar::kLocal : pyi::tar::kRemote);
     const pyi::tar::Source source{&input, size, "second", "", ours};
     try {
-      const auto written = pyi::tar::write_tar(out.fd(), {source}, samples, ours, 1 << 20);
+      const auto written = pyi::tar::write_tar(out.fd(), {source}, samples, ours, 1);
       const auto copied = out.bytes(written.bytes);
       fuzz::Bytes tar(copied.data(), copied.size(), pyi::tar::kLocal);
       const auto back = pyi::tar::scan(&tar, written.bytes, false, -1);

@@ -10,18 +10,21 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-from _report import Report, publish
+from _report import Report, part_of, publish
 
 from pyimportance import OutputError
 from pyimportance.io.atomic import check_writable
 
 WARM = 1  # rounds that are not measured
+LEAST = 3  # measured rounds of a contender whose time is up
+_BEGAN = time.perf_counter()
 
 
 class WrongAnswerError(Exception):
@@ -57,6 +60,9 @@ def compare(
     examine: Callable[[str, int, Any], None],
     prepare: Callable[[int], None] = lambda _: None,
     before: Callable[[str], None] = lambda _: None,
+    *,
+    budget: float | None = None,
+    along: Collection[str] = (),
 ) -> dict[str, list[float]]:
     """Seconds of ``rounds`` calls by name: the contenders in turn, round by round (A B A B), in this process.
 
@@ -64,11 +70,24 @@ def compare(
     is called with the round's number, to take inputs of its own; the first WARM rounds are not measured.
     Outside the clock ``prepare`` is called before every round, ``before``, with the name, before every call,
     and ``examine``, with name, round and answer, after it: it raises WrongAnswerError.
+
+    With a ``budget`` of seconds a contender has at least LEAST measured rounds, and more, up to ``rounds``,
+    while its calls have taken less; those named in ``along`` are called as long as any other is. So every
+    list begins with the same round, and the k-th seconds of two contenders are of one round.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds + WARM):
+        due = {
+            name
+            for name, taken in seconds.items()
+            if budget is None or _has_time(taken, min(LEAST, rounds), budget)
+        }
+        if not due:
+            break
         prepare(turn)
         for name, call in contenders.items():
+            if name not in due and name not in along:
+                continue
             before(name)
             start = time.perf_counter()
             answer = call(turn)
@@ -76,6 +95,15 @@ def compare(
             examine(name, turn, answer)
             del answer
     return {name: taken[WARM:] for name, taken in seconds.items()}
+
+
+def _has_time(taken: Sequence[float], least: int, budget: float) -> bool:
+    return len(taken) < WARM + least or sum(taken[WARM:]) < budget
+
+
+def say(what: str) -> None:
+    """How far the bench is: a line on standard error, with the seconds since it began."""
+    print(f"[{time.perf_counter() - _BEGAN:4.0f} s] {what}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -119,6 +147,24 @@ def options_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_choice(
+    parser: argparse.ArgumentParser,
+    option: str,
+    among: Collection[str],
+    help: str,
+) -> None:
+    """An ``option`` that takes names, with commas between them; without it, all that are ``among`` them."""
+
+    def names(text: str) -> list[str]:
+        chosen = [name.strip() for name in text.split(",")]
+        for name in chosen:
+            if name not in among:
+                raise argparse.ArgumentTypeError(f"{name!r} is unknown; there are {', '.join(among)}")
+        return chosen
+
+    parser.add_argument(option, type=names, default=list(among), metavar="NAME,..", help=help)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: must be an integer of at least 1")
@@ -140,6 +186,8 @@ def run_main(
             check_writable(options.json)
         publish(run(options), options.json)
     except WrongAnswerError as wrong:
+        if (part := part_of(options.json)) is not None:
+            Path(part).unlink(missing_ok=True)
         print(f"{parser.prog}: an answer is wrong, so there are no figures: {wrong}", file=sys.stderr)
         return 1
     except OutputError as error:

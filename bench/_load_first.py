@@ -21,11 +21,10 @@ from _load_data import BINS, B
 
 from pyimportance import ImportanceDataset, Partition, SampleIndex, ShardSet
 from pyimportance._C import crc32c
-from pyimportance.shards.index_file import encode
+from pyimportance.shards.copy import describe, write_worker_index
 from pyimportance.shards.layout import Layout
 from pyimportance.shards.manifest import (
     POINTER,
-    IndexInfo,
     Manifest,
     ShardInfo,
     encode_pointer,
@@ -78,14 +77,17 @@ def make_many(root: Path, shards: int, samples: int) -> ShardSet:
         score=np.linspace(1, 0, N, dtype=np.float32),
         bin=np.repeat(np.arange(shards, dtype=np.int32) * BINS // shards, samples).astype(np.int32),
     )
-    encoded = encode(index)
-    (root / index_name(0, 0)).write_bytes(encoded)
-    _write_manifest(root, index, contents, IndexInfo(index_name(0, 0), len(encoded), N, crc32c(encoded)))
+    _write_manifest(root, index, contents)
     return ShardSet.open(root)
 
 
-def _write_manifest(root: Path, index: SampleIndex, contents: bytes, info: IndexInfo) -> None:
-    samples, sum_of, N = len(index) // len(index.files), crc32c(contents), len(index)
+def _write_manifest(root: Path, index: SampleIndex, contents: bytes) -> None:
+    shards, N = len(index.files), len(index)
+    samples, sum_of = N // shards, crc32c(contents)
+    infos = [
+        ShardInfo(name, len(contents), samples, sum_of, 0, s * BINS // shards, samples, None, None)
+        for s, name in enumerate(index.files)
+    ]
     everything = Partition(
         workers=1,
         bins=BINS,
@@ -103,13 +105,8 @@ def _write_manifest(root: Path, index: SampleIndex, contents: bytes, info: Index
         source_files=("none.tar",),
         source_digest=digest,
         layout=Layout(len(contents)),
-        indexes=(info,),
-        shards=tuple(
-            ShardInfo(
-                name, len(contents), samples, sum_of, 0, s * BINS // len(index.files), samples, 0.0, 1.0
-            )
-            for s, name in enumerate(index.files)
-        ),
+        indexes=(write_worker_index(str(root), index_name(0, 0), index),),
+        shards=describe(index, infos),
     ).encode()
     (root / manifest_name(0)).write_bytes(manifest)
     (root / POINTER).write_bytes(encode_pointer(0, manifest))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from _harness import check
 from _load_data import B, Data, Seen
-from _load_peers import PEERS, Peer
-from torch.utils.data import DataLoader
+from _load_peer import Peer, through
+from _load_peers import PEERS
 
 from pyimportance import ImportanceDataset
 
@@ -46,9 +46,8 @@ class Ours(Peer):
             )
 
     def loader(self, processes: int) -> Iterable[Any]:
-        more: dict[str, Any] = {"num_workers": processes, "persistent_workers": True}
         size, collate = (None, dict) if self.batched else (B, list)
-        return _Epochs(self.dataset, DataLoader(self.dataset, batch_size=size, collate_fn=collate, **more))
+        return _Epochs(self.dataset, through(self.dataset, processes, size=size, collate=collate))
 
     def tensors(self) -> Iterable[torch.Tensor]:
         self._images.set_epoch(self._images.epoch + 1)
@@ -71,6 +70,7 @@ class Batched(Ours):
                 yield _sound(key, index, pad), x, cls
 
 
+OURS = (Ours.name, Batched.name)
 KINDS: tuple[type[Peer], ...] = (Ours, Batched, *PEERS)
 
 

@@ -26,7 +26,7 @@ def machine() -> dict[str, Any]:
         "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "caches": caches(),
-        "memory": _field("/proc/meminfo", "MemTotal"),
+        "memory": field_of("/proc/meminfo", "MemTotal"),
         "system": f"{platform.system()} {platform.machine()}",
         "instructions": _C.instruction_set(),
         "threads": {"pyimportance": default_threads(), "torch": torch.get_num_threads() if torch else None},
@@ -52,7 +52,7 @@ def last_level_cache() -> int:
 
 def bytes_read() -> int | None:
     """What this process has read by system calls, by the kernel's count; None where it keeps none."""
-    said = _field("/proc/self/io", "rchar")
+    said = field_of("/proc/self/io", "rchar")
     return int(said) if said else None
 
 
@@ -70,11 +70,11 @@ def reset_peak_memory() -> None:
 
 def peak_memory() -> int | None:
     """Bytes: the largest part of memory that this process has held; None where nobody says."""
-    said = _field("/proc/self/status", "VmHWM")
+    said = field_of("/proc/self/status", "VmHWM")
     return int(said.split()[0]) * 1024 if said else None
 
 
-def _field(path: str, name: str) -> str:
+def field_of(path: str, name: str) -> str:
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -41,7 +42,7 @@ class Interval:
 class Row:
     """One contender in one case.
 
-    seconds        of every measured round
+    seconds        of every measured round that it had: those of a case begin with the same one
     items          what a time per item divides by
     input_bytes    what the work is about, declared: the same for all contenders of a case that do the same
     read_bytes     what was counted as read from files; None where nothing is read or counted
@@ -79,15 +80,35 @@ class Row:
         return {**asdict(self), "time": asdict(self.time), **derived}
 
 
+@dataclass(frozen=True)
+class Aim:
+    """What was aimed at in a case: that ``got`` is ``bound`` at ``least``, or else at most."""
+
+    case: str
+    contender: str
+    what: str
+    bound: float
+    got: Interval
+    least: bool = True
+
+    @property
+    def reached(self) -> bool:
+        return self.got.median >= self.bound if self.least else self.got.median <= self.bound
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "reached": self.reached}
+
+
 @dataclass
 class Report:
-    """A bench's rows, with what they were measured on and what their bytes are."""
+    """A bench's rows, with what they were measured on, what their bytes are, and what was aimed at."""
 
     bench: str
     item: str
     about: str  # what the bytes are; what inputs rotate over
     fraction_of: str = ""  # the title of the rows' fractions, which are shown in percent
     rows: list[Row] = field(default_factory=list)
+    aims: list[Aim] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=machine)
 
     def add(
@@ -108,7 +129,7 @@ class Report:
         """
         first = next(iter(seconds))
         for name, taken in seconds.items():
-            ratios = [a / b for a, b in zip(taken, seconds[first], strict=True)]
+            ratios = [a / b for a, b in zip(taken, seconds[first], strict=False)]  # its rounds
             row = Row(
                 case=case,
                 contender=name,
@@ -127,19 +148,28 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         rows = [row.as_dict() for row in self.rows]
         shared = {key: getattr(self, key) for key in ("bench", "item", "about", "fraction_of", "machine")}
-        return {**shared, "interval": INTERVAL, "rows": rows}
+        return {**shared, "interval": INTERVAL, "rows": rows, "aims": [aim.as_dict() for aim in self.aims]}
+
+    def save(self, path: str) -> None:
+        write_bytes(path, json.dumps(self.as_dict(), indent=1).encode() + b"\n")
+
+
+def part_of(json_path: str | None) -> str | None:
+    """Where a long bench keeps the cases that have ended, until all have."""
+    return None if json_path in {None, "-"} else f"{json_path}.part"
 
 
 def publish(report: Report, json_path: str | None) -> None:
     """Print the table, and write the JSON where asked to."""
     report.machine["load_after"] = round(os.getloadavg()[0], 2)
-    text = json.dumps(report.as_dict(), indent=1)
     if json_path == "-":
-        print(text)
+        print(json.dumps(report.as_dict(), indent=1))
         return
     show(report)
     if json_path:
-        write_bytes(json_path, text.encode() + b"\n")
+        report.save(json_path)
+        with suppress(FileNotFoundError):
+            os.unlink(f"{json_path}.part")
 
 
 def show(report: Report) -> None:
@@ -147,10 +177,13 @@ def show(report: Report) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    counts = sorted({len(row.seconds) for row in report.rows})
+    of_own = len(counts) > 1
     cells: dict[str, list[str]] = {
         "case": [row.case for row in report.rows],
         "contender": [row.contender for row in report.rows],
         "threads": [str(row.threads) for row in report.rows],
+        "rounds": [str(len(row.seconds)) if of_own else "" for row in report.rows],
         "ms": [row.time.text(1e3, 2) for row in report.rows],
         f"ns/{report.item}": [f"{row.ns_per_item:,.1f}" for row in report.rows],
         "x first": [row.times_first.text(1, 2) if row.times_first else "" for row in report.rows],
@@ -173,12 +206,20 @@ def show(report: Report) -> None:
         last = case
     console = Console(width=None if os.isatty(1) else 190, highlight=False)
     console.print(_where(report.machine))
+    rounds = f"{counts[0]} to {counts[-1]}" if of_own else counts[0]
     console.print(
-        f"{len(report.rows[0].seconds)} rounds, the contenders of a case in turn. ms: {INTERVAL}. "
+        f"{rounds} rounds, the contenders of a case in turn. ms: {INTERVAL}. "
         "x first: seconds over those of the case's first contender in the same round, likewise."
     )
     console.print(report.about)
     console.print(table)
+    for aim in report.aims:
+        bound = f"{'at least' if aim.least else 'at most'} {aim.bound:g}"
+        console.print(
+            f"{aim.case}, {aim.contender}: {aim.what} {aim.got.text(1, 2)}; aim: {bound}, "
+            f"{'reached' if aim.reached else 'not reached'}",
+            markup=False,
+        )
 
 
 def _megabytes(nbytes: int | None) -> str:

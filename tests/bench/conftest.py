@@ -16,7 +16,10 @@ BENCH = Path(__file__).parents[2] / "bench"
 LIGHTER: dict[str, dict[str, Any]] = {  # than --quick: what takes time there is no matter of the bench's own
     "tracking": {"BATCH": 16},
     "observe": {"last_level_cache": lambda: 1 << 20},
-    "load": {"keep_freed_memory": lambda: None},  # other tests look at what is given back
+    "load": {
+        "keep_freed_memory": lambda: None,  # other tests look at what is given back
+        "CASES": ("samples", "tensors", "loaders", "cold"),  # memory is measured in processes of their own
+    },
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -60,15 +61,16 @@ for _name, _says, _change in (
 
 @mutant("load", "webdataset, epoch 1: 599 samples; right is 600")
 def a_peer_leaves_a_sample_out(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
-    peer = next(kind for kind in module.KINDS if kind.name == "webdataset")
+    peer = next(kind for kind in module.PEERS if kind.name == "webdataset")
     right = peer.epoch
     patch.setattr(peer, "epoch", from_call(2, right, lambda self: list(right(self))[1:]))
 
 
 @mutant("load", "plain reading: ")
 def plain_reading_reads_less(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
-    right = module.plain
-    patch.setattr(module, "plain", lambda data: right(data)[1:])
+    cases = importlib.import_module("_load_cases")
+    right = cases.plain
+    patch.setattr(cases, "plain", lambda data: right(data)[1:])
 
 
 @mutant("load", "pyimportance, round 0: 255 samples in the first batch; right is 256")

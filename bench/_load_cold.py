@@ -32,7 +32,7 @@ def forget(folder: Path) -> None:
     for path in files_below(folder):
         fd = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(fd)
+            os.fdatasync(fd)
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(fd)

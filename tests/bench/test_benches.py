@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import mmap
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,6 +47,7 @@ def quick(bench: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
         if name != "load":
             assert bench(name).main(options) == 0
             return capsys.readouterr().out
+        options += ["--cases", "samples,tensors,loaders,cold,first"]  # memory has a test of its own
         command = [sys.executable, str(BENCH / f"bench_{name}.py"), *options]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
@@ -63,7 +63,7 @@ def test_quick(quick: Callable[[str], str], name: str) -> None:
     assert report["machine"].keys() >= {"cpu", "cores", "caches", "memory", "threads", "versions", "load"}
     assert {row["contender"] for row in report["rows"]} >= CONTENDERS[name]
     for row in report["rows"]:
-        assert len(row["seconds"]) == (1 if "memory" in row["case"] else 3)
+        assert len(row["seconds"]) == 3
         assert 0 < row["time"]["low"] <= row["time"]["median"] <= row["time"]["high"]
         assert row["threads"] >= 1
         assert row["input_bytes"] > 0
@@ -147,58 +147,6 @@ def test_a_slow_contender_has_fewer_rounds_and_those_along_have_all(
         "some": 4,
         "fast": 3,
     }
-
-
-def test_files_are_out_of_the_page_cache_also_where_they_are_mapped(
-    bench: Callable[[str], ModuleType], tmp_path: Path
-) -> None:
-    cold = bench("_load_cold")
-    path = tmp_path / "below" / "file"
-    path.parent.mkdir()
-    path.write_bytes(bytes(range(256)) * 4096)
-    assert cold.cached(tmp_path) == 1
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        assert sum(mapped[:]) == 4096 * 255 * 128
-        cold.forget(tmp_path)
-        if cold.cached(tmp_path) == 1:
-            pytest.skip("the file system is memory")
-        assert cold.cached(tmp_path) == 0
-        assert sum(mapped[:]) == 4096 * 255 * 128
-        assert cold.cached(tmp_path) == 1
-
-
-def test_load_runs_the_cases_and_peers_that_are_chosen_and_keeps_those_that_ended(
-    bench: Callable[[str], ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    module, path = bench("load"), tmp_path / "report.json"
-    kept = []
-
-    def interrupted(*_: object, **__: object) -> None:
-        kept.append(json.loads(Path(f"{path}.part").read_text()))
-        raise KeyboardInterrupt
-
-    options = ["--quick", "--repeats", "1", "--json", str(path)]
-    assert module.main([*options, "--cases", "samples", "--peers", "wids"]) == 0
-    report = json.loads(path.read_text())
-    assert {row["case"] for row in report["rows"]} == {"3KB samples, this process"}
-    assert "webdataset" not in {row["contender"] for row in report["rows"]}
-    beside_plain = [aim for aim in report["aims"] if aim["what"] == "times the speed of plain reading"]
-    assert [aim["contender"] for aim in beside_plain] == ["pyimportance", "pyimportance, batched"]
-    for aim in beside_plain:
-        assert aim["reached"] == (aim["got"]["median"] >= aim["bound"] == 0.5)
-    assert not Path(f"{path}.part").exists()
-    path.unlink()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "first_batch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            module.main([*options, "--cases", "tensors,first", "--peers", "wids"])
-    assert {row["case"] for row in kept[0]["rows"]} == {"3KB samples, tensors of 256"}
-    assert not path.exists()
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        module.main(["--peers", "webdatasets"])
-    assert ended.value.code == 2
-    assert "argument --peers: 'webdatasets' is unknown; there are webdataset, wids" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

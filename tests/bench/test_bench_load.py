@@ -1,0 +1,86 @@
+"""The bench of loaders runs the cases it is asked for, on a page cache that is cold where it says so."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+def test_files_are_out_of_the_page_cache_also_where_they_are_mapped(
+    bench: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    cold = bench("_load_cold")
+    path = tmp_path / "below" / "file"
+    path.parent.mkdir()
+    path.write_bytes(bytes(range(256)) * 4096)
+    assert cold.cached(tmp_path) == 1
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert sum(mapped[:]) == 4096 * 255 * 128
+        cold.forget(tmp_path)
+        if cold.cached(tmp_path) == 1:
+            pytest.skip("the file system is memory")
+        assert cold.cached(tmp_path) == 0
+        assert sum(mapped[:]) == 4096 * 255 * 128
+        assert cold.cached(tmp_path) == 1
+
+
+def test_memory_is_that_of_a_loader_process_and_of_all(
+    bench: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    cases, module = bench("_load_cases"), bench("load")
+    report, data = module.Report("load", item="sample", about=""), bench("_load_data").Data(tmp_path, 600, 32)
+    contenders = cases.Contenders(report, "3KB", data, cases.Turns(1, None))
+    contenders.find(["webdataset"], {})
+    del contenders.peers["pyimportance, batched"], contenders.peers["webdataset"]
+    contenders.memory()
+    with_processes, without = report.rows
+    assert (with_processes.contender, without.contender) == (
+        "pyimportance",
+        "pyimportance, no loader process",
+    )
+    found = r"PSS (\d+) MB, (\d+) without files: a loader process; (\d+) MB in all"
+    match = re.fullmatch(found, with_processes.notes)
+    assert match, with_processes.notes
+    one, own, every = map(int, match.groups())
+    assert 20 < own <= one < every - one  # two of them, and the process that has them
+    assert re.fullmatch(r"PSS \d+ MB, \d+ without files: this process", without.notes)
+
+
+def test_load_runs_the_cases_and_peers_that_are_chosen_and_keeps_those_that_ended(
+    bench: Callable[[str], ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, path = bench("load"), tmp_path / "report.json"
+    kept = []
+
+    def interrupted(*_: object, **__: object) -> None:
+        kept.append(json.loads(Path(f"{path}.part").read_text()))
+        raise KeyboardInterrupt
+
+    options = ["--quick", "--repeats", "1", "--json", str(path)]
+    assert module.main([*options, "--cases", "samples", "--peers", "wids"]) == 0
+    report = json.loads(path.read_text())
+    assert {row["case"] for row in report["rows"]} == {"3KB samples, this process"}
+    assert "webdataset" not in {row["contender"] for row in report["rows"]}
+    beside_plain = [aim for aim in report["aims"] if aim["what"] == "times the speed of plain reading"]
+    assert [aim["contender"] for aim in beside_plain] == ["pyimportance", "pyimportance, batched"]
+    for aim in beside_plain:
+        assert aim["reached"] == (aim["got"]["median"] >= aim["bound"] == 0.5)
+    assert not Path(f"{path}.part").exists()
+    path.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "first_batch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            module.main([*options, "--cases", "tensors,first", "--peers", "wids"])
+    assert {row["case"] for row in kept[0]["rows"]} == {"3KB samples, tensors of 256"}
+    assert not path.exists()
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        module.main(["--peers", "webdatasets"])
+    assert ended.value.code == 2
+    assert "argument --peers: 'webdatasets' is unknown; there are webdataset, wids" in capsys.readouterr().err

@@ -119,6 +119,8 @@ class Choosing:
                 return [check_integer("sampler: count", n, 0) for n in counts]
         if not self.draws:
             return left
+        if self.rates is not None:
+            return [sum(self._counts_by_rates(shards, held)) for held in self._every(shards, meter)]
         return [self.draw(shards, w, epoch, meter).num_samples for w in range(shards.workers)]
 
     def draw(self, shards: Shards, worker: int, epoch: int, meter: Meter) -> Draw:
@@ -188,17 +190,24 @@ class Choosing:
         return {**self.__dict__, "_latest": {}}
 
     def _by_rates(self, shards: Shards, worker: int, epoch: int, meter: Meter) -> Draw:
-        """floor(rate * n + 1/2) of each bin's n samples, all equally often, but for a random part of them."""
+        """Of each bin's samples, all equally often, but for a random part of them."""
+        held, chance = self._every(shards, meter)[worker], Chance("rates", self._seed_of(worker), epoch)
+        drawn = [np.zeros(0, np.int64)]
+        for b, count in enumerate(self._counts_by_rates(shards, held)):
+            ids = np.sort(held.ids[held.bin == b])
+            some = chance.permutation(len(ids))
+            drawn.append(ids[some[np.arange(count) % max(1, len(ids))]])
+        return Draw.plain(np.concatenate(drawn), biased=len(set(self.rates or ())) > 1)
+
+    def _counts_by_rates(self, shards: Shards, held: Held) -> list[int]:
+        """floor(rate * n + 1/2) of each bin's n samples."""
         rates = cast("tuple[float, ...]", self.rates)
         if len(rates) != shards.bins:
             raise ArgumentError(f"mix: {len(rates)} rates; {shards.root} has {shards.bins} bins")
-        held, chance = self._every(shards, meter)[worker], Chance("rates", self._seed_of(worker), epoch)
-        drawn = [np.zeros(0, np.int64)]
-        for b, rate in enumerate(rates):
-            ids = np.sort(held.ids[held.bin == b])
-            some = chance.permutation(len(ids))
-            drawn.append(ids[some[np.arange(part_of(rate, len(ids))) % max(1, len(ids))]])
-        return Draw.plain(np.concatenate(drawn), biased=len(set(rates)) > 1)
+        return [
+            part_of(r, n)
+            for r, n in zip(rates, np.bincount(held.bin, minlength=len(rates)).tolist(), strict=True)
+        ]
 
     def _seed_of(self, worker: int) -> int:
         return self.seed + ((worker + 1) << 128)

@@ -3,7 +3,8 @@
     python cold_reads.py FOLDER MEBIBYTES
 
 Prints JSON: {"kernel": bytes it counts for a plain cold read of `size` bytes, "size", and per phase
-[bytes counted by the meters, bytes the kernel read for this process]}.
+[bytes counted by the meters, bytes the kernel read for this process]; in "half" and "labels" the first are
+the bytes of the samples that were kept, and of all.
 """
 
 import json
@@ -18,6 +19,7 @@ from pyimportance import ImportanceDataset, index, write_shards
 from pyimportance.io.meter import TIERS, Meter
 
 SAMPLE = 110_000  # the mean of ImageNet; writing copies payloads alone, and a kernel reads whole pages
+LABELLED = 2**20  # of which the label alone is read
 SMALL = 2_000  # CIFAR-10 or so: half a page. Loading reads long ranges, and so agrees with the kernel still
 
 
@@ -76,6 +78,13 @@ def run(folder, mebibytes):
     dataset = ImportanceDataset(shards.root, batch_size=64, window_bytes=2**24)
     assert sum(1 for _ in dataset) == samples
     result["load"] = [int(dataset.counts()[:, 0].sum()), kernel_bytes() - before]
+
+    make_cold(folder)
+    before = kernel_bytes()
+    half = ImportanceDataset(shards, batch_size=64, window_bytes=2**24, keep=0.5, rank=0, world_size=2)
+    kept = shards.index(0).rows_of(np.array([sample["__index__"] for sample in half]))
+    result["half"] = [int(shards.index(0).nbytes[kept].sum()), kernel_bytes() - before]
+
     small = make_source(folder / "small", max(1, mebibytes // 4), SMALL)
     shards = write_shards(folder / "small", divide([small], 4), folder / "small set", shard_bytes=2**23)
     make_cold(folder)
@@ -83,6 +92,14 @@ def run(folder, mebibytes):
     few = ImportanceDataset(shards.root, batch_size=64, window_bytes=2**22)
     assert sum(1 for _ in few) == small
     result["load small samples"] = [int(few.counts()[:, 0].sum()), kernel_bytes() - before]
+
+    labelled = make_source(folder / "labelled", mebibytes // 4, LABELLED)
+    shards = write_shards(folder / "labelled", divide([labelled], 4), folder / "labelled set")
+    make_cold(folder)
+    before = kernel_bytes()
+    labels = ImportanceDataset(shards, select_files=lambda name: name.endswith(".cls"))
+    assert all(sample["cls"] == b"1" and "bin" not in sample for sample in labels)
+    result["labels"] = [int(shards.index(0).nbytes.sum()), kernel_bytes() - before]
     result["tiers"] = dict(zip(TIERS, dataset.counts()[:, 0].tolist(), strict=True))
     return result
 

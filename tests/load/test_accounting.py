@@ -50,6 +50,20 @@ def test_samples_smaller_than_a_page_are_loaded_in_long_reads(counted):
     assert meters == pytest.approx(kernel, rel=0.02, abs=2**21)
 
 
+def test_half_of_the_samples_are_half_of_the_bytes(counted):
+    """Those of keep=0.5, 68 MiB of a worker, which its shards have grouped."""
+    kept, kernel = counted["half"]
+    assert kept >= 64 * 2**20
+    assert 0.98 * kept <= kernel <= 1.02 * kept
+
+
+def test_labels_alone_are_next_to_nothing(counted):
+    """`.cls` of samples of 1 MB: a few pages of each."""
+    everything, kernel = counted["labels"]
+    assert everything >= 64 * 2**20
+    assert 0 < kernel <= 0.02 * everything
+
+
 def test_the_whole_job(counted):
     """Writing and loading together, indexes included."""
     meters, kernel = (sum(counted[phase][i] for phase in ("write_shards", "load")) for i in range(2))

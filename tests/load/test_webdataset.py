@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -291,7 +292,12 @@ REFUSED = {
     "url_to_name": ({"url_to_name": len}, "not taken; nothing is cached under other names"),
     "rename_files": ({"rename_files": str.lower}, r"not taken; use \.rename_keys\(\)"),
     "unknown": ({"shards": 3}, "shards=3: WebDataset takes no such argument"),
-    "handler": ({"handler": wds.ignore_and_continue}, "a tar that is damaged is refused as a whole"),
+    "handler": (
+        {"handler": wds.warn_and_stop},
+        "must be reraise_exception or ignore_and_continue or warn_and",
+    ),
+    "max_skipped": ({"max_skipped": -1}, "max_skipped=-1: must be at least 0"),
+    "verbose": ({"verbose": 3}, "verbose=3"),
     "nodesplitter": ({"nodesplitter": iter}, "all equally many; to have every rank read everything: rank=0"),
     "mode": ({"mode": "keep"}, "mode='keep': must be None or 'resampled'"),
     "shardshuffle": ({"shardshuffle": -1}, "shardshuffle=-1: must be at least 0"),
@@ -313,6 +319,24 @@ def test_what_goes_without_saying(tars):
     options = {"detshuffle": True, "verbose": True, "empty_check": False, "nodesplitter": wds.split_by_node}
     more = {"workersplitter": wds.split_by_worker, "cache_size": -1, "cache_dir": None}
     assert len(WebDataset(tars, **options, **more, handler=wds.reraise_exception)) == 24
+
+
+@pytest.mark.parametrize("handler", [wds.warn_and_continue, wds.ignore_and_continue])
+def test_samples_in_error_are_skipped_by_handlers_that_continue(tars, tmp_path, handler):
+    """A neighbour takes the place, so that ranks stay equal; webdataset's readers lose what is behind it."""
+    copies = [shutil.copy(tar, tmp_path / f"{n}.tar") for n, tar in enumerate(index(tars).files)]
+    dataset, places = WebDataset(copies, handler=handler, max_skipped=1), index(copies)
+    with open(places.files[0], "r+b") as file:
+        file.seek(int(places.offset[1]))
+        file.write(b"?")
+    samples = list(dataset)
+    assert [s["__index__"] for s in samples] == [0, 0, *range(2, 24)]
+    assert [s["__pad__"] for s in samples] == [False, True] + [False] * 22
+    assert (dataset.skipped, len(dataset)) == (1, 24)
+    with pytest.raises(DataError, match=places.key(1)):
+        list(dataset)  # more than max_skipped
+    with pytest.raises(DataError):
+        WebDataset(copies, handler=handler)  # what cannot be indexed is no matter of samples
 
 
 SOURCES = {

@@ -25,7 +25,7 @@ from pyimportance.load.shared import Pass
 from pyimportance.load.tars import Tars
 from pyimportance.load.webdataset.fluent import Fluent
 from pyimportance.load.webdataset.passes import Iteration, Rule
-from pyimportance.load.webdataset.sources import check_handler, check_others, check_splitter, opened
+from pyimportance.load.webdataset.sources import check_like, check_others, on_error, opened
 from pyimportance.load.webdataset.stages import Batched, Stage, reraise
 from pyimportance.load.webdataset.turns import Turns
 from pyimportance.shards.shard_set import ShardSet
@@ -52,8 +52,10 @@ class WebDataset(Fluent, ImportanceDataset):
         resampled, repeat: epochs without an end, one after the other; see `with_epoch`.
         select_files, keep, mix, ids, sampler, epochs, equalize, elastic, rank, world_size, window_bytes,
             cache_dir, cache_size, batch_size (not where `batched` makes batches): see `ImportanceDataset`.
-        mode, detshuffle, nodesplitter, workersplitter, empty_check, verbose, handler: for webdataset's sake.
-            Orders are functions of the seed, all ranks read their share, and there must be a sample.
+        handler: webdataset's reraise_exception, or its warn_and_continue or ignore_and_continue, which skip
+            samples in error (``on_error="skip"``), at most ``max_skipped`` of them.
+        mode, detshuffle, nodesplitter, workersplitter, empty_check, verbose: for webdataset's sake. Orders
+            are functions of the seed, all ranks read their share, and there must be a sample.
 
     Raises ArgumentError for others, saying what to use instead; and as `index`, `ImportanceDataset` do.
     """
@@ -85,17 +87,14 @@ class WebDataset(Fluent, ImportanceDataset):
         rank: int | None = None,
         world_size: int | None = None,
         window_bytes: int = 32 * 2**20,
+        max_skipped: int = 100,
         cache_dir: str | os.PathLike[str] | None = None,
         cache_size: int | None = -1,
         **others: Any,
     ) -> None:
         check_others(others)
-        check_handler(handler, mode)
-        for name, splitter in (("nodesplitter", nodesplitter), ("workersplitter", workersplitter)):
-            if splitter is not None:
-                check_splitter(name, splitter)
-        for name, flag in (("detshuffle", detshuffle), ("empty_check", empty_check), ("verbose", verbose)):
-            check_flag(name, flag)
+        splitters = {"nodesplitter": nodesplitter, "workersplitter": workersplitter}
+        check_like(mode, **splitters, detshuffle=detshuffle, empty_check=empty_check, verbose=verbose)
         endless = check_flag("resampled", resampled) or check_flag("repeat", repeat) or mode is not None
         if not isinstance(shardshuffle, bool | None):
             shardshuffle = check_integer("shardshuffle", shardshuffle, 0) > 0
@@ -116,6 +115,8 @@ class WebDataset(Fluent, ImportanceDataset):
             elastic=elastic,
             select_files=select_files,
             window_bytes=window_bytes,
+            on_error=on_error(handler),
+            max_skipped=max_skipped,
             cache_dir=cache_dir,
             cache_bytes=None if cache_size == -1 else cache_size,
         )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pyimportance.checks import check_flag
 from pyimportance.errors import ArgumentError
 from pyimportance.io import urls
 from pyimportance.io.meter import Meter
@@ -22,6 +23,8 @@ from pyimportance.shards.shard_set import ShardSet
 
 # What a value of an argument of webdataset's means here that need not be said, as it is so anyway.
 _SPLITTERS = ("single_node_only", "split_by_node", "split_by_worker")
+
+_HANDLERS = {"reraise_exception": "raise", "ignore_and_continue": "skip", "warn_and_continue": "skip"}
 
 _INSTEAD = {
     "url_to_name": "nothing is cached under other names",
@@ -64,7 +67,7 @@ def _may_be_a_set(path: str) -> bool:
     return not urls.is_url(path) or not re.search(r"[{*?\[]|::|\.(tar|tgz)\b", path)
 
 
-def check_splitter(name: str, value: Any) -> None:
+def _check_splitter(name: str, value: Any) -> None:
     """Samples are dealt to ranks and loader processes here; webdataset's own functions mean no more."""
     if getattr(value, "__name__", None) not in _SPLITTERS:
         raise ArgumentError(
@@ -73,14 +76,27 @@ def check_splitter(name: str, value: Any) -> None:
         )
 
 
-def check_handler(handler: Any, mode: Any) -> None:
+def check_like(mode: Any, **arguments: Any) -> None:
+    """Those that are there for webdataset's sake, as everything is so anyway."""
     if mode not in (None, "resampled"):
         raise ArgumentError(f"mode={mode!r}: must be None or 'resampled'")
-    if handler is not reraise and getattr(handler, "__name__", None) != "reraise_exception":
+    for name, value in arguments.items():
+        if name in ("nodesplitter", "workersplitter"):
+            if value is not None:
+                _check_splitter(name, value)
+        else:
+            check_flag(name, value)
+
+
+def on_error(handler: Any) -> str:
+    """What `ImportanceDataset` takes for it. A function of one's own could end one rank's epoch alone."""
+    name = "reraise_exception" if handler is reraise else getattr(handler, "__name__", None)
+    if name not in _HANDLERS:
         raise ArgumentError(
-            f"handler={handler!r}: a tar that is damaged is refused as a whole, when it is indexed; leave it "
-            "out, or repair it. Methods, .map() and .decode(), take a handler"
+            f"handler={handler!r}: must be {' or '.join(_HANDLERS)}, as no rank may stop alone; those of the "
+            "methods, .map() and .decode(), may be any"
         )
+    return _HANDLERS[name]
 
 
 def check_others(arguments: Mapping[str, Any]) -> None:

@@ -30,16 +30,21 @@ def job(root, log, shape, epoch, state):
     """All ranks of a job in step, in this process. A line of the log is a step of the training: what ranks
     were given, and the state that is saved after it. It is killed before or after it saves a step.
     """
-    options, world, B, processes, die_after = shape
+    options, world, B, (processes, method, persistent), die_after = shape
     ranks = [
         ImportanceDataset(root, rank=r, world_size=world, batch_size=B, elastic=True, seed=5, **options)
         for r in range(world)
     ]
+    how = {"multiprocessing_context": method, "persistent_workers": persistent} if processes else {}
+    loaders = [DataLoader(d, batch_size=B, num_workers=processes, collate_fn=list, **how) for d in ranks]
+    if persistent:  # its processes have read another epoch before
+        for data in ranks:
+            data.set_epoch(epoch + 1)
+        assert len(list(zip(*loaders, strict=True))) == len(loaders[0])
     for data in ranks:
         data.set_epoch(epoch)
         if state is not None:
             data.load_state_dict(state)
-    loaders = [DataLoader(d, batch_size=B, num_workers=processes, collate_fn=list) for d in ranks]
     with open(log, "a") as file:
         for step, batches in enumerate(zip(*loaders, strict=True), 1):
             given = [(s["__index__"], s["__weight__"]) for b in batches for s in b if not s["__pad__"]]
@@ -64,14 +69,18 @@ def test_killed_and_resumed(shard_set, tmp_path, seed):
     for number in range(JOBS):
         world, B = int(r.integers(1, 7)), int(r.integers(1, 24))
         processes = int(r.integers(1, 4)) if seed % 8 == 0 else 0
+        spawned = seed % 40 == 16
+        if spawned:  # each of which takes seconds to begin
+            world, processes = min(world, 2), 1
+        how = processes, "spawn" if spawned else "fork", seed % 16 == 8
         steps = -(-sum(COUNTS) // (world * B))
         die_after = int(r.integers(2, 2 * steps + 2)) if number < JOBS - 1 else 0
         log.unlink(missing_ok=True)
         process = CONTEXT.Process(
-            target=job, args=(shards.root, log, (options, world, B, processes, die_after), epoch, state)
+            target=job, args=(shards.root, log, (options, world, B, how, die_after), epoch, state)
         )
         process.start()
-        process.join(120)
+        process.join(240)
         assert process.exitcode in ((-signal.SIGKILL, 0) if die_after else (0,))
         for line in log.read_text().splitlines():
             some, state = json.loads(line)

@@ -86,7 +86,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             window in its place, marked as a pad, logs it, and counts it in ``skipped``; ranks stay equal.
             After ``max_skipped`` it is raised.
         cache_dir, cache_bytes: a folder on this node's disk for what is fetched of shards and indexes behind
-            a URL, and its size at most (None: a twentieth of the disk stays free); see load/opening.py. Without
+            a URL, and its size at most (None: a twentieth of the disk stays free; load/opening.py). Without
             one, every epoch fetches what it reads. A process holds 64 MiB besides of what is on its way.
 
     Raises ArgumentError for options that are not allowed or do not fit the shards, DataError for shards that

@@ -142,6 +142,11 @@ def test_an_index_that_is_damaged_at_its_origin(made, tmp_path):
                 DataError, match=r"worker-000/index-000000.arrow.*: has CRC32C .* manifest says"
             ):
                 ImportanceDataset(f"{server.url}/set", cache_dir=tmp_path / "cache")
+        shutil.copy(
+            made[0] / "set" / index.relative_to(tmp_path / "set"), index
+        )  # mended, it is fetched again
+        dataset = ImportanceDataset(f"{server.url}/set", cache_dir=tmp_path / "cache")
+        assert len(dataset.planned_ids()) == N
 
 
 def test_compressed_shards(made, server, tmp_path):

@@ -172,7 +172,7 @@ def test_what_is_not_drawn_is_not_read(shards):
         assert data.counts()[INDEX, 0] == before  # read once for a generation
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", "forkserver"])
 def test_persistent_loader_processes_draw_anew(shards, context):
     sampler = samplers.InfoBatch(epochs=3, r=0.5, anneal=0.4)
     data = ImportanceDataset(shards, rank=0, world_size=1, batch_size=7, sampler=sampler)

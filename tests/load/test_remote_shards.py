@@ -1,5 +1,6 @@
 """Shards behind a URL: every sample exactly once, every byte counted, none fetched twice by a node."""
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from pyimportance import ArgumentError, DataError, ImportanceDataset, ShardSet, WebDataset, write_shards
+from tests import forked
 from tests.load.conftest import divide, open_below, write_tar
 from tests.server import Server
 
@@ -90,7 +92,7 @@ def test_without_a_cache_every_epoch_fetches_what_it_reads(made, server):
     assert tier(dataset, "disk") == tier(dataset, "cache") == 0
 
 
-@pytest.mark.parametrize(("processes", "method"), [(0, None), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(("processes", "method"), [(0, None), (2, "fork"), (2, "forkserver")])
 def test_with_a_cache_the_second_epoch_fetches_nothing(made, server, tmp_path, processes, method):
     folder, parts = made
     dataset = ImportanceDataset(f"{server.url}/set", batch_size=8, cache_dir=tmp_path, window_bytes=1 << 20)
@@ -105,7 +107,7 @@ def test_with_a_cache_the_second_epoch_fetches_nothing(made, server, tmp_path, p
     assert sent(server, ".arrow") == sum(info.nbytes for info in dataset.shards.manifest.indexes)
     assert tier(dataset, "cache") >= nbytes
     assert tier(dataset, "disk") == 0
-    if method != "spawn":  # a spawned process opens what the others have inherited
+    if method != "forkserver":  # a process that begins afresh opens what the others have inherited
         assert tier(dataset, "index") == indexes == sent(server, ".arrow") + sent(server, ".json")
 
 
@@ -176,32 +178,22 @@ def test_only_what_is_kept_or_selected_is_fetched(made, server, tmp_path):
         assert server.nbytes < 0.62 * live(folder / "set")
 
 
-RANK = """
-import json, sys
-from pyimportance import ImportanceDataset
-url, cache, rank = sys.argv[1], sys.argv[2], int(sys.argv[3])
-dataset = ImportanceDataset(url, batch_size=8, rank=rank, world_size=4, cache_dir=cache)
-sys.stdin.readline()
-ids = [s["__index__"] for s in dataset if not s["__pad__"]]
-report = dataset.io_report()
-print(json.dumps([ids, report.bytes("origin"), report.bytes("cache"), report.bytes("index")]))
-"""
+def rank_of_a_node(url, folder, rank, ready):
+    dataset = ImportanceDataset(url, batch_size=8, rank=rank, world_size=4, cache_dir=folder / "cache")
+    ready.wait()
+    ids = [s["__index__"] for s in dataset if not s["__pad__"]]
+    report = dataset.io_report()
+    told = [ids, report.bytes("origin"), report.bytes("cache"), report.bytes("index")]
+    (folder / f"{rank}.json").write_text(json.dumps(told))
 
 
 def test_ranks_of_a_node_share_what_they_fetch(made, server, tmp_path):
     """Two to a worker: their samples lie between each other's."""
-    import json
-
     folder, _ = made
-    command = [sys.executable, "-c", RANK, f"{server.url}/set", str(tmp_path)]
-    ranks = [
-        subprocess.Popen([*command, str(r)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
-        for r in range(4)
-    ]
-    for rank in ranks:
-        rank.stdin.write(b"\n")
-        rank.stdin.flush()
-    told = [json.loads(rank.communicate(timeout=240)[0]) for rank in ranks]
+    ready = forked.CONTEXT.Barrier(4)
+    each = [(f"{server.url}/set", tmp_path, rank, ready) for rank in range(4)]
+    assert forked.together(rank_of_a_node, each, tmp_path) == [""] * 4
+    told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(4)]
     assert sorted(i for ids, *_ in told for i in ids) == list(range(N))
     assert sum(t[1] for t in told) == sent(server, ".tar")
     assert sum(t[1] for t in told) <= live(folder / "set")  # nothing twice

@@ -276,7 +276,7 @@ def test_tars_behind_a_url(tars, tmp_path):
         dataset = WebDataset(f"{server.url}/{{000..005}}.tar", shardshuffle=True).shuffle(8)
         assert sorted(ids(dataset)) == list(range(24))
         # What reads URLs has threads, which a forked process would lack.
-        options = {"num_workers": 1, "multiprocessing_context": "spawn", "batch_size": None}
+        options = {"num_workers": 1, "multiprocessing_context": "forkserver", "batch_size": None}
         loader = DataLoader(dataset.to_tuple("__index__").batched(5, None), **options)
         assert sorted(i for batch in loader for (i,) in batch) == list(range(24))
         assert dataset.io_report().bytes("origin") == 24 * 4 * 1024

@@ -251,6 +251,17 @@ def tar_write(
 ) -> tuple[int, int, int, int]: ...
 
 # load
+def mix_taken(
+    sizes: npt.NDArray[np.int64], phases: npt.NDArray[np.float64], start: npt.NDArray[np.int64], total: int
+) -> npt.NDArray[np.int64]: ...
+def mix_merge(
+    sizes: npt.NDArray[np.int64],
+    phases: npt.NDArray[np.float64],
+    start: npt.NDArray[np.int64],
+    end: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]: ...
+def mix_shuffle(random: npt.NDArray[np.uint64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
+
 class LoadColumns:
     def __init__(
         self,
@@ -267,6 +278,7 @@ class LoadColumns:
         part_size: npt.NDArray[np.int64],
         files: Sequence[str],
         fields: Sequence[tuple[str, int, str]],
+        views: bool,
     ) -> None: ...
 
 class LoadMemory:

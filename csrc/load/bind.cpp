@@ -48,7 +48,7 @@ class LoadWindow {
           [this](std::int64_t i, std::int64_t size, std::int32_t extension) {
             return place(i, size, extension);
           },
-          &columns_->buffers);
+          columns_->views, &columns_->buffers);
     } catch (...) {
       give_back();
       throw;
@@ -61,7 +61,7 @@ class LoadWindow {
       ahead_->forget(*window_);
     }
     give_back();
-    columns_->buffers.give_back(window_->release());
+    if (!memory_) columns_->buffers.give_back(window_->release());
   }
   LoadWindow(const LoadWindow&) = delete;
   LoadWindow& operator=(const LoadWindow&) = delete;
@@ -126,7 +126,7 @@ class LoadWindow {
     require(0 <= begin && begin <= end && end <= size(), "samples out of range");
     require(window_->whole(), "the window was not read");
     require(columns_->fields.empty(), "fields come in batches");
-    return make_samples(*columns_, *window_, pad_, begin, end);
+    return make_samples(*columns_, *window_, parts(), pad_, begin, end);
   }
 
   void fill(std::int64_t begin, const Int64s& slots, const py::dict& lists, Int64s index, Array<bool> pad) {
@@ -139,7 +139,7 @@ class LoadWindow {
     for (const auto& [i, error] : window_->errors())
       require(i < begin || i >= begin + n, "a sample that is in error was asked for");
     BatchPlaces batch{lists, index.mutable_data(), pad.mutable_data(), B};
-    fill_batch(*columns_, *window_, pad_, begin, slots.data(), n, &batch);
+    fill_batch(*columns_, *window_, parts(), pad_, begin, slots.data(), n, &batch);
   }
 
   std::int64_t size() const { return window_->samples(); }
@@ -194,9 +194,18 @@ class LoadWindow {
 
   unsigned char* place(std::int64_t i, std::int64_t size, std::int32_t extension) {
     if (const int f = columns_->field(extension, size); f >= 0) return seat(i, f);
-    if (size < kOwnBytes) return nullptr;
+    if (columns_->views || size < kOwnBytes) return nullptr;
     made_.push_back(columns_->bytes.take(size));
     return contents(made_.back().first);
+  }
+  // Where the parts are taken from. What is looked at and not copied belongs to those who look from now on.
+  Parts parts() {
+    if (columns_->views && !memory_) {
+      const std::int64_t n = static_cast<std::int64_t>(window_->buffer().capacity);
+      memory_ = py::memoryview(py::cast(std::make_unique<LoadMemory>(columns_, window_->release(), n, true)));
+      start_ = static_cast<unsigned char*>(PyMemoryView_GET_BUFFER(memory_.ptr())->buf);
+    }
+    return {memory_.ptr(), start_};
   }
   void give_back() {
     for (const auto& [object, capacity] : made_) columns_->bytes.give_back(object, capacity);
@@ -210,6 +219,8 @@ class LoadWindow {
   std::vector<std::pair<PyObject*, Py_ssize_t>> made_;  // bytes objects, of these capacities
   std::vector<std::unique_ptr<tar::Input>> inputs_;
   std::shared_ptr<load::Window> window_;
+  py::object memory_;  // a memoryview of the window's buffer, once parts of it were handed out
+  const unsigned char* start_ = nullptr;
 };
 
 }  // namespace
@@ -218,17 +229,21 @@ void register_load(py::module_& m) {
   const auto arr = [](const char* name) { return py::arg(name).noconvert(); };
   py::class_<LoadColumns, std::shared_ptr<LoadColumns>>(m, "LoadColumns")
       .def(py::init<Int64s, Bytes, const std::vector<std::string>&, Int64s, Int32s, Int64s, Int64s, Int64s,
-                    Int32s, Int64s, Int64s, const std::vector<std::string>&, const std::vector<LoadField>&>(),
+                    Int32s, Int64s, Int64s, const std::vector<std::string>&, const std::vector<LoadField>&,
+                    bool>(),
            arr("key_offsets"), arr("key_text"), py::arg("extensions"), arr("ids"), arr("file"), arr("offset"),
            arr("nbytes"), arr("part_start"), arr("part_ext"), arr("part_offset"), arr("part_size"),
-           py::arg("files"), py::arg("fields"));
+           py::arg("files"), py::arg("fields"), py::arg("views"));
   py::class_<LoadMemory>(m, "LoadMemory", py::buffer_protocol())
       .def(py::init([](std::shared_ptr<LoadColumns> columns, std::int64_t nbytes) {
              require(nbytes >= 0, "nbytes must be 0 or more");
-             return std::make_unique<LoadMemory>(std::move(columns), nbytes);
+             load::Buffer buffer = columns->buffers.take(static_cast<std::size_t>(nbytes));
+             return std::make_unique<LoadMemory>(std::move(columns), std::move(buffer), nbytes, false);
            }),
            py::arg("columns"), py::arg("nbytes"))
-      .def_buffer([](const LoadMemory& memory) { return py::buffer_info(memory.data(), memory.size()); });
+      .def_buffer([](const LoadMemory& memory) {
+        return py::buffer_info(memory.data(), memory.size(), memory.read_only());
+      });
   py::class_<load::ReadAhead, std::shared_ptr<load::ReadAhead>>(m, "ReadAhead")
       .def(py::init([](int threads) {
              require(threads >= 1, "threads must be 1 or more");

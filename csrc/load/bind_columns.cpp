@@ -12,7 +12,8 @@ void require(bool holds, const char* problem) {
 LoadColumns::LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<std::string>& extensions,
                          Int64s ids_, Int32s file, Int64s offset, Int64s nbytes_, Int64s part_start,
                          Int32s part_ext, Int64s part_offset, Int64s part_size,
-                         const std::vector<std::string>& files, const std::vector<LoadField>& fields_)
+                         const std::vector<std::string>& files, const std::vector<LoadField>& fields_,
+                         bool views_)
     : index{
           {ids_.size(), key_offsets.data(), reinterpret_cast<const char*>(key_text.data()), part_start.data(),
            part_ext.data(), part_size.data(), file.data(), offset.data(), part_offset.data(), extensions},
@@ -23,7 +24,8 @@ LoadColumns::LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<s
       P(part_ext.size()),
       text(key_text.size()),
       fields(fields_),
-      field_of(extensions.size(), -1) {
+      field_of(extensions.size(), -1),
+      views(views_) {
   require(key_offsets.size() == N + 1 && part_start.size() == N + 1,
           "key_offsets or part_start does not fit ids");
   require(file.size() == N && offset.size() == N && nbytes_.size() == N,

@@ -29,7 +29,7 @@ struct LoadColumns {
   LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<std::string>& extensions, Int64s ids,
               Int32s file, Int64s offset, Int64s nbytes, Int64s part_start, Int32s part_ext,
               Int64s part_offset, Int64s part_size, const std::vector<std::string>& files,
-              const std::vector<LoadField>& fields);
+              const std::vector<LoadField>& fields, bool views);
 
   // Throws ArgumentError where a row, or what the index has of it, is out of range.
   void check_rows(const std::int64_t* rows, std::int64_t n) const;
@@ -45,30 +45,32 @@ struct LoadColumns {
   std::vector<py::str> names, urls;  // of extensions; of files
   std::vector<LoadField> fields;
   std::vector<int> field_of;  // by extension; -1: of none
+  bool views;                 // parts are views of a window's memory, not bytes objects
   // What windows and batches were read into. It stays from one iteration to the next, and as nobody uses it
   // without the GIL, a fork's child may as well.
   load::Buffers buffers;
   BytesPool bytes;
 };
 
-// Memory for a field of a batch, whose last owner gives it back.
+// Memory for a field of a batch, or of a window whose parts are looked at where they are. The last who has it
+// gives it back.
 class LoadMemory {
  public:
-  LoadMemory(std::shared_ptr<LoadColumns> columns, std::int64_t nbytes)
-      : columns_(std::move(columns)),
-        buffer_(columns_->buffers.take(static_cast<std::size_t>(nbytes))),
-        n_(nbytes) {}
+  LoadMemory(std::shared_ptr<LoadColumns> columns, load::Buffer buffer, std::int64_t nbytes, bool read_only)
+      : columns_(std::move(columns)), buffer_(std::move(buffer)), n_(nbytes), read_only_(read_only) {}
   ~LoadMemory() { columns_->buffers.give_back(std::move(buffer_)); }
   LoadMemory(const LoadMemory&) = delete;
   LoadMemory& operator=(const LoadMemory&) = delete;
 
   unsigned char* data() const { return buffer_.data.get(); }
   std::int64_t size() const { return n_; }
+  bool read_only() const { return read_only_; }
 
  private:
   std::shared_ptr<LoadColumns> columns_;
   load::Buffer buffer_;
   std::int64_t n_;
+  bool read_only_;
 };
 
 }  // namespace pyi

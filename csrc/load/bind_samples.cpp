@@ -64,16 +64,21 @@ class Template {
   py::object made_;
 };
 
-py::object bytes_of(const load::Piece& piece) {
+py::object part_of(const load::Piece& piece, const Parts& parts) {
   if (piece.own) return py::reinterpret_borrow<py::object>(bytes_at(piece.data));
-  return owned(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(piece.data), piece.size));
+  if (parts.views == nullptr)
+    return owned(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(piece.data), piece.size));
+  const py::object begin = owned(PyLong_FromSsize_t(piece.data - parts.start));
+  const py::object end = owned(PyLong_FromSsize_t(piece.data - parts.start + piece.size));
+  return owned(PyObject_GetItem(parts.views, owned(PySlice_New(begin.ptr(), end.ptr(), nullptr)).ptr()));
 }
 
 // The samples come in another order than they lie in, hence out of memory and not out of a cache. So those to
 // come are asked for in steps: where one lies, where its parts lie, the parts.
 class Prefetch {
  public:
-  Prefetch(const load::Window& window, std::int64_t end) : window_(window), end_(end) {}
+  Prefetch(const load::Window& window, const Parts& parts, std::int64_t end)
+      : window_(window), copies_(parts.views == nullptr), end_(end) {}
   void ahead_of(std::int64_t i) const {
     if (i + 3 * kSteps < end_) __builtin_prefetch(&window_.sample(i + 3 * kSteps));
     if (i + 2 * kSteps < end_) __builtin_prefetch(window_.pieces(window_.sample(i + 2 * kSteps)));
@@ -84,25 +89,26 @@ class Prefetch {
       if (p->own)  // what counts its references
         __builtin_prefetch(p->data - offsetof(PyBytesObject, ob_sval));
       else
-        for (std::int64_t at = 0; at < p->size; at += kLine) __builtin_prefetch(p->data + at);
+        for (std::int64_t at = 0; copies_ && at < p->size; at += kLine) __builtin_prefetch(p->data + at);
     }
   }
 
  private:
-  static constexpr std::int64_t kSteps = 2, kLine = 64;
+  static constexpr std::int64_t kSteps = 4, kLine = 64;
   const load::Window& window_;
+  bool copies_;
   std::int64_t end_;
 };
 
 }  // namespace
 
-py::list make_samples(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
-                      std::int64_t begin, std::int64_t end) {
+py::list make_samples(const LoadColumns& columns, const load::Window& window, const Parts& parts,
+                      const std::vector<char>& pad, std::int64_t begin, std::int64_t end) {
   py::list out(end - begin);
   Template common(columns);
   const Names& names = common.names;
   const py::object yes = py::bool_(true);
-  const Prefetch prefetch(window, end);
+  const Prefetch prefetch(window, parts, end);
   for (std::int64_t i = begin; i < end; ++i) {
     prefetch.ahead_of(i);
     const load::Lying& lying = window.sample(i);
@@ -113,7 +119,7 @@ py::list make_samples(const LoadColumns& columns, const load::Window& window, co
     set(sample.ptr(), names.index, owned(PyLong_FromLongLong(lying.id)));
     if (pad[static_cast<std::size_t>(i)] != 0) set(sample.ptr(), names.pad, yes);
     for (const load::Piece* p = pieces; p < pieces + lying.pieces; ++p)
-      set(sample.ptr(), columns.names[static_cast<std::size_t>(p->extension)], bytes_of(*p));
+      set(sample.ptr(), columns.names[static_cast<std::size_t>(p->extension)], part_of(*p, parts));
     PyList_SET_ITEM(out.ptr(), i - begin, sample.release().ptr());
   }
   return out;
@@ -141,13 +147,14 @@ void put(PyObject* list, std::int64_t slot, py::object value) {
 
 }  // namespace
 
-void fill_batch(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
-                std::int64_t begin, const std::int64_t* slots, std::int64_t n, BatchPlaces* batch) {
+void fill_batch(const LoadColumns& columns, const load::Window& window, const Parts& parts,
+                const std::vector<char>& pad, std::int64_t begin, const std::int64_t* slots, std::int64_t n,
+                BatchPlaces* batch) {
   const Names names;
   PyObject* const keys = list_of(*batch, names.key);
   PyObject* const urls = list_of(*batch, names.url);
-  std::vector<PyObject*> parts(columns.names.size());  // of the batch's lists, as they are come across
-  const Prefetch prefetch(window, begin + n);
+  std::vector<PyObject*> of_part(columns.names.size());  // of the batch's lists, as they are come across
+  const Prefetch prefetch(window, parts, begin + n);
   for (std::int64_t i = begin; i < begin + n; ++i) {
     prefetch.ahead_of(i);
     const std::int64_t slot = slots[i - begin];
@@ -160,8 +167,8 @@ void fill_batch(const LoadColumns& columns, const load::Window& window, const st
     for (const load::Piece* p = pieces; p < pieces + lying.pieces; ++p) {
       const auto extension = static_cast<std::size_t>(p->extension);
       if (columns.field_of[extension] >= 0) continue;
-      if (parts[extension] == nullptr) parts[extension] = list_of(*batch, columns.names[extension]);
-      put(parts[extension], slot, bytes_of(*p));
+      if (of_part[extension] == nullptr) of_part[extension] = list_of(*batch, columns.names[extension]);
+      put(of_part[extension], slot, part_of(*p, parts));
     }
   }
 }

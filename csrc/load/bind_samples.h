@@ -9,11 +9,17 @@
 
 namespace pyi {
 
+// Parts in places of their own are the bytes objects they were read into. The others lie in the window's
+// buffer: they are views of it, a memoryview that begins at `start`, or copied out of it where there is none.
+struct Parts {
+  PyObject* views;
+  const unsigned char* start;
+};
+
 // The samples [begin, end) of a window that was read, each a dict of `__key__ __url__ __index__ __weight__
-// __pad__` and its parts. Parts in places of their own are the bytes objects they were read into, the others
-// are copied out.
-py::list make_samples(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
-                      std::int64_t begin, std::int64_t end);
+// __pad__` and its parts.
+py::list make_samples(const LoadColumns& columns, const load::Window& window, const Parts& parts,
+                      const std::vector<char>& pad, std::int64_t begin, std::int64_t end);
 
 // Where a batch of B samples goes, but for its fields, which are read to where they belong.
 struct BatchPlaces {
@@ -24,7 +30,8 @@ struct BatchPlaces {
 };
 
 // The n samples from `begin` on into those places of a batch.
-void fill_batch(const LoadColumns& columns, const load::Window& window, const std::vector<char>& pad,
-                std::int64_t begin, const std::int64_t* slots, std::int64_t n, BatchPlaces* batch);
+void fill_batch(const LoadColumns& columns, const load::Window& window, const Parts& parts,
+                const std::vector<char>& pad, std::int64_t begin, const std::int64_t* slots, std::int64_t n,
+                BatchPlaces* batch);
 
 }  // namespace pyi

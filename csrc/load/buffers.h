@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -14,44 +13,28 @@
 
 namespace pyi::load {
 
-struct Unmap {
-  std::size_t mapped = 0;  // bytes; 0: allocated as usual
-  void operator()(unsigned char* memory) const {
-    if (mapped != 0)
-      munmap(memory, mapped);
-    else
-      std::free(memory);
-  }
+struct Free {
+  void operator()(unsigned char* memory) const { std::free(memory); }
 };
 
 struct Buffer {
-  std::unique_ptr<unsigned char, Unmap> data;
+  std::unique_ptr<unsigned char, Free> data;
   std::size_t capacity = 0;
 };
 
-// At least n bytes. What fills some large pages gets them, and is no part of a heap that it would leave holes
-// in. Throws std::bad_alloc.
+// At least n bytes, of large pages where it fills some. It comes from the process's allocator, so that who
+// has this one keep what was freed gets memory whose pages are there: to have them made takes longer than to
+// read into them. Throws std::bad_alloc.
 inline Buffer allocate(std::size_t n) {
   constexpr std::size_t kPage = 4 << 10, kLargePage = 2 << 20;
   const std::size_t unit = n < kPage ? 64 : n < 2 * kLargePage ? kPage : kLargePage;
   const std::size_t capacity = std::max((n + unit - 1) / unit, std::size_t{1}) * unit;
-  if (unit != kLargePage) {
-    auto* const data = static_cast<unsigned char*>(std::aligned_alloc(unit, capacity));
-    if (data == nullptr) throw std::bad_alloc();
-    return {{data, {}}, capacity};
-  }
-  const std::size_t more = capacity + kLargePage;
-  void* const mapped = mmap(nullptr, more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapped == MAP_FAILED) throw std::bad_alloc();
-  auto* const begin = static_cast<unsigned char*>(mapped);
-  const std::size_t skipped =
-      (kLargePage - reinterpret_cast<std::uintptr_t>(mapped) % kLargePage) % kLargePage;
-  if (skipped != 0) munmap(begin, skipped);
-  munmap(begin + skipped + capacity, more - skipped - capacity);
+  auto* const data = static_cast<unsigned char*>(std::aligned_alloc(unit, capacity));
+  if (data == nullptr) throw std::bad_alloc();
 #if defined(__linux__)
-  madvise(begin + skipped, capacity, MADV_HUGEPAGE);
+  if (unit == kLargePage) madvise(data, capacity, MADV_HUGEPAGE);
 #endif
-  return {{begin + skipped, {capacity}}, capacity};
+  return {{data, {}}, capacity};
 }
 
 // Keeps buffers that are not in use, the latest first: memory that is new costs as much as reading into it.
@@ -70,6 +53,7 @@ class Buffers {
     return buffer;
   }
   void give_back(Buffer buffer) {
+    if (buffer.data == nullptr) return;
     bytes_ += buffer.capacity;
     spare_.push_back(std::move(buffer));
     std::size_t oldest = 0;

@@ -25,19 +25,17 @@ tar::Place place_of(const tar::Samples& s, std::int64_t row, std::int64_t part) 
   return {s.key(row), s.extension(part), begin, s.part_offset[part], s.part_size[part]};
 }
 
-bool is_direct(const Piece& piece) { return piece.size >= Window::kDirect; }
-
 }  // namespace
 
-// Where in the scratch memory what belongs to a part is read to.
+// Where in the scratch memory, or in the buffer, what belongs to a part is read to.
 struct Window::Spot {
   std::int64_t header;   // what lies in front of it, from where the part before ends with its padding
   std::int64_t payload;  // unless that is read where it stays; then, what follows it
 };
 
 Window::Window(const Index& index, const std::int64_t* rows, std::int64_t n, const Place& place,
-               Buffers* buffers)
-    : index_(index), s_(index.samples) {
+               bool as_it_lies, Buffers* buffers)
+    : index_(index), s_(index.samples), as_it_lies_(as_it_lies) {
   lay_out(arrange(rows, static_cast<std::size_t>(n)), place, buffers);
 }
 
@@ -69,7 +67,7 @@ std::vector<std::uint32_t> Window::arrange(const std::int64_t* rows, std::size_t
 }
 
 void Window::lay_out(const std::vector<std::uint32_t>& first, const Place& place, Buffers* buffers) {
-  std::int64_t room = 0, previous_end = -1;
+  std::int64_t previous_end = -1;
   for (std::size_t number = 0; number < lying_.size(); ++number) {
     Lying& sample = lying_[number];
     sample.piece = static_cast<std::uint32_t>(pieces_.size());
@@ -83,23 +81,39 @@ void Window::lay_out(const std::vector<std::uint32_t>& first, const Place& place
       const std::int64_t size = s_.part_size[p];
       unsigned char* const own = place(first[number], size, s_.part_ext[p]);
       pieces_.push_back({own, size, s_.part_ext[p], own != nullptr});
-      if (own == nullptr) room += size;
       begin = after(s_, p);
     }
     const std::int64_t end = offset + index_.nbytes[sample.row];
     const bool joins = !ranges_.empty() && ranges_.back().file == sample.file && offset == previous_end &&
                        end - ranges_.back().offset <= kRange;
-    if (!joins) ranges_.push_back({sample.file, offset, number, number});
+    if (!joins) ranges_.push_back({sample.file, offset, number, number, 0});
     ranges_.back().end = number + 1;
     previous_end = end;
   }
-  buffer_ = buffers->take(static_cast<std::size_t>(room));
-  unsigned char* out = buffer_.data.get();
-  for (Piece& piece : pieces_) {
-    if (piece.own) continue;
-    piece.data = out;
-    out += piece.size;
+  place_in_buffer(buffers);
+}
+
+void Window::place_in_buffer(Buffers* buffers) {
+  std::vector<std::int64_t> places;  // of the pieces, of those that go elsewhere as well
+  places.reserve(pieces_.size());
+  std::int64_t room = 0;
+  if (as_it_lies_) {
+    for (Range& range : ranges_) {
+      range.kept = room;
+      for (std::size_t number = range.begin; number < range.end; ++number)
+        room = each_part(number, room, [&](const Piece&, std::int64_t, const Spot& spot) {
+          places.push_back(spot.payload);
+        });
+    }
+  } else {
+    for (const Piece& piece : pieces_) {
+      places.push_back(room);
+      if (!piece.own) room += piece.size;
+    }
   }
+  buffer_ = buffers->take(static_cast<std::size_t>(room));
+  for (std::size_t i = 0; i < pieces_.size(); ++i)
+    if (!pieces_[i].own) pieces_[i].data = buffer_.data.get() + places[i];
 }
 
 // f(piece, part, spot) for the parts of a sample whose bytes go to the scratch memory from `at` on; returns
@@ -123,14 +137,15 @@ std::int64_t Window::each_part(std::size_t number, std::int64_t at, const F& f) 
 void Window::read(const Range& range, const tar::Source& source, Buffer* scratch) noexcept {
   tar::Count count;
   bool whole = true;
+  unsigned char* from = nullptr;
   try {
-    read_whole(range, source, scratch, &count);
+    from = room_for(range, scratch);
+    read_whole(range, source, from, &count);
   } catch (const std::exception&) {
     whole = false;
   }
   std::int64_t at = 0;
   for (std::size_t number = range.begin; number < range.end; ++number) {
-    unsigned char* const from = scratch->data.get();
     const std::int64_t row = lying_[number].row, begin = at;
     tar::Count none;  // all that is checked is at hand
     try {
@@ -139,7 +154,7 @@ void Window::read(const Range& range, const tar::Source& source, Buffer* scratch
       if (!whole) read_alone(number, begin, source, from, &count);
       each_part(number, begin, [&](const Piece& piece, std::int64_t p, const Spot& spot) {
         tar::check_known(source, place_of(s_, row, p), from + spot.header, &none);
-        if (!is_direct(piece))
+        if (!is_direct(piece) && piece.data != from + spot.payload)
           std::memcpy(piece.data, from + spot.payload, static_cast<std::size_t>(piece.size));
       });
     } catch (const DataError& error) {
@@ -154,17 +169,25 @@ void Window::read(const Range& range, const tar::Source& source, Buffer* scratch
   ++done_;
 }
 
-void Window::read_whole(const Range& range, const tar::Source& source, Buffer* scratch,
+// Where what of a range is not read to where it stays is read to.
+unsigned char* Window::room_for(const Range& range, Buffer* scratch) const {
+  if (as_it_lies_) return buffer_.data.get() + range.kept;
+  std::int64_t room = 0;
+  for (std::size_t number = range.begin; number < range.end; ++number)
+    room = each_part(number, room, [](const Piece&, std::int64_t, const Spot&) {});
+  if (scratch->data == nullptr || scratch->capacity < static_cast<std::size_t>(room)) {
+    *scratch = {};  // frees it first
+    *scratch = allocate(static_cast<std::size_t>(room));
+  }
+  return scratch->data.get();
+}
+
+void Window::read_whole(const Range& range, const tar::Source& source, unsigned char* scratch,
                         tar::Count* count) const {
-  // First as offsets into the scratch memory, whose size is only known then.
   std::vector<iovec> places;
   std::int64_t begun = 0, at = 0;
-  std::vector<std::pair<std::size_t, std::int64_t>> runs;  // place, offset
   const auto end_run = [&](std::int64_t end) {
-    if (end > begun) {
-      runs.emplace_back(places.size(), begun);
-      places.push_back({nullptr, static_cast<std::size_t>(end - begun)});
-    }
+    if (end > begun) places.push_back({scratch + begun, static_cast<std::size_t>(end - begun)});
     begun = end;
   };
   for (std::size_t number = range.begin; number < range.end; ++number)
@@ -174,11 +197,6 @@ void Window::read_whole(const Range& range, const tar::Source& source, Buffer* s
       places.push_back({piece.data, static_cast<std::size_t>(piece.size)});
     });
   end_run(at);
-  if (scratch->data == nullptr || scratch->capacity < static_cast<std::size_t>(at)) {
-    *scratch = {};  // frees it first
-    *scratch = allocate(static_cast<std::size_t>(at));
-  }
-  for (const auto& [place, offset] : runs) places[place].iov_base = scratch->data.get() + offset;
   std::int64_t offset = range.offset;
   for (std::size_t i = 0; i < places.size(); i += kPlaces) {
     const std::size_t n = std::min(places.size() - i, kPlaces);

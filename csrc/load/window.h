@@ -45,12 +45,15 @@ struct Range {
   std::int32_t file;
   std::int64_t offset;
   std::size_t begin, end;  // of the window's samples, in order of storage
+  std::int64_t kept;       // where in the window's buffer it lies, if it stays as it is
 };
 
 // Planned samples of an index, whose ranges are read in any order by any threads: each writes to places of
 // its own, so that what comes out depends on nothing but the files. Payloads of kDirect bytes or more are
 // read to where they stay. What is smaller is read, with the headers, to memory that is still in the thread's
-// cache when they are checked, and copied from there: to where the caller wants it, or into one buffer.
+// cache when they are checked, and copied from there: to where the caller wants it, or into one buffer. A
+// window that keeps all as it lies has ranges in that buffer with headers and padding, and parts where they
+// are in it; only those that the caller has a place for go there.
 class Window {
  public:
   static constexpr std::int64_t kDirect = 16 << 10;
@@ -58,9 +61,11 @@ class Window {
 
   // rows [n] of s, in any order, repeated ones are read once; s and nbytes [N] outlive the window.
   // place(i, size, extension) gives memory of that size for a part of sample i, null to have it in the
-  // buffer. Throws DataError for a sample whose parts do not lie one after another.
+  // buffer, where ranges stay as they are if `as_it_lies`. Throws DataError for a sample whose parts do not
+  // lie one after another.
   using Place = std::function<unsigned char*(std::int64_t i, std::int64_t size, std::int32_t extension)>;
-  Window(const Index& index, const std::int64_t* rows, std::int64_t n, const Place& place, Buffers* buffers);
+  Window(const Index& index, const std::int64_t* rows, std::int64_t n, const Place& place, bool as_it_lies,
+         Buffers* buffers);
   Window(const Window&) = delete;
   Window& operator=(const Window&) = delete;
 
@@ -93,22 +98,29 @@ class Window {
 
   std::atomic<std::int64_t> left{0};  // ranges that are asked for and not read yet; ReadAhead counts them
 
-  // The buffer, once nobody needs what is in it.
+  // The buffer, once nobody reads to it: who has it has what is in it.
   Buffer release() { return std::move(buffer_); }
+  const Buffer& buffer() const { return buffer_; }
 
  private:
   struct Spot;
 
   std::vector<std::uint32_t> arrange(const std::int64_t* rows, std::size_t n);
   void lay_out(const std::vector<std::uint32_t>& first, const Place& place, Buffers* buffers);
+  void place_in_buffer(Buffers* buffers);
+  // Read to where it stays; else it passes through the scratch memory, or stays in the buffer with all else.
+  static bool is_direct(const Piece& piece) { return piece.own && piece.size >= kDirect; }
   template <class F>
   std::int64_t each_part(std::size_t number, std::int64_t at, const F& f) const;
-  void read_whole(const Range& range, const tar::Source& source, Buffer* scratch, tar::Count* count) const;
+  unsigned char* room_for(const Range& range, Buffer* scratch) const;
+  void read_whole(const Range& range, const tar::Source& source, unsigned char* scratch,
+                  tar::Count* count) const;
   void read_alone(std::size_t number, std::int64_t at, const tar::Source& source, unsigned char* scratch,
                   tar::Count* count) const;
 
   const Index& index_;
   const tar::Samples& s_;
+  const bool as_it_lies_;
   std::vector<std::uint32_t> number_;  // of each sample, which of the lying ones it is
   std::vector<Lying> lying_;           // in order of storage, each row once
   std::vector<Piece> pieces_;

@@ -44,9 +44,10 @@ class Columns:
     """An index as native code takes it: made once, for all windows of its samples.
 
     fields: parts that batches get as arrays. A sample whose part is missing or of another size is in error.
+    views: other parts are memoryviews of the memory that a window was read into, and not bytes.
     """
 
-    def __init__(self, index: SampleIndex, fields: tuple[Field, ...] = ()) -> None:
+    def __init__(self, index: SampleIndex, fields: tuple[Field, ...] = (), *, views: bool = False) -> None:
         self.index = index
         self.native = _C.LoadColumns(
             *index.key_buffers,
@@ -61,6 +62,7 @@ class Columns:
             index.part_size,
             index.files,
             [(field.extension, field.nbytes, str(field)) for field in fields],
+            views,
         )
 
     def memory(self, nbytes: int) -> NDArray[np.uint8]:

@@ -24,7 +24,7 @@ from pyimportance.load.making import Making
 from pyimportance.load.opening import cache_of, opened, opened_again, origin_of, raising
 from pyimportance.load.plan import Recipe
 from pyimportance.load.rank import check_share, placement
-from pyimportance.load.reader import Reading, Stream
+from pyimportance.load.reader import Reading, Stream, Yielded
 from pyimportance.load.share import Share
 from pyimportance.load.shared import Assignment, Pass, Shared
 from pyimportance.load.state import Position, ProcessPosition
@@ -82,6 +82,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             besides, or one that is larger.
         fields: ``{"x": ("uint8", (32, 32, 3))}``, with batched=True: parts that hold such an array and
             nothing else come as one tensor [B, 32, 32, 3] a batch. pin_memory: in pinned memory.
+        parts: "memoryview": the others are read-only views of what a window was read into (load/making.py).
         on_error: "raise" raises DataError at a sample that is in error. "skip" repeats a neighbour in its
             window in its place, marked as a pad, logs it, and counts it in ``skipped``; ranks stay equal.
             After ``max_skipped`` it is raised.
@@ -114,6 +115,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         window_bytes: int = 32 * 2**20,
         fields: Mapping[str, tuple[str, Sequence[int]]] | None = None,
         pin_memory: bool = False,
+        parts: str = "bytes",
         on_error: str = "raise",
         max_skipped: int = 100,
         cache_dir: str | os.PathLike[str] | None = None,
@@ -121,7 +123,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
     ) -> None:
         super().__init__()
         self._cache = cache_of(cache_dir, cache_bytes)
-        self._making = Making(batched, check_fields(fields), pin_memory, on_error, max_skipped)
+        self._making = Making(batched, check_fields(fields), pin_memory, parts, on_error, max_skipped)
         batched = self._making.batched
         batch_size = None if batch_size is None else check_integer("batch_size", batch_size, 1)
         if batched and batch_size is None:
@@ -136,7 +138,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         self._recipe = Recipe(seed, shuffle, mix, window_bytes, str(self._choosing))
         self.equalize, self._elastic = equalize, elastic
         self._shared, self._select_files = Shared(), select_files
-        self._yielded, self._passes = [0], 0  # passes: iterations of this copy, if it is a loader process's
+        self._yielded, self._passes = Yielded(), 0  # passes: iterations of a loader process's copy
         self._skip = 0  # samples of its share that this loader process had yielded when its state was saved
         self._ended: tuple[int, bool] | None = None
         self._holdings: dict[int, Holding] = {}
@@ -206,15 +208,15 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             self._told = told
         self._epoch, self._skip, self._ended = epoch, 0, None
         self._shards, self._holdings, self._deal = shards, holdings, deal
-        self._yielded = [0]
+        self._yielded = Yielded()
 
     def _opened(self, shards: Any) -> ShardSet | Tars:
         return opened(shards, self._shared.meter(), self._cache)
 
     def _hold(self, shards: ShardSet | Tars, worker: int, meter: Meter) -> Holding:
-        select, fields = self._select_files, self._making.fields
+        select, making = self._select_files, self._making
         return Holding(
-            shards, worker, self._recipe, self._choosing, meter, select_files=select, fields=fields
+            shards, worker, self._recipe, self._choosing, meter, select_files=select, making=making
         )
 
     def _deal_of(
@@ -241,10 +243,11 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         check_share((self.rank, self.world_size), *self._given)
         if info is None:
             self._leave_the_end()
-            self._yielded = [0]
+            self._yielded = Yielded()
             share = self._deal.share(self.rank)
             return self._iterate(self._reading(share, meter, self._epoch), 0, 1, self._yielded)
         self._passes += 1
+        self._making.begin_in_loader_process()
         # The seeds of a DataLoader's processes are a random number of its own and their number in it.
         this = Pass(info.seed - info.id, info.id, self._passes)
         try:
@@ -253,8 +256,8 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             else:
                 self._follow(self._shared.follow(this))
             share = self._deal.share(self.rank).process(info.id, info.num_workers, self.own_batch_size)
-            self._yielded, self._skip = [self._skip], 0
-            reading = self._reading(share.after(self._yielded[0]), meter, self._epoch)
+            self._yielded, self._skip = Yielded(self._skip), 0
+            reading = self._reading(share.after(self._yielded.count), meter, self._epoch)
             return self._iterate(reading, info.id, info.num_workers, self._yielded)
         except PyimportanceError as error:  # a DataLoader passes on what `next` raises, not what `iter` does
             return raising(error)
@@ -310,21 +313,19 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         return self._making.on_error == "skip" and self._shared.skip(self._making.max_skipped)
 
     def _iterate(
-        self, reading: Reading, process: int, processes: int, yielded: list[int]
+        self, reading: Reading, process: int, processes: int, yielded: Yielded
     ) -> Iterator[dict[str, Any]]:
         if self._batched:
-            size, before = self.own_batch_size, yielded[0] // self.own_batch_size
+            size, before = self.own_batch_size, yielded.count // self.own_batch_size
             for n, batch in enumerate(reading.batches(size, self._making), before):
                 if self.equalize == "batch":
                     weight = np.float32(self._deal.weight(self.rank, process + n * processes))
                     batch["__weight__"] *= np.where(batch["__pad__"], np.float32(0), weight)
-                yielded[0] += len(batch["__index__"])
+                yielded.add(len(batch["__index__"]))
                 yield batch
         else:
             for some in reading.samples():
-                for sample in some:
-                    yielded[0] += 1
-                    yield sample
+                yield from yielded.each(some)
 
     # -- position and accounts ----------------------------------------------------------------------------
 
@@ -339,12 +340,12 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         asks for after every batch, and which goes back to the same process of as many.
         """
         if (info := torch.utils.data.get_worker_info()) is not None:
-            return self._state_here(info, self._epoch, self._deal.consumed.tolist(), self._yielded[0])
+            return self._state_here(info, self._epoch, self._deal.consumed.tolist(), self._yielded.count)
         if epoch is not None:
             if batches is not None:
                 raise ArgumentError("state_dict: give batches= within an epoch, or epoch= between two")
             return self._state(check_integer("epoch", epoch, 0), [0] * self._source.workers)
-        yielded = self._yielded[0]
+        yielded = self._yielded.count
         if batches is not None:
             batches = check_integer("batches", batches, 0)
             if self.batch_size is None:

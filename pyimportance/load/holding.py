@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyimportance.io.meter import Meter
 from pyimportance.load.ahead import Columns
 from pyimportance.load.choosing import Choosing
-from pyimportance.load.fields import Field
+from pyimportance.load.making import Making
 from pyimportance.load.merge import Ints
 from pyimportance.load.plan import EpochPlan, Recipe, Stock
 from pyimportance.load.share import Piece, joined
@@ -58,7 +58,7 @@ class Holding:
         meter: Meter,
         *,
         select_files: Callable[[str], bool] | None = None,
-        fields: tuple[Field, ...] = (),
+        making: Making,
     ) -> None:
         index = shards.index(worker, meter)
         self._worker, self._recipe, self._digest = worker, recipe, shards.digest
@@ -67,7 +67,7 @@ class Holding:
         stock = Stock(index.file, index.offset, index.nbytes, bins)
         self._stock = stock if self._rows is None else stock.some(self._rows)
         self.index = index if select_files is None else narrowed(index, select_files)
-        self.columns = Columns(self.index, fields)
+        self.columns = Columns(self.index, making.fields, views=making.views)
 
     def plan(self, epoch: int, draw: Draw | None = None) -> Planned:
         """draw: the samples that the epoch has, where it has not all that are left."""

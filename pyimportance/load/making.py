@@ -1,8 +1,21 @@
-"""How samples are handed over, and what is done with those that are in error."""
+"""How samples are handed over, and what is done with those that are in error.
+
+parts="memoryview": a window's ranges of files are read to one buffer, headers and padding included, and parts
+are read-only views of where they lie in it: nothing is copied, and no object is made to read into. A view is
+good for as long as it is there, whatever became of dataset and iteration, and so is the whole buffer, about
+window_bytes of it. What is to stay longer than its neighbours is copied, ``bytes(view)``: one view of every
+window, as a buffer of a shuffle may hold, is all of the data in memory. Who lets go of samples as training
+does holds the two windows of an iteration and those of the batches at hand, and buffers are read into again.
+np.frombuffer, io.BytesIO, gzip.decompress and other takers of buffers take views as they are.
+
+Processes cannot send each other views. In loader processes they are for what is made of them there, as by a
+collate_fn; what is sent on arrives as bytes.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 
 from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError
@@ -16,6 +29,7 @@ class Making:
     batched: bool
     fields: tuple[Field, ...]
     pin_memory: bool
+    parts: str
     on_error: str
     max_skipped: int
 
@@ -29,8 +43,23 @@ class Making:
             raise ArgumentError("pin_memory=True: there are no fields to be pinned")
         if self.pin_memory and not _has_cuda():
             raise ArgumentError("pin_memory=True: there is no CUDA device to copy to")
+        if self.parts not in ("bytes", "memoryview"):
+            raise ArgumentError(f"parts={self.parts!r}: allowed are bytes, memoryview")
         if self.on_error not in ("raise", "skip"):
             raise ArgumentError(f"on_error={self.on_error!r}: allowed are raise, skip")
+
+    @property
+    def views(self) -> bool:
+        return self.parts == "memoryview"
+
+    def begin_in_loader_process(self) -> None:
+        """Has views sent on as bytes: a queue drops what it cannot send, and who waits for it waits on."""
+        if self.views:
+            ForkingPickler.register(memoryview, _sent)
+
+
+def _sent(view: memoryview) -> tuple[type[bytes], tuple[bytes]]:
+    return bytes, (bytes(view),)
 
 
 def _has_cuda() -> bool:

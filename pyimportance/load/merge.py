@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pyimportance import _C
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -27,21 +29,7 @@ def taken(sizes: Ints, phases: Floats, start: Ints, total: int) -> Ints:
     """
     if total <= 0 or total >= int((sizes - start).sum()):
         return (start if total <= 0 else sizes).copy()
-    # Bisect the keys until few elements are left between the two ends, then sort those.
-    low, high = 0.0, 2.0
-    low_ends, high_ends = _below(sizes, phases, start, low), sizes
-    while int((high_ends - low_ends).sum()) > 4 * len(sizes) + 64:
-        middle = (low + high) / 2
-        if not low < middle < high:
-            break
-        ends = _below(sizes, phases, start, middle)
-        if int((ends - start).sum()) <= total:
-            low, low_ends = middle, ends
-        else:
-            high, high_ends = middle, ends
-    which, _ = merge(sizes, phases, low_ends, high_ends)
-    rest = which[: total - int((low_ends - start).sum())]
-    return low_ends + np.bincount(rest, minlength=len(sizes))
+    return _C.mix_taken(sizes, phases, start, total)
 
 
 def merge(sizes: Ints, phases: Floats, start: Ints, end: Ints) -> tuple[NDArray[np.intp], Ints]:
@@ -50,16 +38,11 @@ def merge(sizes: Ints, phases: Floats, start: Ints, end: Ints) -> tuple[NDArray[
     which = np.repeat(np.arange(len(sizes)), counts)
     element = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(start, counts)
     if np.count_nonzero(counts) > 1:
-        order = np.argsort((element + phases[which]) / sizes[which], kind="stable")
+        order = merged(sizes, phases, start, end)
         which, element = which[order], element[order]
     return which, element
 
 
-def _below(sizes: Ints, phases: Floats, start: Ints, key: float) -> Ints:
-    """How many elements of each list have a smaller key than ``key``, never fewer than ``start``."""
-    divisor = np.maximum(sizes, 1)
-    count = np.ceil(key * sizes - phases).astype(np.int64)
-    # The product may be rounded differently from the quotient that sorts: step to where they agree.
-    count += (count + phases) / divisor < key
-    count -= (count - 1 + phases) / divisor >= key
-    return np.clip(count, start, sizes)
+def merged(sizes: Ints, phases: Floats, start: Ints, end: Ints) -> Ints:
+    """The same as the places that the elements have when the lists lie one after another: int64 [m]."""
+    return _C.mix_merge(sizes, phases, start, end)

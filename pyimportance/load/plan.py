@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pyimportance import _C
 from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError
-from pyimportance.load.merge import Floats, Ints, merge, taken
+from pyimportance.load.merge import Floats, Ints, merged, taken
 
 MIXES = ("stratified", "sequential")
 SHARDS = "shards"  # a value of shuffle
@@ -158,14 +158,12 @@ class EpochPlan:
         pool = np.concatenate(
             [self._pool(first + a, first + b) for first, a, b in zip(self._first, start, end, strict=True)]
         )
-        which, element = self._merged(start, end)
         if self._recipe.shuffle is True:
             # Samples of a bin are shuffled among the bin's own places in the window.
-            bin_of = np.repeat(np.arange(len(start)), end - start)
-            pool = pool[np.lexsort((self._random(k + 1, len(pool)), bin_of))]
-        base = np.cumsum(end - start) - (end - start)
-        rows: Ints = pool[base[which] + element - start[which]]
-        return rows
+            pool = pool[_C.mix_shuffle(self._random(k + 1, len(pool)), end - start)]
+        if self._recipe.mix == "sequential":
+            return pool
+        return pool[merged(self._sizes, self._phases, start, end)]
 
     def _pool(self, begin: int, end: int) -> Ints:
         """Rows begin .. end - 1 of the blocks in their new order."""
@@ -180,15 +178,6 @@ class EpochPlan:
             ends: Ints = np.clip(total - self._first, 0, self._sizes)
             return ends
         return taken(self._sizes, self._phases, np.zeros_like(self._sizes), total)
-
-    def _merged(self, start: Ints, end: Ints) -> tuple[NDArray[np.intp], Ints]:
-        if self._recipe.mix == "sequential":
-            which = np.repeat(np.arange(len(start)), end - start)
-            element = np.concatenate(
-                [np.arange(a, b, dtype=np.int64) for a, b in zip(start, end, strict=True)]
-            )
-            return which, element
-        return merge(self._sizes, self._phases, start, end)
 
     def _random(self, stream: int, count: int) -> NDArray[np.uint64]:
         words: NDArray[np.uint64] = np.random.PCG64(

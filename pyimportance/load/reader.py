@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from itertools import chain
+from operator import length_hint
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -168,6 +169,29 @@ class Stream:
 def _sound(window: Window, errors: list[tuple[int, DataError]]) -> Ints:
     """The positions in a window that are not in error."""
     return np.setdiff1d(np.arange(len(window)), [position for position, _ in errors])
+
+
+class Yielded:
+    """How many samples an iteration has yielded: exact whenever it is asked, and nothing is done for each."""
+
+    def __init__(self, before: int = 0) -> None:
+        self._begun, self._some = before, iter(list[Sample]())
+
+    @property
+    def count(self) -> int:
+        return self._begun - length_hint(self._some)
+
+    def add(self, samples: int) -> None:
+        self._begun += samples
+
+    def each(self, samples: list[Sample]) -> Iterator[Sample]:
+        """These, one by one."""
+        self._some = iter(samples)
+        self.add(len(samples))
+        return self._some
+
+    def __reduce__(self) -> tuple[type[Yielded], tuple[int]]:
+        return Yielded, (self.count,)
 
 
 class Reading:

@@ -267,6 +267,7 @@ def test_rows_far_apart_in_a_large_index(tmp_path):
         np.zeros(0, np.int64),
         (str(tmp_path / "a.tar"),),
         [],
+        False,
     )
     rows = np.random.default_rng(0).permutation(samples)[: 1 << 14]
     ahead = _C.ReadAhead(1)

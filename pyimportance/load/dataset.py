@@ -243,8 +243,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         check_share((self.rank, self.world_size), *self._given)
         if info is None:
             self._leave_the_end()
-            self._yielded = Yielded()
-            share = self._deal.share(self.rank)
+            self._yielded, share = Yielded(), self._deal.share(self.rank)
             return self._iterate(self._reading(share, meter, self._epoch), 0, 1, self._yielded)
         self._passes += 1
         self._making.begin_in_loader_process()

@@ -16,7 +16,7 @@ from pyimportance.cli.app import main
         # Larger batches train in a tenth of the steps. What is read depends on them through the scores alone,
         # which are those of a network that has learned here too.
         pytest.param(("--batch-size", "120"), id="large batches"),
-        pytest.param((), id="as it is", marks=pytest.mark.slow),
+        pytest.param((), id="as it is", marks=[pytest.mark.slow, pytest.mark.timeout(1200)]),
     ],
 )
 def test_the_bytes_of_owned_samples_beside_a_plain_loader_with_a_cache(

@@ -70,8 +70,16 @@ class Batched(Ours):
                 yield _sound(key, index, pad), x, cls
 
 
-OURS = (Ours.name, Batched.name)
-KINDS: tuple[type[Peer], ...] = (Ours, Batched, *PEERS)
+class Views(Ours):
+    name, yields = "pyimportance, memoryview", "dict of memoryviews, shuffled"
+    has_loader = has_tensors = False
+
+    def _of(self, **more: Any) -> ImportanceDataset:
+        return super()._of(parts="memoryview", **more)
+
+
+OURS = (Ours.name, Batched.name, Views.name)
+KINDS: tuple[type[Peer], ...] = (Ours, Batched, Views, *PEERS)
 
 
 class _Epochs:

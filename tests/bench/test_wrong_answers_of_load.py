@@ -43,7 +43,7 @@ def other_label(items: list[Any]) -> None:
 
 
 def other_pixel(items: list[Any]) -> None:
-    if not isinstance(items[0]["x"], bytes | list):  # tensors
+    if not isinstance(items[0]["x"], bytes | list | memoryview):  # tensors
         items[0]["x"][-1, -1, -1, -1] ^= 1
 
 

@@ -25,7 +25,7 @@ from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 from pyimportance.errors import DataError
 from pyimportance.io import relay, urls
 from pyimportance.io.meter import Meter
-from pyimportance.io.storage import File
+from pyimportance.io.storage import ChangedError, File
 
 if TYPE_CHECKING:
     from obstore import Bytes, ObjectMeta
@@ -89,8 +89,8 @@ def get_range(url: str, size: int, tag: str | None, offset: int, nbytes: int) ->
     store, name = locate(url)
     path = urls.public(url)
 
-    def changed(how: str) -> DataError:
-        return DataError(f"was changed while it was being read: {how}", path=path, offset=offset)
+    def changed(how: str) -> ChangedError:
+        return ChangedError(f"was changed while it was being read: {how}", path=path, offset=offset)
 
     def get() -> Bytes:
         options: Any = {"range": (offset, offset + nbytes)}

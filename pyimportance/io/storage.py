@@ -13,7 +13,7 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pyimportance.errors import ArgumentError, DataError
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 _SPARE = 256  # descriptors left for everything else in the process
 _OPENED_AT_ONCE = 16  # a server is asked for each size
+_CHANGES = 9  # of an object, between the questions for its size and for its bytes
+
+
+class ChangedError(DataError):
+    """An object is not what it was when it was opened."""
 
 
 class File(ABC):
@@ -178,7 +183,10 @@ def exists(path: str) -> bool:
 
 
 def read_whole(path: str | os.PathLike[str], meter: Meter | None = None, tier: str = "origin") -> bytes:
-    """The bytes of a small file (a manifest, a table)."""
+    """The bytes of a small file (a manifest, a table): of an object that is replaced meanwhile, one state."""
+    for _ in range(_CHANGES):
+        with suppress(ChangedError), open_file(path, meter, tier) as file:
+            return file.pread(0, file.size)
     with open_file(path, meter, tier) as file:
         return file.pread(0, file.size)
 

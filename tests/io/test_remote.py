@@ -17,7 +17,7 @@ from pyimportance import DataError
 from pyimportance.io import relay, remote
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import open_file, open_files, read_whole
-from tests.server import Fault, Server
+from tests.server import Fault, Request, Server
 
 DATA = bytes(range(256)) * 40
 
@@ -287,3 +287,24 @@ def test_obstore_is_loaded_when_a_url_is_opened() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize("times", [1, 9, 10])
+def test_what_is_replaced_while_it_is_read_is_one_or_the_other(
+    server: Server, tmp_path: Path, times: int
+) -> None:
+    """As a set's pointer is, between the questions for its size and for its bytes."""
+    left = times
+
+    def replace(request: Request) -> None:
+        nonlocal left
+        if request.method == "GET" and left:
+            left -= 1
+            (tmp_path / "data.bin").write_bytes(b"%d" % left)
+
+    server.on_request = replace
+    if times < 10:
+        assert read_whole(f"{server.url}/data.bin") == b"0"
+    else:
+        with pytest.raises(DataError, match="was changed while it was being read"):
+            read_whole(f"{server.url}/data.bin")

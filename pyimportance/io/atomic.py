@@ -16,9 +16,11 @@ _TEMPORARY = re.compile(r"(?P<name>.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
 @contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def writing(path: str | os.PathLike[str], *, sync_name: bool = True) -> Iterator[IO[bytes]]:
     """A binary file that becomes ``path`` when the block ends, and vanishes if the block raises.
 
+    sync_name  False: its name need not survive a crash yet; whoever counts on it calls `sync_directory`, or
+               writes another file there, once for many
     Readers see the old file or the whole new one, also after a crash. Raises OutputError naming ``path``
     where something cannot be written (no space left, no such directory, not allowed, or ``path`` is a
     device, a pipe or a directory, which a rename would replace).
@@ -32,7 +34,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.replace(temporary, target)
         done = True
-        sync_directory(os.path.dirname(target) or ".")
+        if sync_name:
+            sync_directory(os.path.dirname(target) or ".")
     except PyimportanceError:
         raise
     except OSError as e:

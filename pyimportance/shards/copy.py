@@ -75,7 +75,7 @@ class ShardPool:
             meter=meter,
             tier=self.tier,
         )
-        self.journal.add(info.path, info.nbytes, info.crc32c)
+        self.journal.add(info.path, info.nbytes, info.crc32c, durable=False)
         return info
 
     def __enter__(self) -> ShardPool:
@@ -124,7 +124,8 @@ def write_shard(
     samples = plan.samples
     offsets, text = keys.to_buffers(samples.keys)
     with (
-        writing(urls.join(root, plan.name)) as out,
+        # The index of all of a worker's shards is written beside them: their names are synced with its own.
+        writing(urls.join(root, plan.name), sync_name=False) as out,
         scratch(out.file) if plan.frames else nullcontext(out.file) as tar,
     ):
         nbytes, crc32c, read, requests = _C.tar_write(

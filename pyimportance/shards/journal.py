@@ -1,8 +1,8 @@
 """A job's own notes: whose work the files around it are, and which of them are finished.
 
-One line of JSON says the job, then one per finished file its path, bytes and CRC32C. A line is added and
-synced once the file has its name; whatever else lies there after a crash, or was changed since, is not taken
-up again.
+One line of JSON says the job, then one per finished file its path, bytes and CRC32C. A line is added once the
+file has its name; whatever else lies there after a crash, or was changed since, is not taken up again. Lines
+about shards are not synced one by one: what a machine forgets that loses its power is done again.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Journal:
         self._file.write(line)
         self.head, self._finished, self._end = parse(line)
 
-    def add(self, path: str, nbytes: int, crc32c: int) -> None:
+    def add(self, path: str, nbytes: int, crc32c: int, *, durable: bool = True) -> None:
         """Notes a file that is finished: it has its name, and is synced."""
         line = _line(path, nbytes, crc32c)
         with self._lock:
-            self._file.write(line, self._end)
+            self._file.write(line, self._end, durable=durable)
             self._end += len(line)
             self._finished[path] = nbytes, crc32c
 
@@ -59,8 +59,7 @@ class Journal:
         """Puts the notes in this order, whatever the order of the work was: same job, same bytes."""
         with self._lock:
             lines = [encode(self.head or {}), *(_line(p, *self._finished[p]) for p in paths)]
-            if self._file.read() != (data := b"".join(lines)):
-                self._file.write(data)
+            self._file.write(data := b"".join(lines))
             self._end = len(data)
 
 

@@ -25,7 +25,7 @@ class StoreJournal:
     def __init__(self, root: str, there: Mapping[str, int]) -> None:
         self._root, self._there = root, there
 
-    def add(self, path: str, nbytes: int, crc32c: int) -> None:
+    def add(self, path: str, nbytes: int, crc32c: int, *, durable: bool = True) -> None:
         """Nothing: an object that is there is finished."""
 
     def finished(self, path: str) -> tuple[int, int] | None:

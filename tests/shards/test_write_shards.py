@@ -150,6 +150,40 @@ def test_manifests_are_renamed_when_all_they_name_is_there(
         assert sorted(names[:-2]) == sorted(before)
 
 
+def test_all_that_a_manifest_names_is_synced_before_it(
+    source: Path, tmp_path: Path, divide: Divide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every shard before it has its name, its name before the manifest has one; a folder once for all."""
+    events: list[tuple[str, str]] = []
+    fsync, rename = os.fsync, os.replace
+
+    def sync(fd: int) -> None:
+        events.append(("synced", os.readlink(f"/proc/self/fd/{fd}")))
+        fsync(fd)
+
+    def name(old: str, new: str) -> None:
+        rename(old, new)
+        events.append((os.fspath(old), os.fspath(new)))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", name)
+    root = tmp_path / "out"
+    sets = [write_shards(source, divide(66, 3, 2), root, shard_bytes=30_000)]
+    sets.append(repartition(sets[0], divide(66, 3, 2, seed=1)))
+    names = [new for _, new in events]
+    for shards in sets:
+        manifest = names.index(str(root / f"manifest-{shards.generation:06d}.json"))
+        new = [s.path for s in shards.shards if f"/g{shards.generation:06d}-" in s.path]
+        assert len(new) > 12
+        for path in [*new, *(i.path for i in shards.manifest.indexes)]:
+            named = names.index(str(root / path))
+            assert ("synced", events[named][0]) in events[:named]
+            assert ("synced", str((root / path).parent)) in events[named:manifest]
+    written = len(sets[0].shards)
+    first = names.index(str(root / "manifest.json"))
+    assert sum(event[0] == "synced" for event in events[:first]) < written + 30
+
+
 def test_empty_groups_cost_nothing(
     source: Path, tmp_path: Path, divide: Divide, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,13 @@ class LockedFile:
         except OSError as e:
             raise OutputError(f"{self.path}: cannot be written ({e.strerror})") from e
 
+    def sync(self) -> None:
+        """Makes what was written outlive a crash of the machine."""
+        try:
+            os.fsync(self._fd)
+        except OSError as e:
+            raise OutputError(f"{self.path}: cannot be written ({e.strerror})") from e
+
     def write(self, data: bytes, offset: int = 0, *, durable: bool = True) -> None:
         """Replaces the contents from ``offset`` on. A crash meanwhile may leave a part of ``data``; one
         afterwards as well, if it need not be ``durable``.

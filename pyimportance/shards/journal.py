@@ -59,7 +59,10 @@ class Journal:
         """Puts the notes in this order, whatever the order of the work was: same job, same bytes."""
         with self._lock:
             lines = [encode(self.head or {}), *(_line(p, *self._finished[p]) for p in paths)]
-            self._file.write(data := b"".join(lines))
+            if self._file.read() != (data := b"".join(lines)):
+                self._file.write(data)
+            else:
+                self._file.sync()
             self._end = len(data)
 
 

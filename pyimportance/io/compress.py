@@ -27,14 +27,14 @@ _local = threading.local()
 
 def scratch(out: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
     """A file without a name on the disk that ``out`` is written to."""
-    return tempfile.TemporaryFile(dir=os.path.dirname(out.name))
+    named = isinstance(out.name, str)  # else it is a temporary file itself
+    return tempfile.TemporaryFile(dir=os.path.dirname(out.name) if named else None)
 
 
 def write_frames(content: int, cuts: Sequence[int], out: IO[bytes], level: int) -> tuple[int, int]:
     """Writes the bytes of a descriptor to ``out`` as a frame for each ``cuts[i]:cuts[i + 1]``, then a table.
 
-    Returns (bytes, CRC32C of them). Memory: 16 MiB or the
-    largest frame, and what becomes of that.
+    Returns (bytes, CRC32C of them). Memory: 16 MiB or the largest frame, and what becomes of that.
     """
     table: list[tuple[int, int]] = []
     begun: deque[tuple[int, Future[bytes]]] = deque()

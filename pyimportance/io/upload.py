@@ -33,13 +33,16 @@ _MOST_PARTS = 10_000  # S3's limit
 
 @contextmanager
 def uploading(url: str) -> Iterator[Output]:
-    """A local temporary file that becomes the object when the block ends. Raises OutputError."""
+    """A local temporary file that becomes the object when the block ends. Raises OutputError.
+
+    It has no name, so that nothing is left of it when this process is killed.
+    """
     try:
-        with tempfile.NamedTemporaryFile(prefix="pyimportance-") as file:
+        with tempfile.TemporaryFile() as file:
             out = Output(file)
             yield out
             file.flush()
-            path, size = Path(file.name), file.seek(0, 2)
+            path, size = Path(f"/proc/self/fd/{file.fileno()}"), file.seek(0, 2)
             _told(url, lambda: _put(url, path, size, out.notes))
     except OutputError:
         raise

@@ -185,7 +185,7 @@ def test_no_room_for_temporary_files(store: Any, source: Path, monkeypatch: pyte
     def full(**more: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
     problem = (
         r"/g000000-bin00-000000\.tar: its copy among the temporary files cannot be written \(No space left"
     )

@@ -117,6 +117,7 @@ def test_nothing_is_left_of_a_loader(shard_set, open_below, method, given_up):
         assert held()[0] != before[0]  # the test can see it
 
     multiprocessing.get_context(method).Process(target=gc.collect).start()  # a server of processes stays
+    gc.collect()  # what other tests left
     before = held()
     use()
     gc.collect()

@@ -7,11 +7,12 @@ that were timed have been checked; one that is wrong ends the bench with status 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -76,25 +77,40 @@ def compare(
     list begins with the same round, and the k-th seconds of two contenders are of one round.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(rounds + WARM):
-        due = {
-            name
-            for name, taken in seconds.items()
-            if budget is None or _has_time(taken, min(LEAST, rounds), budget)
-        }
-        if not due:
-            break
-        prepare(turn)
-        for name, call in contenders.items():
-            if name not in due and name not in along:
-                continue
-            before(name)
-            start = time.perf_counter()
-            answer = call(turn)
-            seconds[name].append(time.perf_counter() - start)
-            examine(name, turn, answer)
-            del answer
+    with ExitStack() as aside:
+        for turn in range(rounds + WARM):
+            due = {
+                name
+                for name, taken in seconds.items()
+                if budget is None or _has_time(taken, min(LEAST, rounds), budget)
+            }
+            if not due:
+                break
+            prepare(turn)
+            if turn == WARM:
+                aside.enter_context(_kept_from_collector())
+            for name, call in contenders.items():
+                if name not in due and name not in along:
+                    continue
+                before(name)
+                start = time.perf_counter()
+                answer = call(turn)
+                seconds[name].append(time.perf_counter() - start)
+                examine(name, turn, answer)
+                del answer
     return {name: taken[WARM:] for name, taken in seconds.items()}
+
+
+@contextmanager
+def _kept_from_collector() -> Iterator[None]:
+    """What there is by now, of imports most of all, is not walked by Python's collector: it takes a tenth
+    of a second, in the time of whom its full pass happens to fall upon."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _has_time(taken: Sequence[float], least: int, budget: float) -> bool:

@@ -97,6 +97,22 @@ def test_sorted_names_are_in_order_of_importance(
         assert made.verify().ok
 
 
+@pytest.mark.parametrize("order", ["score", "shuffled"])
+def test_the_first_bins_are_the_first_bytes(order: str, source: Path, tmp_path: Path, divide: Divide) -> None:
+    """Of a worker's tars, one after the other: the first bins fill the first files, and no others."""
+    parts = divide(66, 2, 4)
+    shards = write_shards(source, parts, tmp_path / "out", shard_samples=3, order=order)
+    for worker in range(2):
+        index = shards.index(worker)
+        tars = [s for s in shards.shards if s.worker == worker]
+        for bins in range(1, 5):
+            first = [s for s in tars if s.bin < bins]
+            assert first == tars[: len(first)]
+            (rows,) = np.nonzero(parts.bin_of(index.ids) < bins)
+            assert sorted(set(index.file[rows].tolist())) == list(range(len(first)))
+            assert index.nbytes[rows].sum() == sum(s.nbytes - 1024 for s in first)  # a tar's end
+
+
 def test_another_seed_is_another_order(source: Path, tmp_path: Path) -> None:
     order, offsets = np.arange(66), np.array([0, 66])
     orders = [

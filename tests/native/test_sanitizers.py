@@ -27,8 +27,8 @@ ROOT = Path(__file__).parents[2]
 FLAGS = ["-std=c++17", "-O1", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 FLAGS += ["-fPIC", "-pthread", "-fvisibility=hidden", "-D_GLIBCXX_ASSERTIONS"]
 # Tests of how much a process may map or hold, of speed, of ranks, whose time goes into loading torch, and of
-# forks in the midst of work, whose children the sanitizers' own locks and lists of threads stop; and those that
-# preload a library, as the sanitizers want to be first.
+# forks in the midst of work, whose children the sanitizers' own locks and lists of threads stop; and of
+# preloaded libraries, where the sanitizers want to be first.
 UNFIT = "no_memory or test_memory or to_be_had or bounded_by or faster_than or test_exchange or forks_while"
 UNFIT += " or test_faults"
 # TSan ends a fork's child that begins a thread, as a loader's process does.

@@ -16,6 +16,7 @@ from numba import njit, prange
 F = np.float32
 COLUMNS = ("loss", "p_true", "correct", "margin", "el2n", "entropy")
 ROW = 32  # bytes: six float32, and two more that keep a row within a cache line
+LINE = 64  # bytes of that; NumPy's own arrays begin within one
 LOWEST = F(-3e38)
 FLOOR = F(-87)  # exp of it and of less counts as nothing beside 1
 TRANSPOSED = 64  # classes
@@ -117,7 +118,9 @@ class NumbaState:
     """float32 [N, 8], a row per sample."""
 
     def __init__(self, num_samples: int) -> None:
-        self.rows = np.full((num_samples, ROW // 4), np.nan, F)  # as TorchState's: no fresh memory
+        memory = np.full(num_samples * ROW // 4 + LINE // 4, np.nan, F)  # as TorchState's: no fresh memory
+        start = -memory.ctypes.data % LINE // 4
+        self.rows = memory[start:][: num_samples * ROW // 4].reshape(num_samples, ROW // 4)
 
     def observe(
         self, ids: npt.NDArray[np.int64], logits: npt.NDArray[F], targets: npt.NDArray[np.int64]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pyimportance import _C
 from pyimportance.errors import ArgumentError
 from pyimportance.score import state
-from pyimportance.score.history import ROW, UNSEEN, Rows
+from pyimportance.score.history import ROW, UNSEEN, Rows, blank_rows
 from pyimportance.threads import default_threads
 
 _VERSION, _FIRST = 2, 1
@@ -138,7 +138,7 @@ def _classes(saved: Mapping[str, Any], kind: str) -> int:
 def _open_rows(saved: Mapping[str, Any], num_samples: int) -> Rows:
     given = {name: b"" if saved[name] is None else saved[name] for name in ("open_ids", "open_rows")}
     ids = array_of("open_ids", given["open_ids"], np.dtype(np.int64))
-    rows = np.zeros(num_samples, ROW)
+    rows = blank_rows(num_samples)
     _C.commit_rows(ids, array_of("open_rows", given["open_rows"], ROW, ids.size), rows, default_threads())
     return rows
 

@@ -17,8 +17,19 @@ ROW = _C.row_dtype
 UNSEEN, CORRECT = 0, 2  # codes of a row (csrc/observe/row.h)
 
 Rows = npt.NDArray[np.void]
+LINE = 64  # bytes of a processor's cache
 ALL = slice(None)
 NAMES = ("loss", "p_true", "correct", "margin", "el2n", "entropy", "grand")
+
+
+def blank_rows(num_samples: int) -> Rows:
+    """Rows [N] of samples not yet seen, each within a line of the cache: an array that NumPy places begins a
+    quarter of one late, and every second row would lie on two.
+    """
+    size = num_samples * ROW.itemsize
+    memory = np.zeros(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + size].view(ROW)
 
 
 class History(Protocol):

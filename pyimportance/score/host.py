@@ -9,7 +9,7 @@ import numpy as np
 from pyimportance import _C
 from pyimportance.score import inputs, state
 from pyimportance.score.batch import ids_and_mask, make_batch
-from pyimportance.score.history import ROW, UNSEEN, Rows
+from pyimportance.score.history import ROW, UNSEEN, Rows, blank_rows
 from pyimportance.threads import default_threads
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ class HostEngine:
         self.skipped = 0
         self._threads = default_threads()  # asked for once an epoch: that takes as long as a small batch
         self._columns: state.Columns = {"count": np.zeros(num_samples, np.int32)}
-        self._rows: Rows = np.zeros(num_samples, ROW)
-        self._scratch: Rows = np.zeros(0, ROW)
+        self._rows = blank_rows(num_samples)
+        self._scratch = blank_rows(0)
 
     def observe(  # noqa: PLR0917
         self, ids: Any, logits: Any, targets: Any, features: Any, mask: Any, ignore_index: Any, skip: bool
@@ -43,7 +43,7 @@ class HostEngine:
 
     def _scratch_for(self, rows: int) -> Rows:
         if self._scratch.size < rows:
-            self._scratch = np.zeros(rows, ROW)
+            self._scratch = blank_rows(rows)
         return self._scratch
 
     def check(self) -> None:

@@ -171,3 +171,12 @@ def test_the_stated_bytes_of_a_sample(kind: str, nbytes: int) -> None:
     tracker.dynamics(decay=0.5)
     assert sum(column.nbytes for column in tracker._engine.columns().values()) == 50 * (nbytes + 16)
     assert tracker._engine.rows().nbytes == 50 * 32
+
+
+@pytest.mark.parametrize("num_samples", [1, 50, 500_000])
+def test_no_row_lies_on_two_lines_of_a_cache(num_samples: int) -> None:
+    tracker, other = Tracker(num_samples), Tracker(num_samples)
+    other.load_state_dict(tracker.state_dict())
+    for rows in (tracker._engine.rows(), other._engine.rows()):
+        assert rows.ctypes.data % 64 == 0
+        assert rows.flags.c_contiguous

@@ -8,6 +8,7 @@ remote.py      objects behind URLs
 relay.py       for forked processes, through one that was not
 downloads.py   threads that wait for servers
 arriving.py    objects fetched ahead, through a cache
+arriving_frames.py  compressed frames of such an object
 node_cache.py  what a node has fetched, shared by its processes
 entry.py       of one object
 extents.py     which bytes of it

@@ -29,7 +29,10 @@ KEPT_BYTES: Final = 64 << 20
 """Of decompressed frames that a process keeps for whoever reads on in them; a larger one is kept alone."""
 
 Fetched: TypeAlias = tuple[Any, int, int]
-"""Bytes of the contents (a buffer); bytes and requests that this took of the file."""
+"""Bytes (a buffer), and what counts for them: bytes and requests."""
+
+Read: TypeAlias = Callable[[int, int], Fetched]
+"""(offset, bytes) -> these bytes of the file."""
 
 
 def content_of(file: File) -> File:
@@ -47,11 +50,12 @@ class Framed(File):
     """The contents of ``file``: offsets and `size` are theirs, what is charged is what was read of ``file``.
 
     The seek table is charged with the first read. Errors in a frame name its offset in the contents.
+    tail: how much of it is read at first for the seek table.
     Raises DataError for a seek table that is not sound, see `SeekTable.read`.
     """
 
-    def __init__(self, file: File) -> None:
-        self._file, self._table = file, SeekTable.read(file)
+    def __init__(self, file: File, tail: int = 0) -> None:
+        self._file, self._table = file, SeekTable.read(file, tail)
         super().__init__(file.path, int(self._table.content[-1]), file.version, file.meter, file.tier)
         self._unpaid = [self._table.cost]
         self.token = object()  # by which its frames are kept
@@ -67,21 +71,40 @@ class Framed(File):
         self._file.close()
         _kept.forget(self.token)
 
+    @property
+    def stored(self) -> NDArray[np.int64]:
+        """int64 [F + 1]: where frames begin in the file; the last one is where they end."""
+        return self._table.stored
+
+    def read_stored(self, offset: int, nbytes: int) -> Fetched:
+        """Bytes of the file."""
+        return self._file.read_uncounted(offset, nbytes)
+
     def frame_of(self, offset: NDArray[np.int64]) -> NDArray[np.int32]:
         """int32 [n]: the frame that holds each of these bytes."""
         return (np.searchsorted(self._table.content, offset, side="right") - 1).astype(np.int32)
+
+    def lacking(self, number: int) -> bool:
+        """Whether a frame is not among those that are kept, nor is to be."""
+        return (self.token, number) not in _kept
 
     def fetch(self, offset: int, nbytes: int) -> Fetched:
         """``nbytes`` bytes, 1 or more, from ``offset``, not counted. Raises DataError."""
         first, last = self._frames(offset, nbytes)
         if first < last:
             return self.begin(offset, nbytes).result()
-        return self._cut([_kept.frame(self, first)], first, offset, nbytes)
+        return self.fetch_from(self.read_stored, offset, nbytes)
+
+    def fetch_from(self, read: Read, offset: int, nbytes: int) -> Fetched:
+        """`fetch`, in this thread, of compressed bytes that ``read`` has. Raises what that raises."""
+        first, last = self._frames(offset, nbytes)
+        frames = [_kept.frame(self, number, read) for number in range(first, last + 1)]
+        return self._cut(frames, first, offset, nbytes)
 
     def begin(self, offset: int, nbytes: int) -> Pending:
         """`fetch`, in other threads."""
         first, last = self._frames(offset, nbytes)
-        frames = [_kept.begin(self, number) for number in range(first, last + 1)]
+        frames = [_kept.begin(self, number, self.read_stored) for number in range(first, last + 1)]
         return Pending(frames, lambda fetched: self._cut(fetched, first, offset, nbytes))
 
     def read_uncounted(self, offset: int, nbytes: int) -> tuple[bytes, int, int]:
@@ -90,12 +113,12 @@ class Framed(File):
         data, read, requests = self.fetch(offset, nbytes)
         return bytes(data), read, requests
 
-    def decode(self, number: int) -> Fetched:
+    def decode(self, number: int, read_from: Read) -> Fetched:
         """The contents of a frame, read and decompressed now. Raises DataError."""
         begin, end = self._table.stored[number : number + 2].tolist()
         start, stop = self._table.content[number : number + 2].tolist()
         try:
-            data, read, requests = self._file.read_uncounted(begin, end - begin)
+            data, read, requests = read_from(begin, end - begin)
             if (said := zstandard.get_frame_parameters(data).content_size) != stop - start:
                 raise DataError(f"holds {said} bytes by its header; the seek table says {stop - start}")
             made = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
@@ -146,10 +169,14 @@ class _Kept:
         self._nbytes = 0
         self._pool = ThreadPoolExecutor(default_threads(), thread_name_prefix="pyimportance-frames")
 
-    def begin(self, file: Framed, number: int) -> Future[Fetched]:
-        return self._pool.submit(self.frame, file, number)
+    def __contains__(self, frame: tuple[object, int]) -> bool:
+        with self._lock:
+            return frame in self._frames
 
-    def frame(self, file: Framed, number: int) -> Fetched:
+    def begin(self, file: Framed, number: int, read: Read) -> Future[Fetched]:
+        return self._pool.submit(self.frame, file, number, read)
+
+    def frame(self, file: Framed, number: int, read_from: Read) -> Fetched:
         key = file.token, number
         with self._lock:
             if (there := self._frames.get(key)) is not None:
@@ -159,7 +186,7 @@ class _Kept:
         if there is not None:
             return there.result(), 0, 0
         try:
-            data, read, requests = file.decode(number)
+            data, read, requests = file.decode(number, read_from)
         except BaseException as e:
             with self._lock:
                 self._frames.pop(key, None)

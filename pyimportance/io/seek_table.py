@@ -43,8 +43,10 @@ class SeekTable:
     cost: tuple[int, int]
 
     @staticmethod
-    def read(file: File) -> SeekTable:
+    def read(file: File, tail: int = 0) -> SeekTable:
         """The table at the end of ``file``, which may be anything; nothing is counted.
+
+        tail: so many bytes are read first, where a request costs more than bytes that are not needed.
 
         Raises DataError, with the offset in the file, where it is no sound table of all that is before it. A
         frame has at most 1 GiB, and no more than its compressed bytes can hold: what it claims is bounded by
@@ -53,8 +55,9 @@ class SeekTable:
         end = file.size - _FOOTER.size
         if end < _HEADER.size:
             raise DataError("is too short for a seek table of zstd", path=file.path, offset=0)
-        data, read, requests = file.read_uncounted(end, _FOOTER.size)
-        frames, flags, magic = _FOOTER.unpack(data)
+        tail = max(_FOOTER.size, min(tail, file.size))
+        data, read, requests = file.read_uncounted(file.size - tail, tail)
+        frames, flags, magic = _FOOTER.unpack(data[-_FOOTER.size :])
         if magic != _SEEKABLE:
             raise _error(file, file.size - 4, "no seek table of zstd ends here")
         if flags & _RESERVED:
@@ -63,7 +66,10 @@ class SeekTable:
         start = end - 4 * columns * frames - _HEADER.size
         if start < 0:
             raise _error(file, end, f"the seek table is of {frames} frames, for which the file is too short")
-        data, more, again = file.read_uncounted(start, end - start)
+        if (missing := file.size - tail - start) > 0:
+            before, more, again = file.read_uncounted(start, missing)
+            data, read, requests = before + data, read + more, requests + again
+        data = data[start - file.size : -_FOOTER.size]
         if _HEADER.unpack_from(data) != (_MAGIC, file.size - start - _HEADER.size):
             raise _error(file, start, f"no seek table of {frames} frames begins here")
         sizes = np.frombuffer(data, "<u4", offset=_HEADER.size).reshape(frames, columns)[:, :2]
@@ -75,7 +81,7 @@ class SeekTable:
             raise _error(file, start + _HEADER.size + 4 * columns * i, problem)
         if (total := int(stored.sum())) != start:
             raise _error(file, start, f"the seek table is of {total} bytes; {start} are before it")
-        return SeekTable(_places(stored), _places(content), (read + more, requests + again))
+        return SeekTable(_places(stored), _places(content), (read, requests))
 
     def __len__(self) -> int:
         return len(self.stored) - 1

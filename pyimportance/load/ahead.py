@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,8 @@ from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.errors import DataError
-from pyimportance.io.arriving import Arriving, Handle, Origin, Request
+from pyimportance.io.arriving import Arriving, Origin, Request
+from pyimportance.io.arriving_frames import ArrivingFrames, arriving
 from pyimportance.io.downloads import AT_ONCE, Downloads
 from pyimportance.io.frames import content_of
 from pyimportance.io.meter import Meter
@@ -79,7 +82,7 @@ class ReadAhead:
     def __init__(self, meter: Meter, origin: Origin | None = None) -> None:
         self._limit = make_room(2 * _OPEN_FILES) // 2
         self._meter, self._origin = meter, origin
-        self._downloads = None if origin is None else Downloads()
+        self._downloads, self._openings = Downloads(), Downloads()
         self._kept: OrderedDict[str, File] = OrderedDict()  # the latest; closed when nobody else holds it
         self._native = _C.ReadAhead(min(default_threads(), _MOST_THREADS) if origin is None else AT_ONCE)
         self._asked: deque[tuple[Window, list[File]]] = deque()  # the files are open until it is read
@@ -108,17 +111,17 @@ class ReadAhead:
             group = numbers[i : i + self._limit]
             while self._asked and sum(len(files) for _, files in self._asked) + len(group) > self._limit:
                 self._asked.popleft()[0].wait()
-            files = []
+            files, begun = list[tuple[int, File]](), self._begin(index, group, tier)
             for number in group:
-                found = self._open(index, number, rows, tier)
+                found = self._open(index, number, rows, tier, begun)
                 if isinstance(found, DataError):
                     native.give_up(number, found.problem, found.path, found.member, found.offset)
                 else:
                     files.append((number, found))
-            here = [(n, file) for n, file in files if not isinstance(file, Arriving)]
+            here = [(n, file) for n, file in files if not isinstance(file, Arriving | ArrivingFrames)]
             native.read([(number, file.handle, file.size, file.path) for number, file in here])
             for number, file in files:
-                if isinstance(file, Arriving):
+                if isinstance(file, Arriving | ArrivingFrames):
                     window.request(file, number, _spans(index, number, rows))
                 elif isinstance(file, LocalFile) and not window.is_counted:
                     spans = _spans(index, number, rows)
@@ -126,11 +129,27 @@ class ReadAhead:
             self._asked.append((window, [file for _, file in files]))
         return window
 
-    def _open(self, index: SampleIndex, number: int, rows: Ints, tier: str) -> File | DataError:
+    def _begin(self, index: SampleIndex, numbers: list[int], tier: str) -> dict[str, Future[File]]:
+        """Files behind URLs that are to be opened: a server may be asked about each, so it is about many."""
+        paths = (path for path in map(index.files.__getitem__, numbers) if path not in self._kept)
+        opened = self._openings.submit
+        return {path: opened(partial(self._opened, path, tier)) for path in paths if is_url(path)}
+
+    def _opened(self, path: str, tier: str) -> File:
+        if self._origin is None or not is_url(path):
+            return content_of(open_file(path, self._meter, tier))
+        return arriving(path, self._origin, self._downloads, self._meter)
+
+    def _open(
+        self, index: SampleIndex, number: int, rows: Ints, tier: str, begun: dict[str, Future[File]]
+    ) -> File | DataError:
         """A shard of the length that the index knows, or what is wrong with it."""
         path = index.files[number]
         try:
-            file = self._kept.pop(path, None) or content_of(self._begun(path, tier))
+            if (opening := begun.get(path)) is not None:
+                file = opening.result()
+            else:
+                file = self._kept.pop(path) if path in self._kept else self._opened(path, tier)
         except DataError as error:
             return error
         self._kept[path] = file
@@ -145,11 +164,6 @@ class ReadAhead:
             member=index.key(row),
             offset=int(index.offset[row]),
         )
-
-    def _begun(self, path: str, tier: str) -> File:
-        if self._origin is None or self._downloads is None or not is_url(path):
-            return open_file(path, self._meter, tier)
-        return Arriving(path, self._origin, self._downloads, self._meter)
 
     def ready(self, window: Window) -> None:
         """Waits until ``window`` is read, counts it, and lets go of it and of its files."""
@@ -166,8 +180,8 @@ class ReadAhead:
 
     def close(self) -> None:
         """Ends the threads, and counts what they read for nobody. Does not wait for a server."""
-        if self._downloads is not None:
-            self._downloads.close()
+        self._openings.close()
+        self._downloads.close()
         self._native.close()
         for window in self._uncounted.copy():
             self._count(window)
@@ -195,10 +209,10 @@ class Window:
     def __len__(self) -> int:
         return len(self.native)
 
-    def request(self, file: Arriving, number: int, spans: list[tuple[int, int]]) -> None:
+    def request(self, file: Arriving | ArrivingFrames, number: int, spans: list[tuple[int, int]]) -> None:
         """Has these bytes of a file fetched, and then read."""
 
-        def read(handle: int | Handle) -> None:
+        def read(handle: Any) -> None:
             self.native.read([(number, handle, file.size, file.path)])
 
         self._requests.append(file.request(spans, read))

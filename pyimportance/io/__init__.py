@@ -9,6 +9,7 @@ relay.py       for forked processes, through one that was not
 downloads.py   threads that wait for servers
 arriving.py    objects fetched ahead, through a cache
 arriving_frames.py  compressed frames of such an object
+through.py     what is read whole of them, or looked through
 node_cache.py  what a node has fetched, shared by its processes
 entry.py       of one object
 extents.py     which bytes of it

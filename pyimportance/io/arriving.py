@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyimportance.errors import DataError
 from pyimportance.io import urls
-from pyimportance.io.downloads import AT_ONCE, ClosedError, Downloads
+from pyimportance.io.downloads import ClosedError, Downloads
 from pyimportance.io.entry import Entry
 from pyimportance.io.meter import Meter
 from pyimportance.io.node_cache import NodeCache
@@ -55,8 +55,8 @@ class Arriving(File):
     With a cache, only what is missing of it is fetched: by one process of the node, in pieces of `PIECE`
     bytes at most. What is there was checked by its CRC32C when this process first came to it, and is fetched
     again where it is damaged. An object that is all there is checked by the checksum that it should have.
-    Where the cache has no room, or what is in it is of another version of the object and in use, the object
-    is read past it.
+    Where the cache has no room, or what is in it is of another version of the object and in use, or the
+    server does not say which version an object is of that no manifest knows, the object is read past it.
 
     Raises DataError as `RemoteFile` does, OutputError where the cache cannot be used.
     """
@@ -77,8 +77,22 @@ class Arriving(File):
         self.count: Callable[..., None] = meter.add
 
     @property
-    def handle(self) -> Any:
-        return Handle(self, None, [])
+    def handle(self) -> Arriving:
+        return self
+
+    def charge(self, nbytes: int, requests: int) -> None:
+        """Nothing: whatever asks for a range need not know where it came from."""
+
+    def fetch(self, offset: int, nbytes: int) -> bytes:
+        """``nbytes`` bytes from ``offset``. Raises DataError."""
+        return self.read_uncounted(offset, nbytes)[0]
+
+    def begin(self, offset: int, nbytes: int) -> Future[Any] | Coming:
+        """`fetch`, in other threads."""
+        request = self.request([(offset, offset + nbytes)], lambda handle: None)
+        if request.entry is not None:
+            return Coming(request, offset, nbytes)
+        return self._downloads.submit(partial(self.from_origin, offset, offset + nbytes))
 
     def close(self) -> None:
         self._entry = None  # closed with the last request that reads it
@@ -86,9 +100,8 @@ class Arriving(File):
     def read_uncounted(self, offset: int, nbytes: int) -> tuple[bytes, int, int]:
         if nbytes == 0:
             return b"", 0, 0
-        with self.request([(offset, offset + nbytes)], lambda handle: None) as request:
-            request.wait()
-            return bytes(Handle(self, request.entry, request.failed).fetch(offset, nbytes)), 0, 0
+        request = self.request([(offset, offset + nbytes)], lambda handle: None)
+        return Coming(request, offset, nbytes).result(), 0, 0
 
     def remote(self) -> RemoteFile:
         """The object itself, opened when it is first needed. Raises DataError."""
@@ -109,8 +122,8 @@ class Arriving(File):
                 self._remote = remote
             return self._remote
 
-    def fetch(self, begin: int, end: int) -> Any:
-        """These bytes from the origin, counted."""
+    def from_origin(self, begin: int, end: int) -> Any:
+        """These bytes from the server, counted."""
         data = self.remote().fetch(begin, end - begin)
         self.count("origin", end - begin)
         return data
@@ -135,7 +148,7 @@ class Arriving(File):
 
     def _held(self) -> Entry | None:
         """The entry of the object, held; None where it is to be read past the cache."""
-        if self._cache is None or self.size == 0:
+        if self._cache is None or self.size == 0 or self._is_nameless:
             return None
         for _ in range(100):
             if self._entry is None:
@@ -157,6 +170,11 @@ class Arriving(File):
             elif not entry.is_gone:
                 time.sleep(_POLL)  # it is being removed
         return None
+
+    @property
+    def _is_nameless(self) -> bool:
+        """Whether nothing would tell it from another one of its size, which may have been there before."""
+        return self._known is None and self._remote is not None and self._remote.version is None
 
     def settle(self, entry: Entry, begin: int, end: int) -> None:
         """Has these bytes in the entry, sound. Raises DataError, NoRoomError, ClosedError, OSError."""
@@ -197,7 +215,7 @@ class Arriving(File):
             assert self._cache is not None
             if not self._cache.reserve(entry, b, e - b):
                 raise NoRoomError
-            entry.put(b, memoryview(self.fetch(b, e)))
+            entry.put(b, memoryview(self.from_origin(b, e)))
         return sum(e - b for b, e in gaps)
 
     def _drop_damaged(self, entry: Entry, begin: int, end: int) -> None:
@@ -220,23 +238,6 @@ class Arriving(File):
                 raise DataError(problem, path=self.path, offset=offset)
         finally:
             entry.free(0, self.size)
-
-
-def read_through(cache: NodeCache, url: str, size: int, crc32c: int, *, meter: Meter, tier: str) -> bytearray:
-    """All bytes of an object that is read as a whole, through the cache of this node. They count as ``tier``
-    where they are fetched as where they are found. Raises as `Arriving` does.
-    """
-    data, downloads = bytearray(size), Downloads()
-    try:
-        file = Arriving(url, Origin(cache, {url: (size, crc32c)}), downloads, meter)
-        file.count = lambda _, nbytes, requests=1: meter.add(tier, nbytes, requests)
-        with file:
-            for begin in range(0, size, PIECE * AT_ONCE):
-                end = min(size, begin + PIECE * AT_ONCE)
-                data[begin:end] = file.pread(begin, end - begin)
-    finally:
-        downloads.close()
-    return data
 
 
 class Request:
@@ -331,6 +332,24 @@ class Request:
         self._done.set()
 
 
+class Coming:
+    """Bytes of a request that is on its way."""
+
+    def __init__(self, request: Request, offset: int, nbytes: int) -> None:
+        self._request, self._range = request, (offset, nbytes)
+
+    def result(self) -> bytes:
+        """To be asked for once. Raises DataError."""
+        with self._request as request:
+            request.wait()
+            return bytes(Handle(request.file, request.entry, request.failed).fetch(*self._range))
+
+    def cancel(self) -> None:
+        self._request.end()
+
+    __del__ = cancel
+
+
 class Handle:
     """What native code reads an object through that is not all in the cache."""
 
@@ -347,7 +366,7 @@ class Handle:
         if entry is not None and not entry.gaps(offset, end):
             return os.pread(entry.fileno(), nbytes, offset)
         try:
-            return self._file.call(lambda: self._file.fetch(offset, end))
+            return self._file.call(lambda: self._file.from_origin(offset, end))
         except DataError as error:
             self._failed.append((offset, end, error))
             raise

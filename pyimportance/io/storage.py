@@ -22,6 +22,7 @@ from pyimportance.io.descriptor import Descriptor
 from pyimportance.io.meter import Meter
 
 if TYPE_CHECKING:
+    from pyimportance.io.arriving import Arriving
     from pyimportance.io.frames import Framed
     from pyimportance.io.remote import RemoteFile
 
@@ -50,7 +51,7 @@ class File(ABC):
 
     @property
     @abstractmethod
-    def handle(self) -> int | RemoteFile | Framed:
+    def handle(self) -> int | RemoteFile | Framed | Arriving:
         """What native code reads through: a descriptor, or an object with fetch and begin."""
 
     @abstractmethod

@@ -3,7 +3,8 @@
 Behind a URL, shards are read by ranges: of all bytes only those of the samples and parts that are wanted.
 With a folder for a cache (io/node_cache.py) each range is fetched once for all processes of the node, and is
 read from there by native threads, as local shards are; so is each index. The cache knows them by the sizes
-and CRC32Cs in the manifest, so that nobody asks the server about what is there.
+and CRC32Cs in the manifest, so that nobody asks the server about what is there. Of manifests, and of
+tars that no manifest knows, every process asks whether they are those that are there (their size and ETag).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pyimportance.shards.shard_set import ShardSet
 
 
 def opened(shards: Any, meter: Meter, cache: NodeCache | None) -> ShardSet:
-    """A ShardSet, or the one at a path or URL; its indexes as well come through the cache."""
+    """A ShardSet, or the one at a path or URL; its manifest and indexes come through the cache as well."""
     if isinstance(shards, ShardSet):
         return shards if cache is None or not is_url(shards.root) else replace(shards, cache=cache)
     if not isinstance(shards, str | os.PathLike):

@@ -25,6 +25,7 @@ folder_claims.py by locks
 store_claims.py  by names that are written once
 writer.py        write_shards: the first generation
 manifest.py      Manifest, ShardInfo: what a generation consists of
+fields.py        its JSON, field by field
 shard_set.py     ShardSet: a generation, opened
 generations.py   repartition: the next generation, moving only what changed workers
 delta.py         what both this and compact write of a generation for a worker, and the commit

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from typing import Any, TypeAlias
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from pyimportance.shards.streams.recognise import recognise
 from pyimportance.shards.streams.stream import Data, Stream
 from pyimportance.shards.streams.tars import stream_of
 
+if TYPE_CHECKING:
+    from pyimportance.io.node_cache import NodeCache
+
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (bytes done, bytes in all), now and then and at the end."""
 
@@ -41,6 +44,7 @@ def index(
     allow_missing_eof: bool = False,
     meter: Meter | None = None,
     progress: Progress | None = None,
+    cache: NodeCache | None = None,
 ) -> SampleIndex:
     """Finds every sample of a source: key, tar, place, parts. Payloads are not decoded.
 
@@ -54,6 +58,8 @@ def index(
     allow_missing_eof  take tars without end-of-archive blocks too (a tar cut between members looks like one)
     meter              counts what was read, as "index"; for a spool as "origin"
     progress           called with (bytes of tars done, bytes of tars in all)
+    cache              of this node: what is read of tars behind URLs is fetched by one of its processes, and
+                       found there by the others, as long as the server says that they are the same
 
     The sample with id i is the i-th of the source, tars in given order, members in file order.
     Raises ArgumentError where the source names nothing, or is read in order and there is no ``spool``;
@@ -78,9 +84,9 @@ def index(
             "for a copy of it in plain tars"
         )
     if limit is None:
-        parts = _scan_all(files, allow_missing_eof, meter, progress)
+        parts = _scan_all(files, allow_missing_eof, meter, progress, cache)
     else:
-        parts = list(_scan_first(files, allow_missing_eof, meter, limit))
+        parts = list(_scan_first(files, allow_missing_eof, meter, limit, cache))
     whole = concatenate(parts, numbered=True)
     if whole.num_samples == 0:
         raise DataError(
@@ -90,13 +96,17 @@ def index(
 
 
 def _scan_all(
-    files: list[str], allow_missing_eof: bool, meter: Meter | None, progress: Progress | None
+    files: list[str],
+    allow_missing_eof: bool,
+    meter: Meter | None,
+    progress: Progress | None,
+    cache: NodeCache | None,
 ) -> list[SampleIndex]:
     parts: list[SampleIndex] = []
     total = done = 0
     urls = [f for f in files if is_url(f)]
     with (
-        open_files(urls, meter, "index") as opened,
+        _opened(urls, meter, cache) as opened,
         ThreadPoolExecutor(_REMOTE_THREADS if urls else _THREADS) as pool,
     ):
         remote = dict(zip(urls, opened, strict=True))
@@ -125,11 +135,25 @@ def _scan_all(
     return parts
 
 
+def _opened(
+    urls: list[str], meter: Meter | None, cache: NodeCache | None
+) -> AbstractContextManager[Sequence[File]]:
+    if cache is None:
+        return open_files(urls, meter, "index")
+    from pyimportance.io.through import opened_through
+
+    return opened_through(cache, urls, meter, "index")
+
+
 def _scan_first(
-    files: list[str], allow_missing_eof: bool, meter: Meter | None, limit: int
+    files: list[str], allow_missing_eof: bool, meter: Meter | None, limit: int, cache: NodeCache | None
 ) -> Iterator[SampleIndex]:
     for file in files:
-        part = scan_file(file, allow_missing_eof, meter, limit)
+        if is_url(file):
+            with _opened([file], meter, cache) as (opened,):
+                part = _scan([(file, opened)], allow_missing_eof, limit)
+        else:
+            part = scan_file(file, allow_missing_eof, meter, limit)
         yield part
         limit -= part.num_samples
         if limit <= 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Iterable
@@ -17,19 +16,16 @@ from pyimportance.io.meter import Meter
 from pyimportance.io.paths import Folders
 from pyimportance.io.seek_table import MAX_FRAME
 from pyimportance.order.checks import MOST_GROUPS
+from pyimportance.shards.fields import FORMAT, VERSION, VERSION_COMPRESSED, Fields
 from pyimportance.shards.layout import MAX_LEVEL, ORDERS, Layout, Order, Zstd
 
 if TYPE_CHECKING:
+    from pyimportance.io.node_cache import NodeCache
     from pyimportance.order.values import Partition
 
-FORMAT: Final = "pyimportance-shards"
-VERSION: Final = 1
-VERSION_COMPRESSED: Final = 2
-"""Of manifests of compressed shards, for releases that would take these for tars to refuse them."""
 POINTER: Final = "manifest.json"
 """The file that names the current generation; replaced last."""
 
-_LIMIT = 1 << 62  # no honest count or size comes near; sums of a few stay within int64
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -201,7 +197,7 @@ def encode_pointer(generation: int, manifest: bytes) -> bytes:
 def read_pointer(root: str, meter: Meter | None = None) -> tuple[int, str]:
     """(current generation, SHA-256 of its manifest). Raises DataError."""
     path = path_in(root, POINTER)
-    fields = _Fields(storage.read_whole(path, meter, "index"), urls.public(path))
+    fields = Fields(storage.read_whole(path, meter, "index"), urls.public(path))
     generation = fields.integer("generation")
     if fields.text("manifest") != manifest_name(generation):
         fields.fail("manifest", f"must be {manifest_name(generation)!r}")
@@ -226,16 +222,25 @@ def is_committed(root: str, generation: int) -> bool:
         return file.size > 0
 
 
-def read_manifest(root: str, generation: int, meter: Meter | None = None) -> tuple[Manifest, str]:
-    """(the manifest, the SHA-256 of its bytes). Untrusted: raises DataError naming file and field."""
+def read_manifest(
+    root: str, generation: int, meter: Meter | None = None, cache: NodeCache | None = None
+) -> tuple[Manifest, str]:
+    """(the manifest, the SHA-256 of its bytes), from the node's cache where it is behind a URL and there is
+    one. Untrusted: raises DataError naming file and field.
+    """
     path = path_in(root, manifest_name(generation))
-    data = storage.read_whole(path, meter, "index")
+    if cache is None or not urls.is_url(path):
+        data = storage.read_whole(path, meter, "index")
+    else:
+        from pyimportance.io.through import read_through
+
+        data = bytes(read_through(cache, path, meter=meter, tier="index"))
     if not data:
         raise DataError("stands for a generation that was removed", path=urls.public(path))
-    return _decode(_Fields(data, urls.public(path)), generation), hashlib.sha256(data).hexdigest()
+    return _decode(Fields(data, urls.public(path)), generation), hashlib.sha256(data).hexdigest()
 
 
-def _decode(f: _Fields, generation: int) -> Manifest:
+def _decode(f: Fields, generation: int) -> Manifest:
     if f.integer("generation") != generation:
         f.fail("generation", f"must be {generation}, as the file's name says")
     workers, bins = f.integer("workers", low=1), f.integer("bins", low=1)
@@ -284,7 +289,7 @@ def _decode(f: _Fields, generation: int) -> Manifest:
     return manifest
 
 
-def _decode_layout(f: _Fields) -> tuple[Layout, str | None]:
+def _decode_layout(f: Fields) -> tuple[Layout, str | None]:
     """(the layout, the version of zstd)"""
     samples, order = None, "score"
     if "shard_samples" in f.fields:
@@ -307,12 +312,12 @@ def _library() -> str:
     return LIBRARY
 
 
-def _decode_index(f: _Fields) -> IndexInfo:
+def _decode_index(f: Fields) -> IndexInfo:
     crc = f.integer("crc32c", high=0xFFFFFFFF)
     return IndexInfo(f.relative_path("path"), f.integer("bytes"), f.integer("samples"), crc)
 
 
-def _decode_shard(f: _Fields, workers: int, bins: int, compressed: bool) -> ShardInfo:
+def _decode_shard(f: Fields, workers: int, bins: int, compressed: bool) -> ShardInfo:
     shard = ShardInfo(
         path=f.relative_path("path"),
         nbytes=f.integer("bytes"),
@@ -328,91 +333,6 @@ def _decode_shard(f: _Fields, workers: int, bins: int, compressed: bool) -> Shar
     if shard.live > shard.samples:
         f.fail("live", f"must be at most 'samples' ({shard.samples})")
     return shard
-
-
-class _Fields:
-    """A JSON object whose fields are taken out one by one, each with its check."""
-
-    def __init__(self, data: bytes | dict[str, Any], path: str, where: str = "") -> None:
-        self.path, self.where = path, where
-        if isinstance(data, dict):
-            self.fields = data
-            return
-        try:
-            fields: Any = json.loads(data)
-        except (ValueError, RecursionError) as e:
-            raise DataError(f"is no JSON ({e})", path=path) from None
-        try:
-            if b"\\u" in data:  # halves of characters, which are in no name of a file
-                json.dumps(fields, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise DataError("holds text that is not UTF-8", path=path) from None
-        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-            raise DataError(f"is no manifest of pyimportance (no 'format': {FORMAT!r})", path=path)
-        if (got := fields.get("version")) not in (VERSION, VERSION_COMPRESSED):
-            allowed = f"{VERSION} and {VERSION_COMPRESSED}"
-            raise DataError(f"has format version {got!r}; this release reads {allowed}", path=path)
-        self.fields = fields
-
-    def fail(self, name: str, problem: str) -> None:
-        got = repr(self.fields.get(name))
-        got = got if len(got) <= 80 else got[:77] + "..."
-        raise DataError(f"field {self.where + name!r}: {problem}; got {got}", path=self.path)
-
-    def get(self, name: str) -> Any:
-        if name not in self.fields:
-            raise DataError(f"field {self.where + name!r} is missing", path=self.path)
-        return self.fields[name]
-
-    def integer(self, name: str, low: int = 0, high: int = _LIMIT) -> int:
-        value = self.get(name)
-        if type(value) is not int or not low <= value <= high:
-            self.fail(name, f"must be an integer from {low} to {high}")
-        return int(value)
-
-    def number(self, name: str) -> float | None:
-        value = self.get(name)
-        if value is None:
-            return None
-        if type(value) not in (int, float) or math.isnan(value):
-            self.fail(name, "must be a number or null")
-        return float(value)
-
-    def text(self, name: str, pattern: re.Pattern[str] | None = None) -> str:
-        value = self.get(name)
-        if not isinstance(value, str) or (pattern is not None and not pattern.fullmatch(value)):
-            self.fail(name, "must be text" + (f" like {pattern.pattern}" if pattern else ""))
-        return str(value)
-
-    def flag(self, name: str) -> bool:
-        if not isinstance(self.get(name), bool):
-            self.fail(name, "must be true or false")
-        return bool(self.get(name))
-
-    def relative_path(self, name: str) -> str:
-        path = self.text(name)
-        parts = path.split("/")
-        if not path or "\0" in path or "\\" in path or any(p in ("", ".", "..") for p in parts):
-            self.fail(name, "must be a relative path without '.' or '..'")
-        return path
-
-    def strings(self, name: str) -> list[str]:
-        values = self.get(name)
-        if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-            self.fail(name, "must be a list of texts")
-        return list(values)
-
-    def item(self, name: str) -> _Fields:
-        value = self.get(name)
-        if not isinstance(value, dict):
-            self.fail(name, "must be an object")
-        return _Fields(value, self.path, f"{self.where}{name}.")
-
-    def items(self, name: str) -> list[_Fields]:
-        values = self.get(name)
-        if not isinstance(values, list) or not all(isinstance(v, dict) for v in values):
-            self.fail(name, "must be a list of objects")
-        return [_Fields(v, self.path, f"{self.where}{name}[{i}].") for i, v in enumerate(values)]
 
 
 def _to_json(fields: dict[str, Any]) -> bytes:

@@ -44,7 +44,7 @@ class ShardSet:
     root    absolute path of the directory, or its URL
     digest  SHA-256 (hex) of the generation's manifest: equal digests, equal shards
     meter   counts what is read of its indexes where a call names no other
-    cache   where its indexes are kept for all processes of this node, if it is behind a URL
+    cache   where its manifest and indexes are kept for all processes of this node, if it is behind a URL
     """
 
     tier: ClassVar[str] = "disk"
@@ -67,8 +67,8 @@ class ShardSet:
     ) -> ShardSet:
         """Opens the current generation in a directory or behind a URL, or the one asked for.
 
-        Reads manifests only (tier "index"). A set on a web server can be read, loaded and verified; one in a
-        store (s3, gs, az) be changed, too.
+        Reads manifests only (tier "index"); which is the current one, always from its origin. A set on a web
+        server can be read, loaded and verified; one in a store (s3, gs, az) be changed, too.
         Raises DataError naming file and field where one is not sound, and where there is no finished set.
         """
         root, is_remote = os.fspath(path), urls.is_url(path)
@@ -84,7 +84,7 @@ class ShardSet:
         wanted = current if generation is None else check_integer("generation", generation, 0)
         if wanted != current and not is_remote and not os.path.exists(path_in(root, manifest_name(wanted))):
             raise DataError(f"holds no generation {wanted}; the current one is {current}", path=root)
-        manifest, digest = read_manifest(root, wanted, meter)
+        manifest, digest = read_manifest(root, wanted, meter, cache)
         if wanted == current and digest != sha256:
             raise DataError(
                 f"has SHA-256 {digest}; manifest.json says {sha256}",
@@ -189,10 +189,10 @@ class ShardSet:
         url = self.path_of(info.path)
         if self.cache is None or not urls.is_url(url):
             return read_index(url, meter, crc32c=info.crc32c)
-        from pyimportance.io.arriving import read_through
+        from pyimportance.io.through import read_through
 
-        counted = Meter() if meter is None else meter
-        data = read_through(self.cache, url, info.nbytes, info.crc32c, meter=counted, tier="index")
+        known = info.nbytes, info.crc32c
+        data = read_through(self.cache, url, known, meter=meter, tier="index")
         return checked(data, urls.public(url), info.crc32c)
 
     def worker_of(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:

@@ -170,11 +170,12 @@ def test_what_the_manifest_says(shards: ShardSet, plain: ShardSet, monkeypatch: 
     ],
 )
 def test_manifests_that_are_not_sound(shards: ShardSet, field: str, value: Any, problem: str) -> None:
-    from pyimportance.shards.manifest import _decode, _Fields
+    from pyimportance.shards.fields import Fields
+    from pyimportance.shards.manifest import _decode
 
     fields = json.loads(Path(shards.root, "manifest-000000.json").read_text()) | {field: value}
     with pytest.raises(DataError) as raised:
-        _decode(_Fields(json.dumps(fields).encode(), "m.json"), 0)
+        _decode(Fields(json.dumps(fields).encode(), "m.json"), 0)
     assert raised.value.problem.startswith(problem)
 
 

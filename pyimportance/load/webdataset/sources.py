@@ -59,7 +59,7 @@ def opened(source: Any, meter: Meter, cache: NodeCache | None) -> ShardSet | Tar
                 raise ArgumentError(
                     f"urls: {part!r} would run a shell; fetch the tars to files, and name these here"
                 )
-    return Tars(index(tars, meter=meter))
+    return Tars(index(tars, meter=meter, cache=cache))
 
 
 def _may_be_a_set(path: str) -> bool:

@@ -1,0 +1,102 @@
+"""Fields: a JSON object that anybody may have written, taken apart with a check for each value."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, Final
+
+from pyimportance.errors import DataError
+
+FORMAT: Final = "pyimportance-shards"
+VERSION: Final = 1
+VERSION_COMPRESSED: Final = 2
+"""Of manifests of compressed shards, for releases that would take these for tars to refuse them."""
+
+_LIMIT = 1 << 62  # no honest count or size comes near; sums of a few stay within int64
+
+
+class Fields:
+    """A JSON object whose fields are taken out one by one, each with its check."""
+
+    def __init__(self, data: bytes | dict[str, Any], path: str, where: str = "") -> None:
+        self.path, self.where = path, where
+        if isinstance(data, dict):
+            self.fields = data
+            return
+        try:
+            fields: Any = json.loads(data)
+        except (ValueError, RecursionError) as e:
+            raise DataError(f"is no JSON ({e})", path=path) from None
+        try:
+            if b"\\u" in data:  # halves of characters, which are in no name of a file
+                json.dumps(fields, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise DataError("holds text that is not UTF-8", path=path) from None
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            raise DataError(f"is no manifest of pyimportance (no 'format': {FORMAT!r})", path=path)
+        if (got := fields.get("version")) not in (VERSION, VERSION_COMPRESSED):
+            allowed = f"{VERSION} and {VERSION_COMPRESSED}"
+            raise DataError(f"has format version {got!r}; this release reads {allowed}", path=path)
+        self.fields = fields
+
+    def fail(self, name: str, problem: str) -> None:
+        got = repr(self.fields.get(name))
+        got = got if len(got) <= 80 else got[:77] + "..."
+        raise DataError(f"field {self.where + name!r}: {problem}; got {got}", path=self.path)
+
+    def get(self, name: str) -> Any:
+        if name not in self.fields:
+            raise DataError(f"field {self.where + name!r} is missing", path=self.path)
+        return self.fields[name]
+
+    def integer(self, name: str, low: int = 0, high: int = _LIMIT) -> int:
+        value = self.get(name)
+        if type(value) is not int or not low <= value <= high:
+            self.fail(name, f"must be an integer from {low} to {high}")
+        return int(value)
+
+    def number(self, name: str) -> float | None:
+        value = self.get(name)
+        if value is None:
+            return None
+        if type(value) not in (int, float) or math.isnan(value):
+            self.fail(name, "must be a number or null")
+        return float(value)
+
+    def text(self, name: str, pattern: re.Pattern[str] | None = None) -> str:
+        value = self.get(name)
+        if not isinstance(value, str) or (pattern is not None and not pattern.fullmatch(value)):
+            self.fail(name, "must be text" + (f" like {pattern.pattern}" if pattern else ""))
+        return str(value)
+
+    def flag(self, name: str) -> bool:
+        if not isinstance(self.get(name), bool):
+            self.fail(name, "must be true or false")
+        return bool(self.get(name))
+
+    def relative_path(self, name: str) -> str:
+        path = self.text(name)
+        parts = path.split("/")
+        if not path or "\0" in path or "\\" in path or any(p in ("", ".", "..") for p in parts):
+            self.fail(name, "must be a relative path without '.' or '..'")
+        return path
+
+    def strings(self, name: str) -> list[str]:
+        values = self.get(name)
+        if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+            self.fail(name, "must be a list of texts")
+        return list(values)
+
+    def item(self, name: str) -> Fields:
+        value = self.get(name)
+        if not isinstance(value, dict):
+            self.fail(name, "must be an object")
+        return Fields(value, self.path, f"{self.where}{name}.")
+
+    def items(self, name: str) -> list[Fields]:
+        values = self.get(name)
+        if not isinstance(values, list) or not all(isinstance(v, dict) for v in values):
+            self.fail(name, "must be a list of objects")
+        return [Fields(v, self.path, f"{self.where}{name}[{i}].") for i, v in enumerate(values)]

@@ -39,7 +39,7 @@ from webdataset import ShardWriter
 from pyimportance import _C, Scores, Tracker, compact, index, partition, repartition, score, write_shards
 from pyimportance.cli.app import main as pyimportance
 from pyimportance.io.meter import Meter
-from pyimportance.shards import copy
+from pyimportance.shards.pool import AT_ONCE
 from pyimportance.shards.sources import expand
 
 OURS, COMMANDS, ZSTD = "index + write_shards", "index, score, shard", "index + write_shards, zstd"
@@ -97,7 +97,7 @@ class Case:
             THEIRS: self.counted_by_kernel(THEIRS, self.write_by_webdataset),
             ZSTD: self.write_compressed,
             INDEX: self.index,
-            HEADERS: lambda _: members_in(self.source, copy.AT_ONCE),
+            HEADERS: lambda _: members_in(self.source, AT_ONCE),
             VERIFY: self.verify,
             SUM: self.counted_by_kernel(SUM, self.sum),
             MOVE: self.move,
@@ -256,7 +256,7 @@ def bench_case(report: Report, name: str, source: list[str], folder: Path, turns
         input_bytes=dict.fromkeys(seconds, nbytes)
         | {INDEX: headers, HEADERS: headers, MOVE: int(found.nbytes[case.moving].sum())}
         | own,
-        threads=dict.fromkeys(seconds, copy.AT_ONCE) | {THEIRS: 1, CP: 1, VERIFY: THREADS, SUM: THREADS},
+        threads=dict.fromkeys(seconds, AT_ONCE) | {THEIRS: 1, CP: 1, VERIFY: THREADS, SUM: THREADS},
         fractions={
             ours: [theirs / own for own, theirs in zip(seconds[ours], seconds[beside], strict=True)]
             for ours, beside in BESIDE.items()

@@ -234,21 +234,30 @@ def tar_check(
     part_size: npt.NDArray[np.int64],
     part_offset: npt.NDArray[np.int64],
 ) -> None: ...
-def tar_write(
-    out: int,
-    sources: Sequence[tuple[_Handle, int, str, str]],
-    key_offsets: npt.NDArray[np.int64],
-    key_text: npt.NDArray[np.uint8],
-    extensions: Sequence[str],
-    part_start: npt.NDArray[np.int64],
-    part_ext: npt.NDArray[np.int32],
-    part_size: npt.NDArray[np.int64],
-    file: npt.NDArray[np.int32],
-    offset: npt.NDArray[np.int64],
-    part_offset: npt.NDArray[np.int64],
-    canonical: bool,
-    window: int,
-) -> tuple[int, int, int, int]: ...
+
+class TarCopier:
+    def __init__(
+        self, sources: Sequence[tuple[_Handle, int, str, str]], canonical: bool, threads: int
+    ) -> None: ...
+    def begin(
+        self,
+        out: int,
+        key_offsets: npt.NDArray[np.int64],
+        key_text: npt.NDArray[np.uint8],
+        extensions: Sequence[str],
+        part_start: npt.NDArray[np.int64],
+        part_ext: npt.NDArray[np.int32],
+        part_size: npt.NDArray[np.int64],
+        file: npt.NDArray[np.int32],
+        offset: npt.NDArray[np.int64],
+        part_offset: npt.NDArray[np.int64],
+        window: int,
+        sync: bool,
+    ) -> int: ...
+    def begin_sum(self, handle: _Handle, size: int) -> int: ...
+    def wait(self, number: int) -> tuple[int, int, int, int]: ...
+    def forget(self, number: int) -> None: ...
+    def close(self) -> None: ...
 
 # load
 def mix_taken(

@@ -5,10 +5,6 @@
 
 namespace pyi {
 
-void require(bool holds, const char* problem) {
-  if (!holds) throw ArgumentError(problem);
-}
-
 LoadColumns::LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<std::string>& extensions,
                          Int64s ids_, Int32s file, Int64s offset, Int64s nbytes_, Int64s part_start,
                          Int32s part_ext, Int64s part_offset, Int64s part_size,

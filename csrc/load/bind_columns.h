@@ -11,18 +11,11 @@
 #include "load/bind_bytes.h"
 #include "load/buffers.h"
 #include "load/window.h"
-#include "module.h"
+#include "tar/bind_arrays.h"
 
 namespace pyi {
 
-using Int64s = Array<std::int64_t>;
-using Int32s = Array<std::int32_t>;
-using Bytes = Array<std::uint8_t>;
-
 using LoadField = std::tuple<std::string, std::int64_t, std::string>;  // extension, bytes, and in words
-
-// Throws ArgumentError unless it holds.
-void require(bool holds, const char* problem);
 
 // The arrays of a SampleIndex, which were checked when it was made, and what its samples have in common.
 struct LoadColumns {

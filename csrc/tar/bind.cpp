@@ -7,6 +7,8 @@
 
 #include "errors.h"
 #include "module.h"
+#include "tar/bind_arrays.h"
+#include "tar/bind_copier.h"
 #include "tar/bind_index.h"
 #include "tar/bind_input.h"
 #include "tar/copy.h"
@@ -19,10 +21,6 @@
 namespace pyi {
 namespace {
 
-using Int64s = Array<std::int64_t>;
-using Int32s = Array<std::int32_t>;
-using Bytes = Array<std::uint8_t>;
-
 template <class T>
 Array<T> to_array(std::vector<T>&& values) {
   auto owned = std::make_unique<std::vector<T>>(std::move(values));
@@ -30,18 +28,6 @@ Array<T> to_array(std::vector<T>&& values) {
   const auto n = static_cast<py::ssize_t>(owned->size());
   py::capsule owner(owned.release(), [](void* p) { delete static_cast<std::vector<T>*>(p); });
   return Array<T>(n, data, owner);
-}
-
-void require(bool holds, const char* problem) {
-  if (!holds) throw ArgumentError(problem);
-}
-
-// Offsets that cut an array of `total` into runs: from 0 to total, never falling.
-void check_offsets(const Int64s& offsets, py::ssize_t total, const char* problem) {
-  const std::int64_t* p = offsets.data();
-  const py::ssize_t n = offsets.size();
-  require(offsets.ndim() == 1 && n >= 1 && p[0] == 0 && p[n - 1] == total, problem);
-  for (py::ssize_t i = 1; i < n; ++i) require(p[i - 1] <= p[i], problem);
 }
 
 std::uint32_t crc32c_of(const py::buffer& data, std::uint32_t crc, bool hardware) {
@@ -54,20 +40,13 @@ std::uint32_t crc32c_of(const py::buffer& data, std::uint32_t crc, bool hardware
 }
 
 py::tuple crc32c_of_file(const py::object& handle, std::int64_t size) {
-  constexpr std::int64_t kChunk = 1 << 20;
   const auto input = make_input(handle);
-  tar::Count count;
-  std::uint32_t crc = 0;
+  tar::Written sum;
   {
     py::gil_scoped_release release;
-    const std::unique_ptr<unsigned char[]> buffer(new unsigned char[kChunk]);
-    for (std::int64_t at = 0; at < size; at += kChunk) {
-      const std::int64_t n = std::min(kChunk, size - at);
-      input->read(buffer.get(), n, at, &count);
-      crc = tar::crc32c(crc, buffer.get(), static_cast<std::size_t>(n));
-    }
+    sum = tar::sum_file(input.get(), size, tar::never);
   }
-  return py::make_tuple(crc, count.bytes, count.requests);
+  return py::make_tuple(sum.crc32c, sum.read.bytes, sum.read.requests);
 }
 
 py::dict to_dict(tar::Columns&& c) {
@@ -182,29 +161,6 @@ std::pair<std::int64_t, std::int64_t> first_repeated(const Int64s& key_offsets, 
   return tar::first_repeated(key_offsets.data(), text, key_offsets.size() - 1);
 }
 
-tar::Samples samples_of(const Int64s& key_offsets, const Bytes& key_text, std::vector<std::string> extensions,
-                        const Int64s& part_start, const Int32s& part_ext, const Int64s& part_size) {
-  check_offsets(key_offsets, key_text.size(), "key_offsets do not fit key_text");
-  check_offsets(part_start, part_ext.size(), "part_start does not fit part_ext");
-  require(part_start.size() == key_offsets.size(), "part_start does not fit key_offsets");
-  require(part_size.size() == part_ext.size(), "part_size does not fit part_ext");
-  for (py::ssize_t i = 0; i < part_ext.size(); ++i) {
-    const std::int32_t e = part_ext.data()[i];
-    require(e >= 0 && e < static_cast<std::int64_t>(extensions.size()), "part_ext out of range");
-    require(part_size.data()[i] >= 0, "part_size is negative");
-  }
-  return {key_offsets.size() - 1,
-          key_offsets.data(),
-          reinterpret_cast<const char*>(key_text.data()),
-          part_start.data(),
-          part_ext.data(),
-          part_size.data(),
-          nullptr,
-          nullptr,
-          nullptr,
-          std::move(extensions)};
-}
-
 Int64s header_sizes(const Int64s& key_offsets, const Bytes& key_text, std::vector<std::string> extensions,
                     const Int64s& part_start, const Int32s& part_ext, const Int64s& part_size) {
   const tar::Samples s =
@@ -230,38 +186,6 @@ py::tuple headers(const Int64s& key_offsets, const Bytes& key_text, std::vector<
     bytes = tar::headers(s, p);
   }
   return py::make_tuple(py::bytes(bytes), sizes);
-}
-
-py::tuple write_tar(
-    int out, const std::vector<std::tuple<py::object, std::int64_t, std::string, std::string>>& sources,
-    const Int64s& key_offsets, const Bytes& key_text, std::vector<std::string> extensions,
-    const Int64s& part_start, const Int32s& part_ext, const Int64s& part_size, const Int32s& file,
-    const Int64s& offset, const Int64s& part_offset, bool canonical, std::int64_t window) {
-  tar::Samples s = samples_of(key_offsets, key_text, std::move(extensions), part_start, part_ext, part_size);
-  require(file.size() == s.n && offset.size() == s.n, "file or offset does not fit key_offsets");
-  require(part_offset.size() == part_ext.size(), "part_offset does not fit part_ext");
-  std::vector<std::unique_ptr<tar::Input>> inputs;
-  std::vector<tar::Source> opened;
-  for (const auto& [handle, size, path, prefix] : sources) {
-    inputs.push_back(make_input(handle));
-    opened.push_back({inputs.back().get(), size, path, prefix, canonical});
-  }
-  for (std::int64_t i = 0; i < s.n; ++i) {
-    const std::int32_t f = file.data()[i];
-    require(f >= 0 && f < static_cast<std::int64_t>(opened.size()), "file out of range");
-    const std::string& prefix = opened[static_cast<std::size_t>(f)].prefix;
-    require(s.key(i).substr(0, prefix.size()) == prefix,
-            "a key does not begin with the prefix of its source");
-  }
-  s.file = file.data();
-  s.offset = offset.data();
-  s.part_offset = part_offset.data();
-  tar::Written w;
-  {
-    py::gil_scoped_release release;
-    w = tar::write_tar(out, opened, s, canonical, window);
-  }
-  return py::make_tuple(w.bytes, w.crc32c, w.read.bytes, w.read.requests);
 }
 
 // The columns are whole, and were checked when the index was made; only what `rows` names is looked at.
@@ -310,6 +234,7 @@ void check(const std::tuple<py::object, std::int64_t, std::string>& source, bool
 
 void register_tar(py::module_& m) {
   register_index(m);
+  register_copier(m);
   const auto arr = [](const char* name) { return py::arg(name).noconvert(); };
   m.def("crc32c", &crc32c_of, py::arg("data"), py::arg("crc") = 0, py::kw_only(), py::arg("hardware") = true);
   m.def("crc32c_of_file", &crc32c_of_file, py::arg("handle"), py::arg("size"));
@@ -324,9 +249,6 @@ void register_tar(py::module_& m) {
   m.def("tar_check", &check, py::arg("source"), py::arg("ours"), py::arg("data"), py::arg("base"),
         arr("rows"), arr("key_offsets"), arr("key_text"), py::arg("extensions"), arr("offset"),
         arr("part_start"), arr("part_ext"), arr("part_size"), arr("part_offset"));
-  m.def("tar_write", &write_tar, py::arg("out"), py::arg("sources"), arr("key_offsets"), arr("key_text"),
-        py::arg("extensions"), arr("part_start"), arr("part_ext"), arr("part_size"), arr("file"),
-        arr("offset"), arr("part_offset"), py::arg("canonical"), py::arg("window"));
 }
 
 }  // namespace pyi

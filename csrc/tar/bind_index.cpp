@@ -6,18 +6,11 @@
 #include <vector>
 
 #include "errors.h"
+#include "tar/bind_arrays.h"
 #include "tar/index.h"
 
 namespace pyi {
 namespace {
-
-using Int64s = Array<std::int64_t>;
-using Int32s = Array<std::int32_t>;
-using Bytes = Array<std::uint8_t>;
-
-void require(bool holds, const char* problem) {
-  if (!holds) throw ArgumentError(problem);
-}
 
 // The lengths are looked at here, the values by is_sound.
 bool is_sound(const Int64s& file_bytes, const Int64s& key_offsets, const Bytes& key_text,

@@ -30,11 +30,12 @@ constexpr std::int64_t kMinWindow = 128 << 10;  // holds the header of the longe
 class Stream {
  public:
   Stream(int out, const std::vector<Source>& sources, const Samples& samples, bool canonical,
-         std::int64_t capacity)
+         std::int64_t capacity, const std::atomic<bool>& stop)
       : out_(out),
         sources_(sources),
         samples_(samples),
         canonical_(canonical),
+        stop_(stop),
         capacity_(capacity),
         buffer_(new unsigned char[static_cast<std::size_t>(capacity)]) {}
 
@@ -94,6 +95,7 @@ class Stream {
   const std::vector<Source>& sources_;
   const Samples& samples_;
   bool canonical_;
+  const std::atomic<bool>& stop_;
   std::int64_t capacity_, used_ = 0;
   std::unique_ptr<unsigned char[]> buffer_;
   std::vector<unsigned char> aside_;  // of a run
@@ -147,6 +149,7 @@ void Stream::flush() {
       expect(todo[next]);
       ahead += todo[next].length;
     }
+    if (stop_) throw Stopped();
     read(todo[i]);
     check(todo[i]);
     if (i + 1 < next) ahead -= todo[i + 1].length;
@@ -283,10 +286,10 @@ std::string headers(const Samples& s, std::int64_t* sizes) {
 }
 
 Written write_tar(int out, const std::vector<Source>& sources, const Samples& s, bool canonical,
-                  std::int64_t window) {
+                  std::int64_t window, const std::atomic<bool>& stop) {
   std::vector<std::int64_t> headers(static_cast<std::size_t>(s.part_start[s.n]));
   header_sizes(s, headers.data());
-  Stream stream(out, sources, s, canonical, std::max(window, kMinWindow));
+  Stream stream(out, sources, s, canonical, std::max(window, kMinWindow), stop);
   std::vector<std::int64_t> theirs(canonical ? 0 : headers.size()), order;
   for (std::int64_t i = 0; i < s.n; ++i) {
     if (!canonical) measure_headers(s, i, &order, theirs.data());
@@ -300,6 +303,25 @@ Written write_tar(int out, const std::vector<Source>& sources, const Samples& s,
   zeros(&stream, kEndBlocks);
   stream.flush();
   return stream.written();
+}
+
+void sync_file(int fd) {
+  while (fsync(fd) != 0)
+    if (errno != EINTR) throw std::system_error(errno, std::generic_category());
+}
+
+Written sum_file(Input* input, std::int64_t size, const std::atomic<bool>& stop) {
+  constexpr std::int64_t kChunk = 1 << 20;
+  const std::unique_ptr<unsigned char[]> buffer(new unsigned char[kChunk]);
+  Written sum;
+  while (sum.bytes < size) {
+    if (stop) throw Stopped();
+    const std::int64_t n = std::min(kChunk, size - sum.bytes);
+    input->read(buffer.get(), n, sum.bytes, &sum.read);
+    sum.crc32c = crc32c(sum.crc32c, buffer.get(), static_cast<std::size_t>(n));
+    sum.bytes += n;
+  }
+  return sum;
 }
 
 }  // namespace pyi::tar

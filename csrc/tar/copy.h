@@ -1,7 +1,9 @@
 // Writes a canonical tar: our headers, payloads copied undecoded from wherever they lie.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,13 @@ struct Written {
   Count read;
 };
 
+// Of work that is wanted no more.
+struct Stopped : std::runtime_error {
+  Stopped() : std::runtime_error("was stopped") {}
+};
+
+inline const std::atomic<bool> never{false};
+
 // Bytes of the canonical headers of every part, into out [P].
 // Throws ArgumentError for a key that would not be read back as the same key and extension.
 void header_sizes(const Samples& samples, std::int64_t* out);
@@ -30,8 +39,15 @@ std::string headers(const Samples& samples, std::int64_t* sizes);
 // every payload are read with it, and must be those of the member that is asked for (see check.h), so that an
 // index of a tar that was written again since copies nothing. canonical: the sources are tars of ours, whose
 // headers are known to the bit and copied. Throws DataError (source, member, offset) where a source is
-// shorter or holds something else than its index says; std::system_error where `out` cannot be written.
+// shorter or holds something else than its index says; std::system_error where `out` cannot be written;
+// Stopped, within a window's time, once `stop` is set.
 Written write_tar(int out, const std::vector<Source>& sources, const Samples& samples, bool canonical,
-                  std::int64_t window);
+                  std::int64_t window, const std::atomic<bool>& stop = never);
+
+// Returns when what was written to a file is on the disk. Throws std::system_error.
+void sync_file(int fd);
+
+// Reads the first `size` bytes of an input, and sums them: bytes, crc32c, read. Throws DataError; Stopped.
+Written sum_file(Input* input, std::int64_t size, const std::atomic<bool>& stop);
 
 }  // namespace pyi::tar

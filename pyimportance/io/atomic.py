@@ -16,9 +16,12 @@ _TEMPORARY = re.compile(r"(?P<name>.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
 @contextmanager
-def writing(path: str | os.PathLike[str], *, sync_name: bool = True) -> Iterator[IO[bytes]]:
+def writing(
+    path: str | os.PathLike[str], *, sync: bool = True, sync_name: bool = True
+) -> Iterator[IO[bytes]]:
     """A binary file that becomes ``path`` when the block ends, and vanishes if the block raises.
 
+    sync       False: the block syncs what it has written
     sync_name  False: its name need not survive a crash yet; whoever counts on it calls `sync_directory`, or
                writes another file there, once for many
     Readers see the old file or the whole new one, also after a crash. Raises OutputError naming ``path``
@@ -30,8 +33,9 @@ def writing(path: str | os.PathLike[str], *, sync_name: bool = True) -> Iterator
     try:
         with open(temporary, "xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, target)
         done = True
         if sync_name:

@@ -23,7 +23,7 @@ class Output:
 
 
 @contextmanager
-def writing(path: str, *, sync_name: bool = True) -> Iterator[Output]:
+def writing(path: str, *, sync: bool = True, sync_name: bool = True) -> Iterator[Output]:
     """What becomes the file or the object when the block ends, and nothing if the block raises.
 
     See `atomic.writing`; of an object a copy lies among the temporary files until it is sent. Raises
@@ -35,7 +35,7 @@ def writing(path: str, *, sync_name: bool = True) -> Iterator[Output]:
         with uploading(path) as out:
             yield out
     else:
-        with atomic.writing(path, sync_name=sync_name) as file:
+        with atomic.writing(path, sync=sync, sync_name=sync_name) as file:
             yield Output(file)
 
 

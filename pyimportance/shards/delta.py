@@ -6,7 +6,6 @@ Until the commit no manifest names what was written, and the generations before 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,7 @@ from pyimportance.shards.manifest import (
 )
 from pyimportance.shards.offers import relative
 from pyimportance.shards.plan import filled, plan_group, select, take_keys
+from pyimportance.shards.pool import Pending, ShardPool
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 
@@ -85,7 +85,7 @@ def write_part(
                 return _record_of(shards, generation, worker)  # the same job, by another process meanwhile
             with (
                 copy.open_sources(comes) as files,
-                copy.ShardPool(shards.root, files, journal, canonical=True, tier=tier) as pool,
+                ShardPool(shards.root, files, journal, canonical=True, tier=tier) as pool,
             ):
                 infos, deltas = _write_shards(pool, partition, comes, worker, generation, layout, meter)
             own = {s.path: s for s in shards.shards}
@@ -164,7 +164,7 @@ def _record_of(shards: ShardSet, generation: int, worker: int) -> DeltaRecord:
 
 
 def _write_shards(  # noqa: PLR0917
-    pool: copy.ShardPool,
+    pool: ShardPool,
     partition: Partition,
     comes: SampleIndex,
     worker: int,
@@ -173,7 +173,7 @@ def _write_shards(  # noqa: PLR0917
     meter: Meter | None,
 ) -> tuple[list[ShardInfo], list[SampleIndex]]:
     """Writes the new shards, bin by bin in the order of importance."""
-    writing: list[Future[ShardInfo]] = []
+    writing: list[Pending] = []
     indexes: list[SampleIndex] = []
     own, first = partition.worker(worker), int(partition.offsets[worker * partition.bins])
     moves = np.isin(own, comes.ids)

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from pyimportance.checks import check_integer, check_nonnegative, check_positive
 from pyimportance.io.urls import is_url
-from pyimportance.shards.copy import AT_ONCE, LOCAL_WINDOW, WINDOW
 from pyimportance.shards.layout import Layout, Zstd
 from pyimportance.shards.plan import Selection, ShardPlan
+from pyimportance.shards.pool import AT_ONCE, LOCAL_WINDOW, WINDOW
 from pyimportance.shards.ratio import Ratio, Sampler, measure
 from pyimportance.shards.sample_index import BLOCK, SampleIndex
 from pyimportance.shards.work import Work

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -29,6 +28,7 @@ from pyimportance.shards.manifest import (
     manifest_name,
 )
 from pyimportance.shards.plan import ShardPlan
+from pyimportance.shards.pool import Pending, ShardPool
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 from pyimportance.shards.streams.stream import Data
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pyimportance.shards.journal import Journal
     from pyimportance.shards.store_job import StoreJournal
 
-_Begun: TypeAlias = "list[tuple[ShardPlan, Future[ShardInfo]]]"
+_Begun: TypeAlias = "list[tuple[ShardPlan, Pending]]"
 
 
 def write_shards(
@@ -167,9 +167,7 @@ class _Run:
     ) -> None:
         """Shards and indexes, the manifest last."""
         work, tier = self.work, files[0].tier if files else "origin"
-        with copy.ShardPool(
-            self.root, files, journal, canonical=False, prefixes=work.prefixes, tier=tier
-        ) as pool:
+        with ShardPool(self.root, files, journal, canonical=False, prefixes=work.prefixes, tier=tier) as pool:
             done = self.all_workers(pool, meters)
         for file in files:
             file.check_unchanged()
@@ -189,7 +187,7 @@ class _Run:
         write_last(urls.join(self.root, POINTER), encode_pointer(0, manifest))
 
     def all_workers(
-        self, pool: copy.ShardPool, meters: Sequence[Meter | None]
+        self, pool: ShardPool, meters: Sequence[Meter | None]
     ) -> list[tuple[IndexInfo, tuple[ShardInfo, ...]]]:
         """Finishes a worker when the next one's shards are already being written."""
         done = []
@@ -203,9 +201,7 @@ class _Run:
             done.append(self.finish(len(meters) - 1, begun))
         return done
 
-    def begin(
-        self, worker: int, pool: copy.ShardPool, meter: Meter | None
-    ) -> Iterator[tuple[ShardPlan, Future[ShardInfo]]]:
+    def begin(self, worker: int, pool: ShardPool, meter: Meter | None) -> Iterator[tuple[ShardPlan, Pending]]:
         job.own_directory(self.root, worker)
         for plan in self.work.shards(worker):
             yield plan, pool.submit(plan, meter)

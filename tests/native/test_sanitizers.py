@@ -72,7 +72,10 @@ SANITIZERS = {
             *(f"tests/score/test_{name}.py" for name in ("reduce", "ensembles", "own_measures", "merge")),
             "tests/score/test_every_measure.py",
             "tests/order/test_argsort.py",
-            *(f"tests/shards/test_{name}.py" for name in ("scan", "crc32c", "write_shards", "verify")),
+            *(
+                f"tests/shards/test_{name}.py"
+                for name in ("scan", "crc32c", "copier", "write_shards", "verify")
+            ),
             *(f"tests/load/test_{name}.py" for name in ("ahead", "fields", "views")),
             "tests/test_pool.py",
         ),

@@ -145,9 +145,9 @@ def copied(index: SampleIndex, path: Path, out: Path) -> dict[str, list[bytes]]:
     (plan,) = plan_group(select(index, rows, take_keys(index, rows)), 0, 0, 0, Layout(1 << 30), bins=1)
     samples = plan.samples
     with open(path, "rb") as source, open(out, "r+b") as shard:
-        _C.tar_write(
+        copier = _C.TarCopier([(source.fileno(), path.stat().st_size, str(path), "")], False, 1)
+        task = copier.begin(
             shard.fileno(),
-            [(source.fileno(), path.stat().st_size, str(path), "")],
             *index.key_buffers,
             samples.extensions,
             samples.part_start,
@@ -156,9 +156,10 @@ def copied(index: SampleIndex, path: Path, out: Path) -> dict[str, list[bytes]]:
             samples.file,
             samples.offset,
             samples.part_offset,
-            False,
             1 << 20,
+            False,
         )
+        copier.wait(task)
         shard.truncate(plan.nbytes)
     return as_tarfile_reads(out)[0]
 

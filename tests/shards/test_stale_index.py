@@ -26,7 +26,9 @@ from pyimportance import (
     repartition,
     write_shards,
 )
-from pyimportance.shards import copy
+from pyimportance.io.lock import locked
+from pyimportance.shards import copy, pool
+from pyimportance.shards.journal import Journal
 from pyimportance.shards.layout import Layout
 from pyimportance.shards.plan import plan_group, select
 
@@ -254,7 +256,7 @@ def test_payloads_of_many_windows(
     path = write_tar(tmp_path / "a.tar", [(f"{i}.x", rng.bytes(size)) for i, size in enumerate(sizes)])
     index, sets = pyimportance.index(path), []
     for window in (1, 16 * mebibyte):
-        monkeypatch.setattr(copy, "LOCAL_WINDOW", window)
+        monkeypatch.setattr(pool, "LOCAL_WINDOW", window)
         shards = write_shards(index, divide(9, 2), tmp_path / f"out-{window}")
         repartition(shards, divide(9, 2, seed=2))
         sets.append(tree(tmp_path / f"out-{window}"))
@@ -276,8 +278,13 @@ def test_an_index_of_shards_that_leaves_no_room_for_headers(tmp_path: Path, writ
     (plan,) = plan_group(select(index, np.arange(1), index.keys), 0, 0, 0, Layout(), bins=1)
     (tmp_path / "worker-000").mkdir()
     text = r"a\.tar, member 'é{100}\.x', offset 512: the index leaves 512 bytes .*, which are 1536"
-    with copy.open_sources(index) as files, pytest.raises(DataError, match=text):
-        copy.write_shard(str(tmp_path), plan, files, canonical=True, meter=None)
+    with (
+        locked(str(tmp_path / "job.json")) as notes,
+        copy.open_sources(index) as files,
+        pool.ShardPool(str(tmp_path), files, Journal(notes), canonical=True) as writing,
+        pytest.raises(DataError, match=text),
+    ):
+        writing.submit(plan, None).result()
     assert not list((tmp_path / "worker-000").iterdir())
 
 

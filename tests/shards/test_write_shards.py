@@ -16,6 +16,7 @@ import pytest
 
 import pyimportance
 from pyimportance import (
+    _C,
     ArgumentError,
     DataError,
     OutputError,
@@ -153,13 +154,29 @@ def test_manifests_are_renamed_when_all_they_name_is_there(
 def test_all_that_a_manifest_names_is_synced_before_it(
     source: Path, tmp_path: Path, divide: Divide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every shard before it has its name, its name before the manifest has one; a folder once for all."""
+    """Every shard before it has its name, its name before the manifest has one; a folder once for all.
+
+    Native threads sync the shards that they write (`test_disks_that_fail` sees how), and say so by ending.
+    """
     events: list[tuple[str, str]] = []
     fsync, rename = os.fsync, os.replace
+    begin, wait = _C.TarCopier.begin, _C.TarCopier.wait
+    written: dict[tuple[_C.TarCopier, int], str] = {}
 
     def sync(fd: int) -> None:
         events.append(("synced", os.readlink(f"/proc/self/fd/{fd}")))
         fsync(fd)
+
+    def begun(copier: _C.TarCopier, out: int, *columns: Any) -> int:
+        task = begin(copier, out, *columns)
+        if columns[-1]:
+            written[copier, task] = os.readlink(f"/proc/self/fd/{out}")
+        return task
+
+    def waited(copier: _C.TarCopier, task: int) -> tuple[int, int, int, int]:
+        outcome = wait(copier, task)
+        events.append(("synced", written[copier, task]))
+        return outcome
 
     def name(old: str, new: str) -> None:
         rename(old, new)
@@ -167,6 +184,8 @@ def test_all_that_a_manifest_names_is_synced_before_it(
 
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(os, "replace", name)
+    monkeypatch.setattr(_C.TarCopier, "begin", begun)
+    monkeypatch.setattr(_C.TarCopier, "wait", waited)
     root = tmp_path / "out"
     sets = [write_shards(source, divide(66, 3, 2), root, shard_bytes=30_000)]
     sets.append(repartition(sets[0], divide(66, 3, 2, seed=1)))

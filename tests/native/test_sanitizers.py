@@ -31,8 +31,8 @@ FLAGS += ["-fPIC", "-pthread", "-fvisibility=hidden", "-D_GLIBCXX_ASSERTIONS"]
 # preloaded libraries, where the sanitizers want to be first.
 UNFIT = "no_memory or test_memory or to_be_had or bounded_by or faster_than or test_exchange or forks_while"
 UNFIT += " or test_faults"
-# TSan ends a fork's child that begins a thread, as a loader's process does.
-UNFIT_FOR_THREADS = f"{UNFIT} or hold_what_was_written or loader_process"
+# TSan ends a fork's child that begins a thread, as loader processes and other children that read do.
+UNFIT_FOR_THREADS = f"{UNFIT} or hold_what_was_written or loader_process or forked_child"
 NOT_NATIVE = ("tests/score/gpu", "tests/order/samplers")  # other code, and none at all
 
 

@@ -30,12 +30,13 @@ constexpr std::int64_t kOwnBytes = 2 << 10;  // a copy of what is smaller costs 
 class LoadWindow {
  public:
   LoadWindow(std::shared_ptr<load::ReadAhead> ahead, std::shared_ptr<LoadColumns> columns, const Int64s& rows,
-             const Array<bool>& pad, std::vector<Seats> seats)
+             const Array<bool>& pad, std::vector<Seats> seats, std::int64_t join)
       : ahead_(std::move(ahead)),
         columns_(std::move(columns)),
         pad_(pad.data(), pad.data() + pad.size()),
         seats_(std::move(seats)) {
     require(rows.size() == pad.size(), "pad does not fit rows");
+    require(join >= 1, "join must be 1 or more");
     columns_->check_rows(rows.data(), rows.size());
     take_seats(rows.size());
     std::int64_t bytes = 0;
@@ -44,7 +45,7 @@ class LoadWindow {
     columns_->buffers.expect(static_cast<std::size_t>(bytes));
     try {
       window_ = std::make_shared<load::Window>(
-          columns_->index, rows.data(), rows.size(),
+          columns_->index, rows.data(), rows.size(), join,
           [this](std::int64_t i, std::int64_t size, std::int32_t extension) {
             return place(i, size, extension);
           },
@@ -74,6 +75,10 @@ class LoadWindow {
     }
     const py::gil_scoped_release release;
     ahead_->read(window_, std::move(opened));
+  }
+
+  std::vector<std::pair<std::int64_t, std::int64_t>> spans(std::int32_t file) const {
+    return window_->spans(file);
   }
 
   void wait() {
@@ -230,10 +235,11 @@ void register_load(py::module_& m) {
   py::class_<LoadColumns, std::shared_ptr<LoadColumns>>(m, "LoadColumns")
       .def(py::init<Int64s, Bytes, const std::vector<std::string>&, Int64s, Int32s, Int64s, Int64s, Int64s,
                     Int32s, Int64s, Int64s, const std::vector<std::string>&, const std::vector<LoadField>&,
-                    bool>(),
+                    bool, const std::optional<Int64s>&>(),
            arr("key_offsets"), arr("key_text"), py::arg("extensions"), arr("ids"), arr("file"), arr("offset"),
            arr("nbytes"), arr("part_start"), arr("part_ext"), arr("part_offset"), arr("part_size"),
-           py::arg("files"), py::arg("fields"), py::arg("views"));
+           py::arg("files"), py::arg("fields"), py::arg("views"),
+           py::arg("part_begin").noconvert() = py::none());
   py::class_<LoadMemory>(m, "LoadMemory", py::buffer_protocol())
       .def(py::init([](std::shared_ptr<LoadColumns> columns, std::int64_t nbytes) {
              require(nbytes >= 0, "nbytes must be 0 or more");
@@ -253,10 +259,12 @@ void register_load(py::module_& m) {
       .def("close", &load::ReadAhead::close, py::call_guard<py::gil_scoped_release>());
   py::class_<LoadWindow>(m, "LoadWindow")
       .def(py::init<std::shared_ptr<load::ReadAhead>, std::shared_ptr<LoadColumns>, const Int64s&,
-                    const Array<bool>&, std::vector<Seats>>(),
-           py::arg("ahead"), py::arg("columns"), arr("rows"), arr("pad"), py::arg("seats").noconvert())
+                    const Array<bool>&, std::vector<Seats>, std::int64_t>(),
+           py::arg("ahead"), py::arg("columns"), arr("rows"), arr("pad"), py::arg("seats").noconvert(),
+           py::arg("join"))
       .def("__len__", &LoadWindow::size)
       .def("read", &LoadWindow::read, py::arg("sources"))
+      .def("spans", &LoadWindow::spans, py::arg("file"))
       .def("wait", &LoadWindow::wait)
       .def("count", &LoadWindow::count)
       .def("give_up", &LoadWindow::give_up, py::arg("file"), py::arg("problem"), py::arg("path"),

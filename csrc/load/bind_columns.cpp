@@ -9,12 +9,13 @@ LoadColumns::LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<s
                          Int64s ids_, Int32s file, Int64s offset, Int64s nbytes_, Int64s part_start,
                          Int32s part_ext, Int64s part_offset, Int64s part_size,
                          const std::vector<std::string>& files, const std::vector<LoadField>& fields_,
-                         bool views_)
+                         bool views_, const std::optional<Int64s>& part_begin)
     : index{
           {ids_.size(), key_offsets.data(), reinterpret_cast<const char*>(key_text.data()), part_start.data(),
            part_ext.data(), part_size.data(), file.data(), offset.data(), part_offset.data(), extensions},
           ids_.data(),
           nbytes_.data(),
+          part_begin ? part_begin->data() : nullptr,
           files},
       N(ids_.size()),
       P(part_ext.size()),
@@ -27,6 +28,7 @@ LoadColumns::LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<s
   require(file.size() == N && offset.size() == N && nbytes_.size() == N,
           "file, offset or nbytes does not fit ids");
   require(part_offset.size() == P && part_size.size() == P, "part_offset or part_size does not fit part_ext");
+  require(!part_begin || part_begin->size() == P, "part_begin does not fit part_ext");
   for (const std::string& extension : extensions)
     names.push_back(py::reinterpret_steal<py::str>(PyUnicode_InternFromString(extension.c_str())));
   for (const std::string& path : files) urls.emplace_back(path);
@@ -36,6 +38,7 @@ LoadColumns::LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<s
   arrays = {std::move(key_offsets), std::move(key_text), std::move(ids_),       std::move(file),
             std::move(offset),      std::move(nbytes_),  std::move(part_start), std::move(part_ext),
             std::move(part_offset), std::move(part_size)};
+  if (part_begin) arrays.push_back(*part_begin);
 }
 
 // The columns are whole, and were checked when the index was made: this is what memory safety takes.

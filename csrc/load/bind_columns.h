@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -22,7 +23,7 @@ struct LoadColumns {
   LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<std::string>& extensions, Int64s ids,
               Int32s file, Int64s offset, Int64s nbytes, Int64s part_start, Int32s part_ext,
               Int64s part_offset, Int64s part_size, const std::vector<std::string>& files,
-              const std::vector<LoadField>& fields, bool views);
+              const std::vector<LoadField>& fields, bool views, const std::optional<Int64s>& part_begin);
 
   // Throws ArgumentError where a row, or what the index has of it, is out of range.
   void check_rows(const std::int64_t* rows, std::int64_t n) const;

@@ -20,11 +20,6 @@ std::int64_t after(const tar::Samples& s, std::int64_t part) {
   return s.part_offset[part] + s.part_size[part] + tar::padding(s.part_size[part]);
 }
 
-tar::Place place_of(const tar::Samples& s, std::int64_t row, std::int64_t part) {
-  const std::int64_t begin = part == s.part_start[row] ? s.offset[row] : after(s, part - 1);
-  return {s.key(row), s.extension(part), begin, s.part_offset[part], s.part_size[part]};
-}
-
 }  // namespace
 
 // Where in the scratch memory, or in the buffer, what belongs to a part is read to.
@@ -33,10 +28,20 @@ struct Window::Spot {
   std::int64_t payload;  // unless that is read where it stays; then, what follows it
 };
 
-Window::Window(const Index& index, const std::int64_t* rows, std::int64_t n, const Place& place,
-               bool as_it_lies, Buffers* buffers)
+Window::Window(const Index& index, const std::int64_t* rows, std::int64_t n, std::int64_t join,
+               const Place& place, bool as_it_lies, Buffers* buffers)
     : index_(index), s_(index.samples), as_it_lies_(as_it_lies) {
-  lay_out(arrange(rows, static_cast<std::size_t>(n)), place, buffers);
+  lay_out(arrange(rows, static_cast<std::size_t>(n)), join, place);
+  place_in_buffer(buffers);
+}
+
+std::int64_t Window::header_of(std::int64_t row, std::int64_t part) const {
+  if (index_.part_begin != nullptr) return index_.part_begin[part];
+  return part == s_.part_start[row] ? s_.offset[row] : after(s_, part - 1);
+}
+
+tar::Place Window::place_of(std::int64_t row, std::int64_t part) const {
+  return {s_.key(row), s_.extension(part), header_of(row, part), s_.part_offset[part], s_.part_size[part]};
 }
 
 // Rows in order of storage, each once: that of an index, if it is in that order, as those of shards are.
@@ -66,31 +71,58 @@ std::vector<std::uint32_t> Window::arrange(const std::int64_t* rows, std::size_t
   return first;
 }
 
-void Window::lay_out(const std::vector<std::uint32_t>& first, const Place& place, Buffers* buffers) {
-  std::int64_t previous_end = -1;
+void Window::lay_out(const std::vector<std::uint32_t>& first, std::int64_t join, const Place& place) {
   for (std::size_t number = 0; number < lying_.size(); ++number) {
     Lying& sample = lying_[number];
     sample.piece = static_cast<std::uint32_t>(pieces_.size());
     const std::int64_t offset = s_.offset[sample.row];
-    std::int64_t begin = offset;
+    std::int64_t begin = offset, end = offset;  // of parts that are read together; where the last one ends
+    std::uint32_t piece = sample.piece;         // the first of them
     for (std::int64_t p = s_.part_start[sample.row]; p < s_.part_start[sample.row + 1]; ++p) {
-      if (s_.part_offset[p] < begin)
+      const std::int64_t header = header_of(sample.row, p);
+      if (header < end || s_.part_offset[p] < header)
         throw DataError("the index does not list the parts of this sample in the order they lie in",
                         std::string(s_.key(sample.row)), offset,
                         index_.files[static_cast<std::size_t>(sample.file)]);
+      const auto at = static_cast<std::uint32_t>(pieces_.size());
+      if (at > piece && header - end >= join) {
+        add_to_ranges(number, piece, begin, end);
+        begin = header;
+        piece = at;
+      }
       const std::int64_t size = s_.part_size[p];
       unsigned char* const own = place(first[number], size, s_.part_ext[p]);
       pieces_.push_back({own, size, s_.part_ext[p], own != nullptr});
-      begin = after(s_, p);
+      end = after(s_, p);
     }
-    const std::int64_t end = offset + index_.nbytes[sample.row];
-    const bool joins = !ranges_.empty() && ranges_.back().file == sample.file && offset == previous_end &&
-                       end - ranges_.back().offset <= kRange;
-    if (!joins) ranges_.push_back({sample.file, offset, number, number, 0});
-    ranges_.back().end = number + 1;
-    previous_end = end;
+    add_to_ranges(number, piece, begin, offset + index_.nbytes[sample.row]);
   }
-  place_in_buffer(buffers);
+}
+
+// The bytes from `begin` to `end`, in which the pieces from `piece` to the latest one lie.
+void Window::add_to_ranges(std::size_t number, std::uint32_t piece, std::int64_t begin, std::int64_t end) {
+  const std::int32_t file = lying_[number].file;
+  const bool joins = !ranges_.empty() && ranges_.back().file == file &&
+                     begin == ranges_.back().offset + ranges_.back().nbytes &&
+                     end - ranges_.back().offset <= kRange;
+  if (!joins) ranges_.push_back({file, begin, 0, number, number, piece});
+  Range& range = ranges_.back();
+  range.nbytes = end - range.offset;
+  range.end = number + 1;
+  range.piece_end = static_cast<std::uint32_t>(pieces_.size());
+}
+
+std::vector<std::pair<std::int64_t, std::int64_t>> Window::spans(std::int32_t file) const {
+  std::vector<std::pair<std::int64_t, std::int64_t>> spans;
+  for (const Range& range : ranges_) {
+    if (range.file != file) continue;
+    const std::int64_t end = range.offset + range.nbytes;
+    if (!spans.empty() && range.offset <= spans.back().second)
+      spans.back().second = std::max(spans.back().second, end);
+    else
+      spans.emplace_back(range.offset, end);
+  }
+  return spans;
 }
 
 void Window::place_in_buffer(Buffers* buffers) {
@@ -101,7 +133,7 @@ void Window::place_in_buffer(Buffers* buffers) {
     for (Range& range : ranges_) {
       range.kept = room;
       for (std::size_t number = range.begin; number < range.end; ++number)
-        room = each_part(number, room, [&](const Piece&, std::int64_t, const Spot& spot) {
+        room = each_part(range, number, room, [&](const Piece&, std::int64_t, const Spot& spot) {
           places.push_back(spot.payload);
         });
     }
@@ -116,22 +148,23 @@ void Window::place_in_buffer(Buffers* buffers) {
     if (!pieces_[i].own) pieces_[i].data = buffer_.data.get() + places[i];
 }
 
-// f(piece, part, spot) for the parts of a sample whose bytes go to the scratch memory from `at` on; returns
-// where those of the next one do.
+// f(piece, part, spot) for the parts of a sample that lie in a range, whose bytes go to the scratch memory
+// from `at` on; returns where those of the next one do.
 template <class F>
-std::int64_t Window::each_part(std::size_t number, std::int64_t at, const F& f) const {
+std::int64_t Window::each_part(const Range& range, std::size_t number, std::int64_t at, const F& f) const {
   const Lying& sample = lying_[number];
-  const std::int64_t offset = s_.offset[sample.row];
-  std::int64_t from = offset, header = offset, p = s_.part_start[sample.row];
-  const Piece* const pieces = &pieces_[sample.piece];
-  for (const Piece* piece = pieces; piece < pieces + sample.pieces; ++piece, ++p) {
-    const Spot spot{at + header - from, at + s_.part_offset[p] - from};
-    f(*piece, p, spot);
-    at = spot.payload + (is_direct(*piece) ? 0 : piece->size);
-    from = s_.part_offset[p] + piece->size;
-    header = after(s_, p);
+  const std::uint32_t all = sample.piece + sample.pieces;
+  const std::uint32_t first = std::max(sample.piece, range.piece), end = std::min(all, range.piece_end);
+  std::int64_t p = s_.part_start[sample.row] + (first - sample.piece);
+  std::int64_t from = first == sample.piece ? s_.offset[sample.row] : header_of(sample.row, p);
+  for (std::uint32_t i = first; i < end; ++i, ++p) {
+    const Piece& piece = pieces_[i];
+    const Spot spot{at + header_of(sample.row, p) - from, at + s_.part_offset[p] - from};
+    f(piece, p, spot);
+    at = spot.payload + (is_direct(piece) ? 0 : piece.size);
+    from = s_.part_offset[p] + piece.size;
   }
-  return at + offset + index_.nbytes[sample.row] - from;
+  return at + (end == all ? s_.offset[sample.row] + index_.nbytes[sample.row] : after(s_, p - 1)) - from;
 }
 
 void Window::read(const Range& range, const tar::Source& source, Buffer* scratch) noexcept {
@@ -149,11 +182,11 @@ void Window::read(const Range& range, const tar::Source& source, Buffer* scratch
     const std::int64_t row = lying_[number].row, begin = at;
     tar::Count none;  // all that is checked is at hand
     try {
-      at = each_part(number, at, [](const Piece&, std::int64_t, const Spot&) {});
+      at = each_part(range, number, at, [](const Piece&, std::int64_t, const Spot&) {});
       if (from == nullptr) throw std::bad_alloc();
-      if (!whole) read_alone(number, begin, source, from, &count);
-      each_part(number, begin, [&](const Piece& piece, std::int64_t p, const Spot& spot) {
-        tar::check_known(source, place_of(s_, row, p), from + spot.header, &none);
+      if (!whole) read_alone(range, number, begin, source, from, &count);
+      each_part(range, number, begin, [&](const Piece& piece, std::int64_t p, const Spot& spot) {
+        tar::check_known(source, place_of(row, p), from + spot.header, &none);
         if (!is_direct(piece) && piece.data != from + spot.payload)
           std::memcpy(piece.data, from + spot.payload, static_cast<std::size_t>(piece.size));
       });
@@ -174,7 +207,7 @@ unsigned char* Window::room_for(const Range& range, Buffer* scratch) const {
   if (as_it_lies_) return buffer_.data.get() + range.kept;
   std::int64_t room = 0;
   for (std::size_t number = range.begin; number < range.end; ++number)
-    room = each_part(number, room, [](const Piece&, std::int64_t, const Spot&) {});
+    room = each_part(range, number, room, [](const Piece&, std::int64_t, const Spot&) {});
   if (scratch->data == nullptr || scratch->capacity < static_cast<std::size_t>(room)) {
     *scratch = {};  // frees it first
     *scratch = allocate(static_cast<std::size_t>(room));
@@ -191,7 +224,7 @@ void Window::read_whole(const Range& range, const tar::Source& source, unsigned 
     begun = end;
   };
   for (std::size_t number = range.begin; number < range.end; ++number)
-    at = each_part(number, at, [&](const Piece& piece, std::int64_t, const Spot& spot) {
+    at = each_part(range, number, at, [&](const Piece& piece, std::int64_t, const Spot& spot) {
       if (!is_direct(piece)) return;
       end_run(spot.payload);
       places.push_back({piece.data, static_cast<std::size_t>(piece.size)});
@@ -208,11 +241,11 @@ void Window::read_whole(const Range& range, const tar::Source& source, unsigned 
 }
 
 // Where a neighbour cannot be read: each of its parts, with the headers in front of it, on its own.
-void Window::read_alone(std::size_t number, std::int64_t at, const tar::Source& source,
+void Window::read_alone(const Range& range, std::size_t number, std::int64_t at, const tar::Source& source,
                         unsigned char* scratch, tar::Count* count) const {
   const std::int64_t row = lying_[number].row;
-  each_part(number, at, [&](const Piece& piece, std::int64_t p, const Spot& spot) {
-    const tar::Place place = place_of(s_, row, p);
+  each_part(range, number, at, [&](const Piece& piece, std::int64_t p, const Spot& spot) {
+    const tar::Place place = place_of(row, p);
     unsigned char* const payload = is_direct(piece) ? piece.data : scratch + spot.payload;
     try {
       source.input->read(scratch + spot.header, place.payload - place.begin, place.begin, count);
@@ -225,7 +258,9 @@ void Window::read_alone(std::size_t number, std::int64_t at, const tar::Source& 
 
 void Window::fail(std::size_t number, const DataError& error) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  errors_.emplace(number, error);
+  const auto [known, is_first] = errors_.emplace(number, error);
+  // Of parts that are read apart, the first one's error, whichever thread comes first.
+  if (!is_first && error.offset < known->second.offset) known->second = error;
 }
 
 void Window::give_up(std::int32_t file, const DataError& error) {

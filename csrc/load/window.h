@@ -21,6 +21,7 @@ namespace pyi::load {
 struct Index {
   tar::Samples samples;
   const std::int64_t *ids, *nbytes;  // [samples.n]
+  const std::int64_t* part_begin;    // [P] of a part's first header; null: where the part before it ends
   std::vector<std::string> files;    // paths, for errors
 };
 
@@ -40,12 +41,14 @@ struct Lying {
   std::uint32_t piece, pieces;
 };
 
-// Contiguous bytes of a file, read in one request, and the samples in them.
+// Contiguous bytes of a file, read in one request, and the samples in them: of the first and of the last one
+// maybe only some of the parts.
 struct Range {
   std::int32_t file;
-  std::int64_t offset;
-  std::size_t begin, end;  // of the window's samples, in order of storage
-  std::int64_t kept;       // where in the window's buffer it lies, if it stays as it is
+  std::int64_t offset, nbytes;
+  std::size_t begin, end;              // of the window's samples, in order of storage
+  std::uint32_t piece, piece_end = 0;  // of the window's pieces
+  std::int64_t kept = 0;               // where in the window's buffer it lies, if it stays as it is
 };
 
 // Planned samples of an index, whose ranges are read in any order by any threads: each writes to places of
@@ -59,13 +62,14 @@ class Window {
   static constexpr std::int64_t kDirect = 16 << 10;
   static constexpr std::int64_t kRange = 4 << 20;  // a longer stretch is cut, for threads to share
 
-  // rows [n] of s, in any order, repeated ones are read once; s and nbytes [N] outlive the window.
+  // rows [n] of the index, in any order, repeated ones are read once; the index outlives the window. What
+  // lies between two parts of a sample is read with them where it is less than `join`, and else is not.
   // place(i, size, extension) gives memory of that size for a part of sample i, null to have it in the
   // buffer, where ranges stay as they are if `as_it_lies`. Throws DataError for a sample whose parts do not
   // lie one after another.
   using Place = std::function<unsigned char*(std::int64_t i, std::int64_t size, std::int32_t extension)>;
-  Window(const Index& index, const std::int64_t* rows, std::int64_t n, const Place& place, bool as_it_lies,
-         Buffers* buffers);
+  Window(const Index& index, const std::int64_t* rows, std::int64_t n, std::int64_t join, const Place& place,
+         bool as_it_lies, Buffers* buffers);
   Window(const Window&) = delete;
   Window& operator=(const Window&) = delete;
 
@@ -83,6 +87,8 @@ class Window {
   }
 
   const std::vector<Range>& ranges() const { return ranges_; }
+  // (begin, end) of the bytes of a file that are read, ascending and apart.
+  std::vector<std::pair<std::int64_t, std::int64_t>> spans(std::int32_t file) const;
   // Reads a range and checks the headers in it (tar/check.h). What is wrong is kept, for `errors`. Where the
   // whole cannot be read, its samples are read one by one. `scratch` is the thread's.
   void read(const Range& range, const tar::Source& source, Buffer* scratch) noexcept;
@@ -106,17 +112,20 @@ class Window {
   struct Spot;
 
   std::vector<std::uint32_t> arrange(const std::int64_t* rows, std::size_t n);
-  void lay_out(const std::vector<std::uint32_t>& first, const Place& place, Buffers* buffers);
+  void lay_out(const std::vector<std::uint32_t>& first, std::int64_t join, const Place& place);
+  void add_to_ranges(std::size_t number, std::uint32_t piece, std::int64_t begin, std::int64_t end);
   void place_in_buffer(Buffers* buffers);
+  std::int64_t header_of(std::int64_t row, std::int64_t part) const;
+  tar::Place place_of(std::int64_t row, std::int64_t part) const;
   // Read to where it stays; else it passes through the scratch memory, or stays in the buffer with all else.
   static bool is_direct(const Piece& piece) { return piece.own && piece.size >= kDirect; }
   template <class F>
-  std::int64_t each_part(std::size_t number, std::int64_t at, const F& f) const;
+  std::int64_t each_part(const Range& range, std::size_t number, std::int64_t at, const F& f) const;
   unsigned char* room_for(const Range& range, Buffer* scratch) const;
   void read_whole(const Range& range, const tar::Source& source, unsigned char* scratch,
                   tar::Count* count) const;
-  void read_alone(std::size_t number, std::int64_t at, const tar::Source& source, unsigned char* scratch,
-                  tar::Count* count) const;
+  void read_alone(const Range& range, std::size_t number, std::int64_t at, const tar::Source& source,
+                  unsigned char* scratch, tar::Count* count) const;
 
   const Index& index_;
   const tar::Samples& s_;

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 PIECE: Final = 4 << 20
 """Bytes of a request at most."""
-_JOIN = 16 << 10  # what is missing is fetched in one request where less than this, missing too, lies between
+JOIN: Final = 16 << 10
+"""What is missing is fetched in one request where less than this, missing too, lies between."""
 _POLL = 0.01  # seconds between looks at what another process fetches
 _PATIENCE = 60.0  # seconds after which we fetch it ourselves
 _log = logging.getLogger("pyimportance")
@@ -292,8 +293,8 @@ class Request:
             here = end - begin - sum(e - b for b, e in gaps)
             found, requests = found + here, requests + (here > 0)
             for b, e in gaps:
-                last = missing[-1][1] if missing else -_JOIN
-                joins = b == last or (b - last < _JOIN and entry.gaps(last, b) == [(last, b)])
+                last = missing[-1][1] if missing else -JOIN
+                joins = b == last or (b - last < JOIN and entry.gaps(last, b) == [(last, b)])
                 missing.append((missing.pop()[0] if joins else b, e))
             pieces += [(x.begin, x.end) for x in entry.unchecked(begin, end)]
         if found:

@@ -2,6 +2,8 @@
 
 The samples that a process needs of a window are read in order of (file, offset), neighbours in one request
 of up to 4 MiB, so every byte of a sample, headers and padding included, is read and counted exactly once.
+Where some parts alone are wanted, what lies between two of a sample is not read, unless it is less than a
+request is worth: a page of a file, 16 KiB of what is behind a URL.
 Payloads of 16 KiB or more are read to where they stay, into the bytes objects that samples hold; the rest
 goes through buffers that are used again. An iteration holds two windows, the one that is consumed and the
 next one, and files stay open until what was asked of them is read.
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.errors import DataError
-from pyimportance.io.arriving import Arriving, Origin, Request
+from pyimportance.io.arriving import JOIN, Arriving, Origin, Request
 from pyimportance.io.arriving_frames import ArrivingFrames, arriving
 from pyimportance.io.downloads import AT_ONCE, Downloads
 from pyimportance.io.frames import content_of
@@ -40,6 +42,7 @@ from pyimportance.threads import default_threads
 Sample = dict[str, Any]
 
 _OPEN_FILES = 256  # kept open at most, and as many again that are being read
+_PAGE = 4 << 10  # of the page cache: what lies between parts that are nearer to each other is read anyway
 _MOST_THREADS = 4  # each has a request under way; one alone is about as fast as the page cache
 
 
@@ -48,9 +51,17 @@ class Columns:
 
     fields: parts that batches get as arrays. A sample whose part is missing or of another size is in error.
     views: other parts are memoryviews of the memory that a window was read into, and not bytes.
+    part_begin: see `Narrowed`.
     """
 
-    def __init__(self, index: SampleIndex, fields: tuple[Field, ...] = (), *, views: bool = False) -> None:
+    def __init__(
+        self,
+        index: SampleIndex,
+        fields: tuple[Field, ...] = (),
+        *,
+        views: bool = False,
+        part_begin: Ints | None = None,
+    ) -> None:
         self.index = index
         self.native = _C.LoadColumns(
             *index.key_buffers,
@@ -66,6 +77,7 @@ class Columns:
             index.files,
             [(field.extension, field.nbytes, str(field)) for field in fields],
             views,
+            part_begin,
         )
 
     def memory(self, nbytes: int) -> NDArray[np.uint8]:
@@ -82,6 +94,7 @@ class ReadAhead:
     def __init__(self, meter: Meter, origin: Origin | None = None) -> None:
         self._limit = make_room(2 * _OPEN_FILES) // 2
         self._meter, self._origin = meter, origin
+        self._join = _PAGE if origin is None else JOIN
         self._downloads, self._openings = Downloads(), Downloads()
         self._kept: OrderedDict[str, File] = OrderedDict()  # the latest; closed when nobody else holds it
         self._native = _C.ReadAhead(min(default_threads(), _MOST_THREADS) if origin is None else AT_ONCE)
@@ -103,7 +116,7 @@ class ReadAhead:
         """
         index = columns.index
         places = [(slots, batch.arrays) for batch, slots in seats]
-        native = _C.LoadWindow(self._native, columns.native, rows, pad, places)
+        native = _C.LoadWindow(self._native, columns.native, rows, pad, places, self._join)
         window = Window(native, tier, is_counted=self._origin is None)
         self._uncounted.append(window)
         numbers = np.unique(index.file[rows]).tolist()
@@ -122,9 +135,9 @@ class ReadAhead:
             native.read([(number, file.handle, file.size, file.path) for number, file in here])
             for number, file in files:
                 if isinstance(file, Arriving | ArrivingFrames):
-                    window.request(file, number, _spans(index, number, rows))
+                    window.request(file, number, native.spans(number))
                 elif isinstance(file, LocalFile) and not window.is_counted:
-                    spans = _spans(index, number, rows)
+                    spans = native.spans(number)
                     self._meter.add(tier, sum(end - begin for begin, end in spans), len(spans))
             self._asked.append((window, [file for _, file in files]))
         return window
@@ -187,16 +200,6 @@ class ReadAhead:
             self._count(window)
         self._asked.clear()
         self._kept.clear()
-
-
-def _spans(index: SampleIndex, number: int, rows: Ints) -> list[tuple[int, int]]:
-    """(begin, end) of the bytes of a file that these rows are made of."""
-    own = np.unique(rows[index.file[rows] == number])
-    own = own[np.argsort(index.offset[own], kind="stable")]
-    begin, end = index.offset[own], np.maximum.accumulate(index.offset[own] + index.nbytes[own])
-    apart = np.flatnonzero(begin[1:] > end[:-1])
-    first, last = np.concatenate([[0], apart + 1]), np.concatenate([apart, [len(own) - 1]])
-    return list(zip(begin[first].tolist(), end[last].tolist(), strict=True))
 
 
 class Window:

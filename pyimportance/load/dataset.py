@@ -73,7 +73,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             short last ones included. ``own_batch_size`` says how large this rank's are.
         elastic: allow ranks that do not fit the workers; samples from others' shards count as "origin".
         select_files: called with the name of each part (key, dot, extension in lower case), once; parts of
-            which it is not true are left out, and not read unless they lie between two of a sample's that
+            which it is not true are left out, and not read unless they are small and lie between two that
             are. The order of samples does not depend on it. A sample of which nothing would be left is an
             ArgumentError.
         window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process holds

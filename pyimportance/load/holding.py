@@ -17,7 +17,7 @@ from pyimportance.load.making import Making
 from pyimportance.load.merge import Ints
 from pyimportance.load.plan import EpochPlan, Recipe, Stock
 from pyimportance.load.share import Piece, joined
-from pyimportance.load.tars import Tars, narrowed
+from pyimportance.load.tars import Narrowed, Tars, narrowed
 from pyimportance.order.samplers.draw import Draw
 from pyimportance.shards.shard_set import ShardSet
 
@@ -66,8 +66,8 @@ class Holding:
         bins = np.zeros(len(index), np.int32) if index.bin is None else index.bin
         stock = Stock(index.file, index.offset, index.nbytes, bins)
         self._stock = stock if self._rows is None else stock.some(self._rows)
-        self.index = index if select_files is None else narrowed(index, select_files)
-        self.columns = Columns(self.index, making.fields, views=making.views)
+        self.index, begin = Narrowed(index) if select_files is None else narrowed(index, select_files)
+        self.columns = Columns(self.index, making.fields, views=making.views, part_begin=begin)
 
     def plan(self, epoch: int, draw: Draw | None = None) -> Planned:
         """draw: the samples that the epoch has, where it has not all that are left."""

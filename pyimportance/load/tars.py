@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,9 +57,18 @@ class Tars:
         return np.isin(ids, self.samples.ids).astype(np.int32) - np.int32(1)
 
 
-def narrowed(index: SampleIndex, select: Callable[[str], bool]) -> SampleIndex:
-    """The index of those parts alone whose names ``select`` is true of: of each sample only the bytes from
-    the first to the last of them are read.
+class Narrowed(NamedTuple):
+    """An index of some parts of the samples, which lie in ``nbytes`` bytes from ``offset`` on, among others.
+
+    part_begin  int64 [P]: where the first header of each part is; None: where the part before it ends
+    """
+
+    samples: SampleIndex
+    part_begin: NDArray[np.int64] | None = None
+
+
+def narrowed(index: SampleIndex, select: Callable[[str], bool]) -> Narrowed:
+    """Those parts alone whose names ``select`` is true of.
 
     Raises ArgumentError where nothing would be left of a sample.
     """
@@ -87,7 +96,7 @@ def narrowed(index: SampleIndex, select: Callable[[str], bool]) -> SampleIndex:
     start = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
     which = np.flatnonzero(keep)
     first, last = which[start[:-1]], which[start[1:] - 1]
-    return replace(
+    some = replace(
         index,
         offset=begin[first],
         nbytes=end[last] - begin[first],
@@ -96,3 +105,4 @@ def narrowed(index: SampleIndex, select: Callable[[str], bool]) -> SampleIndex:
         part_offset=index.part_offset[which],
         part_size=index.part_size[which],
     )
+    return Narrowed(some, begin[which])

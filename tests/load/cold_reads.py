@@ -37,8 +37,8 @@ def make_cold(folder):
             os.close(fd)
 
 
-def make_source(folder, mebibytes, mean=SAMPLE):
-    """Tars of 16 MiB or so, of samples of ``mean`` bytes give or take half."""
+def make_source(folder, mebibytes, mean=SAMPLE, extension="bin", **others):
+    """Tars of 16 MiB or so, of samples of ``mean`` bytes give or take half, and of small parts."""
     r = np.random.default_rng(0)
     folder.mkdir()
     samples, per_tar = max(2, mebibytes * 2**20 // mean), 2**24 // mean
@@ -47,7 +47,10 @@ def make_source(folder, mebibytes, mean=SAMPLE):
         payloads = [r.bytes(int(r.integers(mean // 2, mean * 3 // 2))) for _ in numbers]
         write_tar(
             folder / f"{t:03d}.tar",
-            [(f"{i:07d}", {"bin": p, "cls": b"1"}) for i, p in zip(numbers, payloads, strict=True)],
+            [
+                (f"{i:07d}", {"cls": b"1", extension: p, **others})
+                for i, p in zip(numbers, payloads, strict=True)
+            ],
         )
     return samples
 
@@ -93,12 +96,12 @@ def run(folder, mebibytes):
     assert sum(1 for _ in few) == small
     result["load small samples"] = [int(few.counts()[:, 0].sum()), kernel_bytes() - before]
 
-    labelled = make_source(folder / "labelled", mebibytes // 4, LABELLED)
+    labelled = make_source(folder / "labelled", mebibytes // 4, LABELLED, "jpg", txt=b"one")
     shards = write_shards(folder / "labelled", divide([labelled], 4), folder / "labelled set")
     make_cold(folder)
     before = kernel_bytes()
-    labels = ImportanceDataset(shards, select_files=lambda name: name.endswith(".cls"))
-    assert all(sample["cls"] == b"1" and "bin" not in sample for sample in labels)
+    labels = ImportanceDataset(shards, select_files=lambda name: not name.endswith(".jpg"))
+    assert all(s["cls"] == b"1" and s["txt"] == b"one" and "jpg" not in s for s in labels)
     result["labels"] = [int(shards.index(0).nbytes.sum()), kernel_bytes() - before]
     result["tiers"] = dict(zip(TIERS, dataset.counts()[:, 0].tolist(), strict=True))
     return result

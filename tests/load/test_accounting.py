@@ -58,7 +58,7 @@ def test_half_of_the_samples_are_half_of_the_bytes(counted):
 
 
 def test_labels_alone_are_next_to_nothing(counted):
-    """`.cls` of samples of 1 MB: a few pages of each."""
+    """`.cls` and `.txt` of samples of 1 MB, and of what lies between them nothing: a few pages of each."""
     everything, kernel = counted["labels"]
     assert everything >= 64 * 2**20
     assert 0 < kernel <= 0.02 * everything

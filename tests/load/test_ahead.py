@@ -272,6 +272,6 @@ def test_rows_far_apart_in_a_large_index(tmp_path):
     rows = np.random.default_rng(0).permutation(samples)[: 1 << 14]
     ahead = _C.ReadAhead(1)
     for _ in range(20):
-        window = _C.LoadWindow(ahead, columns, rows, np.zeros(len(rows), bool), [])
+        window = _C.LoadWindow(ahead, columns, rows, np.zeros(len(rows), bool), [], 1)
         assert len(window) == len(rows)
     ahead.close()

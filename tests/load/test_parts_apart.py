@@ -1,0 +1,185 @@
+"""Some parts of each sample: the others are not read, wherever they lie."""
+
+import os
+
+import numpy as np
+import pytest
+
+from pyimportance import DataError, ImportanceDataset, WebDataset, write_shards
+from tests.load.conftest import divide, write_tar
+from tests.server import Server
+
+N = 60
+PAGE, JOIN = 4 << 10, 16 << 10
+ONE = {"rank": 0, "world_size": 1, "batch_size": 8}
+
+
+def wanted(name):
+    return name.endswith((".cls", ".txt"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(folder with `set`, `packed` and `s.tar`, the parts of each sample): those between vary in size."""
+    folder, r = tmp_path_factory.mktemp("apart"), np.random.default_rng(3)
+    parts = []
+    for i in range(N):
+        own = {"cls": b"%d" % i, "jpg": r.bytes(int(r.choice([0, 3000, 3584, 9000, 20_000, 90_000])))}
+        if i % 5:
+            own["txt"] = r.bytes(int(r.choice([100, 2100, 17_000])))
+        if i % 3 == 0:
+            own["z"] = r.bytes(5000)
+        parts.append(own)
+    write_tar(folder / "s.tar", [(f"k{i:05d}", p) for i, p in enumerate(parts)])
+    plan = divide([N // 2, N // 2], 2)
+    write_shards(folder / "s.tar", plan, folder / "set", shard_bytes=1 << 19)
+    write_shards(folder / "s.tar", plan, folder / "packed", shard_bytes=1 << 19, compression="zstd")
+    return folder, parts
+
+
+def stretches(index, join):
+    """[(file, begin, end)] of what is to be read of each sample, of the index of all parts."""
+    found = []
+    for row in range(len(index)):
+        end, some = int(index.offset[row]), []
+        for p in range(index.part_start[row], index.part_start[row + 1]):
+            begin, end = end, int(index.part_offset[p]) + -(-int(index.part_size[p]) // 512) * 512
+            if index.extensions[index.part_ext[p]] in ("cls", "txt"):
+                if some and begin - some[-1][1] < join:
+                    begin = some.pop()[0]
+                some.append((begin, end))
+        found += [(int(index.file[row]), *stretch) for stretch in some]
+    return found
+
+
+def requests(stretches):
+    """How many that are, those joined that follow one another."""
+    ends = {(file, end) for file, _, end in stretches}
+    return sum((file, begin) not in ends for file, begin, _ in stretches)
+
+
+@pytest.mark.parametrize("name", ["set", "packed"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"parts": "memoryview"},
+        {"window_bytes": 1},
+        {"window_bytes": 2**17, "shuffle": False, "mix": "sequential"},
+        {"keep": 0.4},
+        {"ids": list(range(0, N, 7))},
+        {"mix": [2, 0.5]},
+    ],
+)
+def test_samples_are_those_of_all_parts_less_some(made, name, options):
+    shards = made[0] / name
+    some = list(ImportanceDataset(shards, **ONE, select_files=wanted, **options))
+    whole = list(ImportanceDataset(shards, **ONE, **options))
+    assert some == [{k: v for k, v in sample.items() if k not in ("jpg", "z")} for sample in whole]
+    assert len(some) > 8
+
+
+@pytest.mark.parametrize("parts", ["bytes", "memoryview"])
+def test_what_lies_between_is_read_where_it_is_less_than_a_page(made, parts):
+    dataset = ImportanceDataset(made[0] / "set", **ONE, select_files=wanted, parts=parts)
+    assert sum(1 for _ in dataset) == N
+    expected = [stretch for w in range(2) for stretch in stretches(dataset.shards.index(w), PAGE)]
+    total = sum(end - begin for _, begin, end in expected)
+    bytes_, requests_ = dataset.counts()[2].tolist()  # of the disk
+    assert bytes_ == total < 0.4 * sum(dataset.shards.index(w).nbytes.sum() for w in range(2))
+    assert requests_ == sum(requests(stretches(dataset.shards.index(w), PAGE)) for w in range(2))
+
+
+def test_fields_and_lists_of_batches(made):
+    folder, parts = made
+    fields = {"txt": ("uint8", (2100,))}
+    ids = [i for i, p in enumerate(parts) if len(p.get("txt", b"")) == 2100]
+    options = {"batched": True, "fields": fields, "ids": ids, "select_files": wanted}
+    for batch in ImportanceDataset(folder / "set", **ONE, **options):
+        assert "jpg" not in batch
+        for slot, i in enumerate(batch["__index__"].tolist()):
+            assert batch["txt"][slot].numpy().tobytes() == parts[i]["txt"]
+            assert batch["cls"][slot] == parts[i]["cls"]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("name", ["set", "packed"])
+def test_behind_a_url(made, tmp_path, cached, name):
+    folder, parts = made
+    here = ImportanceDataset(folder / "set", **ONE).shards
+    with Server(folder) as server:
+        cache = {"cache_dir": tmp_path} if cached else {}
+        dataset = ImportanceDataset(f"{server.url}/{name}", **ONE, select_files=wanted, **cache)
+        before = dataset.io_report().bytes("origin")
+        for sample in dataset:
+            i = sample["__index__"]
+            assert {k: v for k, v in sample.items() if not k.startswith("__")} == {
+                k: v for k, v in parts[i].items() if k in ("cls", "txt")
+            }
+        fetched = dataset.io_report().bytes("origin") - before
+    needed = sum(e - b for w in range(2) for _, b, e in stretches(here.index(w), JOIN))
+    if name == "set":
+        assert (
+            needed <= fetched <= 1.3 * needed if cached else fetched == needed
+        )  # small gaps between samples
+    else:
+        assert fetched > 0
+
+
+def test_plain_tars(made):
+    folder, parts = made
+    dataset = WebDataset(str(folder / "s.tar"), select_files=wanted)
+    assert [(s["cls"], s.get("txt")) for s in dataset] == [(p["cls"], p.get("txt")) for p in parts]
+    nbytes = dataset.io_report().bytes("origin")
+    assert nbytes < 0.4 * os.path.getsize(folder / "s.tar")
+
+
+def part_at(index, row, extension):
+    for p in range(index.part_start[row], index.part_start[row + 1]):
+        if index.extensions[index.part_ext[p]] == extension:
+            return int(index.part_offset[p])
+    return None
+
+
+@pytest.mark.parametrize("views", ["bytes", "memoryview"])
+@pytest.mark.parametrize("damage", [("cls",), ("txt",), ("txt", "cls")])
+def test_headers_are_checked(made, tmp_path, damage, views):
+    """Of two that are damaged the first is told, whichever is read first; others are not looked at."""
+    shards = write_shards(made[0] / "s.tar", divide([N], 1), tmp_path / "set")
+    index = shards.index(0)
+    row = next(
+        i
+        for i in range(5, N)
+        if part_at(index, i, "txt") and part_at(index, i, "txt") - part_at(index, i, "jpg") > 50_000
+    )
+    with open(index.files[0], "r+b") as file:
+        for extension in ("jpg", *damage):
+            file.seek(part_at(index, row, extension) - 512)
+            file.write(b"?")
+    for epoch in range(5):
+        dataset = ImportanceDataset(shards, **ONE, select_files=wanted, parts=views)
+        dataset.set_epoch(epoch)
+        with pytest.raises(DataError, match="no tar header") as caught:
+            list(dataset)
+        first = min(damage)
+        assert caught.value.member == f"{index.key(row)}.{first}"
+        assert caught.value.offset == part_at(index, row, first) - 512
+        skipping = ImportanceDataset(shards, **ONE, select_files=wanted, parts=views, on_error="skip")
+        skipping.set_epoch(epoch)
+        assert sum(sample["__pad__"] for sample in skipping) == skipping.skipped == 1
+
+
+def test_a_tar_that_is_cut_between_two_parts(made, tmp_path):
+    """Of the bytes that it was opened with some are gone: the part that is there is of no use alone."""
+    shards = write_shards(made[0] / "s.tar", divide([N], 1), tmp_path / "set")
+    index = shards.index(0)
+    row = max(i for i in range(N) if part_at(index, i, "txt") and not part_at(index, i, "z"))
+    dataset = ImportanceDataset(
+        shards, **ONE, select_files=wanted, shuffle=False, mix="sequential", window_bytes=1
+    )
+    samples = iter(dataset)
+    next(samples)
+    os.truncate(index.files[0], part_at(index, row, "txt") + 10)
+    with pytest.raises(DataError, match="ends here") as caught:
+        list(samples)
+    assert caught.value.member == f"{index.key(row)}.txt"

@@ -138,6 +138,11 @@ class Shared(Mapped):
             self._rows[self._row, _SKIPPED] += may
         return may
 
+    def note_skipped(self) -> None:
+        """Counts a sample that is skipped."""
+        self.meter()  # makes sure of a row
+        self._rows[self._row, _SKIPPED] += 1
+
     def skipped(self) -> int:
         return int(self._rows[:, _SKIPPED].sum())
 

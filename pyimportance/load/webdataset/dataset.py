@@ -6,7 +6,8 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, islice
+from functools import partial
+from itertools import islice
 from math import prod
 from typing import Any, TypeVar
 
@@ -21,8 +22,10 @@ from pyimportance.load.deal import Deal
 from pyimportance.load.opening import raising
 from pyimportance.load.plan import SHARDS
 from pyimportance.load.rank import check_share
+from pyimportance.load.reader import Yielded
 from pyimportance.load.shared import Pass
 from pyimportance.load.tars import Tars
+from pyimportance.load.webdataset.applied import filling, through
 from pyimportance.load.webdataset.fluent import Fluent
 from pyimportance.load.webdataset.passes import Iteration, Rule
 from pyimportance.load.webdataset.sources import check_like, check_others, on_error, opened
@@ -41,9 +44,9 @@ class WebDataset(Fluent, ImportanceDataset):
         loader = DataLoader(dataset, batch_size=None, num_workers=4)
 
     Every iteration is an epoch, each in another order, unless `set_epoch` says which the next one is. Ranks
-    yield equally many samples, by the rules of `ImportanceDataset`, and so equally many batches where no
-    stage leaves samples out. Samples are dicts: ``__key__ __url__ __index__ __weight__ __pad__``, and bytes
-    by extension.
+    yield equally many samples and batches, by the rules of `ImportanceDataset`; where stages leave samples
+    out, neighbours take their places if there are several ranks (see `Fluent`). Samples are dicts:
+    ``__key__ __url__ __index__ __weight__ __pad__``, and bytes by extension.
 
     Args:
         urls: tars (a path, folder, URL, pattern, braces, ``::``, a list), which are indexed first, by one
@@ -204,10 +207,6 @@ class WebDataset(Fluent, ImportanceDataset):
         """Samples that make a batch of the training loop, dealt to loader processes as a whole."""
         return self._ratio * (self.batch_size or 1)
 
-    @property
-    def _endless(self) -> bool:
-        return self._passes_each != 1
-
     def __len__(self) -> int:
         """Outputs of the next iteration on this rank, over all loader processes: the same on every rank.
 
@@ -232,13 +231,13 @@ class WebDataset(Fluent, ImportanceDataset):
         return -(-samples // self._ratio) if whole else samples // self._ratio
 
     def _pass(self, number: int, consumed: tuple[int, ...] | None) -> Deal:
-        if self._endless and self._choosing.sampler is not None:
+        if self._passes_each != 1 and self._choosing.sampler is not None:
             raise ArgumentError(
                 "sampler=: says what an epoch has, so that with_epoch(), repeat() and resampled=True have "
                 "nothing to make epochs of"
             )
         # Ranks that share a worker take whole batches of it; but not where an epoch may end within one.
-        return self._deal_of(self._source, number, consumed, 1 if self._endless else self._unit)
+        return self._deal_of(self._source, number, consumed, 1 if self._passes_each != 1 else self._unit)
 
     @property
     def makes_batches(self) -> bool:
@@ -275,26 +274,26 @@ class WebDataset(Fluent, ImportanceDataset):
 
     def _read(self, at: Iteration | None, process: int, processes: int) -> Iterator[Any]:
         at = self._at = at or self._from_turn(self._turns.take(self._told.serial))
-        before, pulled = at.pulled, 0
+        before, ratio, count, even = at.pulled, self._ratio, Yielded(), True
+        rule = Rule(self._passes_each, self._outputs_each, ratio, self._unit)
 
-        def samples() -> Iterator[Any]:
-            nonlocal pulled
-            rule = Rule(self._passes_each, self._outputs_each, self._ratio, self._unit)
+        def samples(at: Iteration, process: int, processes: int, count: Yielded) -> Iterator[Any]:
             for epoch, share in rule.shares(at, self._pass, self.rank, process, processes):
-                reading = self._reading(share, self._shared.meter(), epoch)
-                for sample in chain.from_iterable(reading.samples()):
-                    pulled += 1
-                    yield sample
+                for some in self._reading(share, self._shared.meter(), epoch).samples():
+                    yield from count.each(some)
 
-        outputs: Iterator[Any] = samples()
-        for stage in self._stages:
-            seed = f"{self._recipe.seed} {at.epoch} {self.rank} {process}"
-            outputs = stage.run(outputs, seed)
+        start, fill = Iteration(at.epoch, (0,) * self._source.workers), None
+        if self.world_size > 1 and self._passes_each is not None:
+            fill = filling(self._stages, partial(samples, start, 0, 1, Yielded()), self._shared, process)
+        seed = f"{self._recipe.seed} {at.epoch} {self.rank} {process}"
+        outputs = through(self._stages, samples(at, process, processes, count), seed, fill)
         if self._outputs_each is not None:
             outputs = islice(outputs, max(0, self._outputs_each - at.outputs))
-        ratio, even = self._ratio, True
         for number, output in enumerate(outputs, 1):
-            if even and pulled > number * ratio:
+            pulled = count.count
+            if pulled > number * ratio and fill is not None:  # what takes a place was looked for further on
+                pulled = number * ratio
+            elif pulled > number * ratio and even:
                 even = False
                 self._turns.note_uneven()
             at.pulled, at.outputs = before + pulled, at.outputs + 1
@@ -347,7 +346,7 @@ class WebDataset(Fluent, ImportanceDataset):
             return {**state, "outputs": at.outputs}
         if epoch is not None:
             return super().state_dict(batches=batches, epoch=epoch)
-        if self._endless:
+        if self._passes_each != 1:
             raise ArgumentError(
                 "state_dict: epochs of with_epoch() and repeat() resume in torchdata's StatefulDataLoader "
                 "with loader processes; elsewhere between epochs, state_dict(epoch=)"

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.load.webdataset import stages
+from pyimportance.load.webdataset.applied import Applied
 from pyimportance.load.webdataset.decoders import Decode, Decoder
 from pyimportance.load.webdataset.stages import Handler, Stage, first_of, reraise
 
@@ -20,7 +21,11 @@ Names = "str | Iterable[str]"
 
 class Fluent:
     """What `WebDataset` can do with samples. ``handler``, where it is taken, is called with an exception:
-    true leaves the sample out, false ends the epoch; by default it is raised again."""
+    true leaves the sample out, false ends the epoch; by default it is raised again.
+
+    Where there are several ranks, and epochs are passes over the data, a sample that is left out would leave
+    one of them waiting for the others: the one before it (or after it) is repeated in its place, and marked
+    as a pad. A handler's false is an ArgumentError then."""
 
     _stages: tuple[Stage, ...]
 
@@ -42,8 +47,8 @@ class Fluent:
     # -- one sample for one ---------------------------------------------------------------------------------
 
     def map(self: Self, f: Callable[[Any], Any], handler: Handler = reraise) -> Self:
-        """f(sample) for each; where f returns None the sample is left out."""
-        return self._with(Stage(stages.Applied(f, handler, keyed=True)))
+        """f(sample) for each; where f returns None the sample is left out. See `select` for a choice."""
+        return self._with(Stage(Applied(f, handler, keyed=True)))
 
     def decode(
         self: Self,
@@ -63,11 +68,11 @@ class Fluent:
         """``map_dict(jpg=f)``: f of that part."""
         if not functions:
             raise ArgumentError("map_dict: name a part, map_dict(jpg=f)")
-        return self._with(Stage(stages.Applied(_MapDict(functions), handler)))
+        return self._with(Stage(Applied(_MapDict(functions), handler)))
 
     def map_tuple(self: Self, *functions: Callable[[Any], Any] | None, handler: Handler = reraise) -> Self:
         """The i-th function of the i-th value; None leaves it as it is."""
-        return self._with(Stage(stages.Applied(_MapTuple(functions), handler)))
+        return self._with(Stage(Applied(_MapTuple(functions), handler)))
 
     def to_tuple(
         self: Self,
@@ -83,13 +88,13 @@ class Fluent:
             raise ArgumentError("to_tuple: name a part, to_tuple('jpg', 'cls')")
         strict = missing_is_error if none_is_error is None else none_is_error
         return self._with(
-            Stage(stages.Applied(_ToTuple(tuple(map(_names, names)), missing_is_error, strict), handler))
+            Stage(Applied(_ToTuple(tuple(map(_names, names)), missing_is_error, strict), handler))
         )
 
     def rename(self: Self, handler: Handler = reraise, keep: bool = True, **new: str | Iterable[str]) -> Self:
         """``rename(image="jpg;png")``. keep: parts that are not named stay."""
         return self._with(
-            Stage(stages.Applied(_Rename({name: _names(old) for name, old in new.items()}, keep), handler))
+            Stage(Applied(_Rename({name: _names(old) for name, old in new.items()}, keep), handler))
         )
 
     def rename_keys(
@@ -103,7 +108,7 @@ class Fluent:
         """``rename_keys(image="*.jpg")``: of parts by pattern; where several match, the last decides."""
         patterns = tuple((pattern, name) for name, pattern in [*pairs, *new.items()])
         return self._with(
-            Stage(stages.Applied(_RenameKeys(patterns, keep_unselected, must_match, duplicate_is_error)))
+            Stage(Applied(_RenameKeys(patterns, keep_unselected, must_match, duplicate_is_error)))
         )
 
     def extract_keys(
@@ -114,20 +119,20 @@ class Fluent:
     ) -> Self:
         """``extract_keys("*.jpg", "*.cls;*.txt")``: a tuple of the parts that match."""
         return self._with(
-            Stage(
-                stages.Applied(_ExtractKeys(tuple(map(_names, patterns)), duplicate_is_error, ignore_missing))
-            )
+            Stage(Applied(_ExtractKeys(tuple(map(_names, patterns)), duplicate_is_error, ignore_missing)))
         )
 
     # -- fewer, or others -----------------------------------------------------------------------------------
 
     def select(self: Self, predicate: Callable[[Any], Any]) -> Self:
         """The samples for which predicate(sample) is true. Ranks then differ in length: see `with_epoch`."""
-        return self._with(Stage(stages.Selected(predicate), takes=None))
+        return self._with(Stage(stages.Selected(predicate), takes=None, chooses=True))
 
     def rsample(self: Self, p: float = 0.5) -> Self:
         """Each sample with probability p, drawn anew in each epoch, by its seed."""
-        return self._with(Stage(stages.Sampled(check_fraction("p", p)), takes=None, exact=False))
+        return self._with(
+            Stage(stages.Sampled(check_fraction("p", p)), takes=None, exact=False, chooses=True)
+        )
 
     def slice(self: Self, *bounds: int | None) -> Self:
         """As itertools.islice: of what each loader process yields in an epoch."""
@@ -183,7 +188,7 @@ class Fluent:
         for f in functions:
             if not callable(f) and not hasattr(f, "run"):
                 raise ArgumentError(f"compose({f!r}): must be a function of an iterator")
-            result = result._with(Stage(stages.Each(f), takes=None, exact=False, mixes=True))
+            result = result._with(Stage(stages.Each(f), takes=None, exact=False, mixes=True, chooses=True))
         return result
 
     def append(self, f: Callable[[Iterator[Any]], Iterable[Any]]) -> None:

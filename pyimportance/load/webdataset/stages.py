@@ -33,6 +33,7 @@ class Stage:
     exact: whether it can go on in the middle of an epoch from how many inputs it took alone: all of them went
         into the outputs given so far, or were left out, and it has no other memory of them.
     mixes: whether shuffling what comes out differs from shuffling what goes in.
+    chooses: whether which inputs come out, and so how many, is for the stage to say.
     """
 
     run: Callable[[Iterator[Any], str], Iterator[Any]]
@@ -40,29 +41,7 @@ class Stage:
     exact: bool = True
     mixes: bool = False
     partial: bool = True  # an incomplete last output is given
-
-
-@dataclass(frozen=True)
-class Applied:
-    """f of each input; None, and what ``handler`` says of an exception, leave it out. keyed: keys stay."""
-
-    f: Callable[[Any], Any]
-    handler: Handler = reraise
-    keyed: bool = False
-
-    def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]:
-        for sample in inputs:
-            try:
-                result = self.f(sample)
-            except Exception as error:
-                if self.handler(error):
-                    continue
-                return
-            if result is None:
-                continue
-            if self.keyed and isinstance(sample, dict) and isinstance(result, dict):
-                result["__key__"] = sample.get("__key__")
-            yield result
+    chooses: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,201 @@
+"""Samples that stages leave out: one rank loses more than others, and yields as many batches all the same."""
+
+from itertools import islice
+
+import pytest
+import webdataset as wds
+from torch.utils.data import DataLoader
+
+from pyimportance import ArgumentError, WebDataset
+from tests.load.samples import ids
+
+# webdataset leaves files to the collector
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+N = 64
+SHAPES = [(2, 0), (5, 0), (2, 2)]  # ranks, loader processes
+
+
+@pytest.fixture
+def tar(tmp_path, write_tar):
+    """tar(bad): of samples whose json cannot be decoded if they are among ``bad``."""
+
+    def make(bad, n=N):
+        samples = [(f"{i:03d}", {"json": b"{bad" if i in bad else b'{"i": %d}' % i}) for i in range(n)]
+        write_tar(tmp_path / "a.tar", samples)
+        return tmp_path / "a.tar"
+
+    return make
+
+
+def ranks(tar, world_size, **options):
+    return [WebDataset(tar, rank=r, world_size=world_size, **options) for r in range(world_size)]
+
+
+def read(dataset, processes, most=None):
+    return list(islice(DataLoader(dataset, batch_size=None, num_workers=processes, collate_fn=list), most))
+
+
+BAD = {
+    "one": {3},
+    "the first": range(7),
+    "the last": range(57, N),
+    "most": set(range(N)) - set(range(5, N, 9)),
+}
+
+
+@pytest.mark.parametrize(("world_size", "processes"), SHAPES)
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("partial", [True, False])
+def test_neighbours_take_the_places_of_what_cannot_be_decoded(tar, world_size, processes, bad, partial):
+    bad, plain = set(BAD[bad]), ranks(tar(BAD[bad]), world_size)
+    counts = []
+    for dataset, planned in zip(ranks(tar(bad), world_size), plain, strict=True):
+        dataset = dataset.decode(handler=wds.ignore_and_continue).batched(4, None, partial=partial)  # noqa: PLW2901
+        batches = read(dataset, processes)
+        assert len(batches) == len(dataset)
+        right = list(planned.batched(4, None, partial=partial))
+        for batch, wanted in zip(batches, right, strict=True):
+            assert len(batch) == len(wanted)
+            for got, sample in zip(batch, wanted, strict=True):
+                lost = sample["__index__"] in bad
+                assert got["__index__"] not in bad
+                assert (got["__index__"] != sample["__index__"], got["__pad__"]) == (
+                    lost,
+                    lost or sample["__pad__"],
+                )
+                assert got["json"] == {"i": got["__index__"]}
+        lost = sum(s["__index__"] in bad for batch in right for s in batch)
+        assert dataset.skipped == lost if partial else dataset.skipped >= lost  # some of a batch that is not
+        counts.append(len(batches))
+    assert len(set(counts)) == 1
+
+
+def flattened(batches):
+    return [batches] if isinstance(batches, dict) else [s for batch in batches for s in flattened(batch)]
+
+
+def some(sample):
+    return sample if sample["__index__"] % 3 else None
+
+
+def spoiled(sample):
+    """Changes what it was given, and then leaves it out or does not."""
+    sample["seen"] = sample.get("seen", 0) + 1
+    return some(sample)
+
+
+def none_of_29(batch):
+    return None if any(sample["__index__"] % 29 == 0 for sample in batch) else batch
+
+
+LOSSES = {
+    "map": lambda d: d.map(some).batched(4, None),
+    "map, in place": lambda d: d.map(spoiled).batched(4, None),
+    "map of batches": lambda d: d.batched(4, None).map(none_of_29),
+    "twice": lambda d: d.map(some).batched(2, None).map(none_of_29).batched(2, None),
+    "no batches": lambda d: d.map(some).map(lambda sample: [sample]),
+    "repeat": lambda d: d.map(some).repeat(2).batched(4, None),
+    "shuffle": lambda d: d.shuffle(20).map(some).batched(4, None).shuffle(3),
+}
+
+
+@pytest.mark.parametrize(("world_size", "processes"), SHAPES)
+@pytest.mark.parametrize("losses", LOSSES)
+def test_ranks_yield_equally_many_whatever_is_lost(tar, world_size, processes, losses):
+    lengths = set()
+    for dataset in ranks(tar(()), world_size):
+        pipeline = LOSSES[losses](dataset)
+        batches = read(pipeline, processes)
+        assert len(batches) == len(pipeline)
+        flat = flattened(batches)
+        assert all(s.get("seen", 1) == 1 for s in flat)
+        lengths.add((len(batches), len(flat)))
+    assert len(lengths) == 1
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_a_position_says_the_same_on_every_rank(tar, processes, taken):
+    """What one rank lost does not shift it; it goes on in another world with every sample once."""
+
+    def pipelines(world_size):
+        return [
+            d.decode(handler=wds.ignore_and_continue).batched(4, None)
+            for d in ranks(tar({0, 1, 2, 3, 40}), world_size, shardshuffle=True)
+        ]
+
+    seen, states = [], []
+    for dataset in pipelines(2):
+        iterator = iter(DataLoader(dataset, batch_size=None, num_workers=processes, collate_fn=list))
+        seen += [s for _ in range(taken) for s in next(iterator)]
+        states.append(dataset.state_dict(batches=taken))
+        if not processes:
+            assert dataset.state_dict() == states[-1]
+    assert states[0] == states[1]
+    lengths = set()
+    for dataset in pipelines(3):
+        dataset.load_state_dict(states[0])
+        length, rest = len(dataset), read(dataset, 2 - processes)
+        lengths |= {length, len(rest)}
+        seen += [s for batch in rest for s in batch]
+    assert len(lengths) == 1
+    assert sorted(s["__index__"] for s in seen if not s["__pad__"]) == [*range(4, 40), *range(41, N)]
+
+
+def test_a_state_of_each_process_goes_on_where_it_stopped(tar):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
+
+    def loader():
+        dataset = ranks(tar({0, 1, 2, 3, 40}), 2)[0].decode(handler=wds.ignore_and_continue)
+        return stateful.StatefulDataLoader(dataset.batched(4, ids), batch_size=None, num_workers=2)
+
+    whole = list(loader())
+    assert len(whole) == 8
+    for taken in range(1, 8):
+        first = loader()
+        head = list(islice(iter(first), taken))
+        again = loader()
+        again.load_state_dict(first.state_dict())
+        rest = list(again)
+        assert len(head + rest) == 8
+        assert head + rest == whole
+
+
+def test_nothing_to_take_the_places(tar):
+    dataset = ranks(tar(range(N)), 2)[0].decode(handler=wds.ignore_and_continue)
+    with pytest.raises(ArgumentError, match=r"leaves out every sample .* as ranks yield equally many"):
+        next(iter(dataset))
+
+
+def test_no_rank_stops_alone(tar):
+    for dataset in ranks(tar({0}), 2)[:1]:
+        with pytest.raises(ArgumentError, match=r"would end the epoch of this rank alone"):
+            list(dataset.decode(handler=wds.ignore_and_stop))
+
+
+CHOICES = {
+    "Selected": lambda d: d.select(some),
+    "Sampled": lambda d: d.rsample(0.5),
+    "Each": lambda d: d.compose(lambda samples: (s for s in samples if some(s))),
+}
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("stage", CHOICES)
+def test_what_chooses_is_told_of_epochs_of_a_number(tar, stage, processes):
+    """Which no rank can know of another; one alone may choose as it likes."""
+    dataset = CHOICES[stage](ranks(tar(()), 2)[1]).batched(4, None)
+    with pytest.raises(TypeError, match="depends on the samples"):
+        len(dataset)
+    with pytest.raises(UserWarning, match=rf"{stage}: .* \.with_epoch\(nbatches=n\)"):
+        read(dataset, processes)
+    assert len(read(CHOICES[stage](WebDataset(tar(()))), processes)) < N
+    lengths = {len(read(CHOICES[stage](d).batched(4, None).with_epoch(5), 2)) for d in ranks(tar(()), 2)}
+    assert lengths == {10}
+
+
+def test_one_rank_leaves_samples_out_as_webdataset_does(tar):
+    path = tar({3, 9})
+    ours = WebDataset(path).decode(handler=wds.ignore_and_continue)
+    theirs = wds.WebDataset(str(path), shardshuffle=False).decode(handler=wds.ignore_and_continue)
+    assert [s["__key__"] for s in ours] == [s["__key__"] for s in theirs]

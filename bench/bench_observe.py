@@ -4,7 +4,9 @@ Beside torch eager, as one writes it in a training loop, and beside numba as goo
 compute loss, p_y, correct, margin, EL2N and entropy of every row and scatter them by sample id; of tokens
 [B, T, V], every sequence's mean loss. Every call has ids of its own, at random, and logits that rotate over
 more than the last-level cache, so that all of it comes from memory; how fast memory can be read ("sum") is
-measured in turn with them. With one thread, and with all processors. numba has no float16 and bfloat16 on
+measured in turn with them, and so is what a second thread is worth where nothing is shared ("arithmetic"):
+virtual processors may be two halves of a core, have neighbours, or share no cache. With one thread, and with
+all processors, whose gain over the one is noted. numba has no float16 and bfloat16 on
 processors. What the states hold after the last round is compared with float64 NumPy, for all rows of all
 rounds.
 """
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from _arithmetic import Arithmetic
 from _by_numba import ROW as NUMBA_ROW
 from _by_numba import NumbaState
 from _by_torch import ROW as TORCH_ROW
@@ -126,16 +129,24 @@ class Case:
                     check_close(what, columns[name][ids], right, rtol=rtol, atol=atol)
 
 
-def bench_case(report: Report, inputs: Inputs, read: Read, turns: int, count: int) -> None:
+def bench_case(
+    report: Report, inputs: Inputs, machine: dict[str, Any], turns: int, alone: dict[str, float]
+) -> dict[str, float]:
+    """Returns the median seconds by contender: of one thread, or, where those are given, of all."""
+    count = len(os.sched_getaffinity(0)) if alone else 1
+
     def examine(name: str, _: int, answer: Any) -> None:
-        if name == "sum":
-            read.examine(answer)
+        if name in machine:
+            machine[name].examine(answer)
 
     with threads(count):
         case = Case(inputs)
-        seconds = compare(case.contenders() | {"sum": read}, turns, examine)
+        seconds = compare(case.contenders() | machine, turns, examine)
     case.check(turns + WARM)
-    read_seconds = seconds.pop("sum")
+    medians = {name: float(np.median(taken)) for name, taken in seconds.items()}
+    notes = {name: f"{alone[name] / took:.2f} times one thread" for name, took in medians.items() if alone}
+    read, arithmetic = machine["sum"], machine["arithmetic"]
+    read_seconds, own_seconds = seconds.pop("sum"), seconds.pop("arithmetic")
     bandwidth = [read.nbytes / taken for taken in read_seconds]
     title = f"{list(inputs.shape)} {str(inputs.logits[0].dtype).removeprefix('torch.')}"
     samples, tokens = inputs.shape[0], len(inputs.shape) == 3
@@ -154,18 +165,25 @@ def bench_case(report: Report, inputs: Inputs, read: Read, turns: int, count: in
             name: [inputs.nbytes / t / b for t, b in zip(taken, bandwidth, strict=True)]
             for name, taken in seconds.items()
         },
+        notes=notes,
     )
-    report.add(title, {"sum": read_seconds}, items=read.numbers.size, input_bytes=read.nbytes, threads=count)
+    shared: dict[str, Any] = {"threads": count, "notes": notes}
+    report.add(title, {"sum": read_seconds}, items=read.numbers.size, input_bytes=read.nbytes, **shared)
+    own_bytes, own_items = arithmetic.nbytes, arithmetic.items
+    report.add(title, {"arithmetic": own_seconds}, items=own_items, input_bytes=own_bytes, **shared)
+    return medians
 
 
 def run(options: argparse.Namespace) -> Report:
     num_samples, turns = 1_000_000 if options.quick else 10_000_000, rounds(options, 41)
     read = Read(options.quick)
+    machine = {"sum": read, "arithmetic": Arithmetic(options.quick)}
     report = Report(
         "observe",
         item="row",
         about="MB in: logits, ids and targets. MB written: what each keeps of a sample. sum: of "
-        f"{read.nbytes / 1e6:,.0f} MB of int64, by numba, and its items those. Logits rotate over "
+        f"{read.nbytes / 1e6:,.0f} MB of int64, by numba, and its items those. arithmetic: "
+        "of multiplications in registers. Logits rotate over "
         f"{2 * last_level_cache() / 1e6:.0f} MB or more, twice the last-level cache.",
         fraction_of="% of sum's GB/s",
     )
@@ -173,8 +191,9 @@ def run(options: argparse.Namespace) -> Report:
     ids = np.random.default_rng(0).permutation(max(num_samples, (turns + WARM) * most))
     for shape, dtype in CASES:
         inputs = Inputs(QUICK.get(shape, shape) if options.quick else shape, dtype, ids)
-        for count in sorted({1, len(os.sched_getaffinity(0))}):
-            bench_case(report, inputs, read, turns, count)
+        alone = bench_case(report, inputs, machine, turns, {})
+        if len(os.sched_getaffinity(0)) > 1:
+            bench_case(report, inputs, machine, turns, alone)
     return report
 
 

@@ -20,13 +20,14 @@
 namespace pyi {
 namespace {
 
-// How long the last parts of a loop are waited for without sleep, which would take as long.
-constexpr std::chrono::microseconds kNearlyDone{50};
+// How long the last parts of a loop, or the next one, are waited for without sleep, which would take as long.
+constexpr std::chrono::microseconds kAwake{50};
 
 // A loop whose parts are being taken: its caller's, who stays until all of them have ended.
 struct Loop {
   const std::int64_t n, parts;
   const Body& body;
+  const Then then;
   std::vector<std::exception_ptr> thrown;  // by part
   std::int64_t taken = 0;                  // parts that somebody has begun
   std::atomic<std::int64_t> left{parts};   // parts that have not ended
@@ -62,14 +63,21 @@ void relax() {
 #endif
 }
 
+template <class Done>
+void wait_awake(const Done& done) {
+  const auto until = std::chrono::steady_clock::now() + kAwake;
+  while (!done() && std::chrono::steady_clock::now() < until) relax();
+}
+
 class Pool {
  public:
   // Returns when all parts have ended.
   void run(Loop& loop) {
     std::unique_lock<std::mutex> lock(mutex_);
     open_.push_back(&loop);
+    ++opened_;
     grow(loop.parts - 1);
-    const std::int64_t wanted = std::min(loop.parts - 1, asleep_);
+    const std::int64_t wanted = std::min(loop.parts - 1 - awake_, asleep_);
     for (std::int64_t part = take(loop);;) {
       lock.unlock();
       if (part == 0) {
@@ -81,8 +89,7 @@ class Pool {
     }
     if (loop.left > 0 && loop.parts <= processors_) {
       lock.unlock();
-      const auto until = std::chrono::steady_clock::now() + kNearlyDone;
-      while (loop.left > 0 && std::chrono::steady_clock::now() < until) relax();
+      wait_awake([&] { return loop.left == 0; });
       lock.lock();
     }
     loop.ended.wait(lock, [&] { return loop.left == 0; });
@@ -135,15 +142,25 @@ class Pool {
         return;
       }
       Loop& loop = *open_.front();
+      const bool another = loop.then == Then::kAnother && loop.parts <= processors_;
       const std::int64_t part = take(loop);
       lock.unlock();
       call(loop, part, lock);
+      if (!another) continue;
+      ++awake_;
+      lock.unlock();
+      wait_awake([this] { return opened_ > 0; });
+      lock.lock();
+      --awake_;
     }
   }
 
   std::int64_t take(Loop& loop) {
     const std::int64_t part = loop.taken++;
-    if (loop.taken == loop.parts) open_.erase(std::find(open_.begin(), open_.end(), &loop));
+    if (loop.taken == loop.parts) {
+      open_.erase(std::find(open_.begin(), open_.end(), &loop));
+      --opened_;
+    }
     return part;
   }
 
@@ -162,9 +179,11 @@ class Pool {
 
   std::mutex mutex_;
   std::condition_variable work_, left_;
-  std::deque<Loop*> open_;  // those with parts that nobody has begun, the first asked for first
+  std::deque<Loop*> open_;      // those with parts that nobody has begun, the first asked for first
+  std::atomic<int> opened_{0};  // how many, for those who wait without the lock
   std::list<std::thread> threads_, ended_;
-  std::int64_t asleep_ = 0, leaving_ = 0;  // of those asleep, how many are to end
+  std::int64_t asleep_ = 0, awake_ = 0;  // waiting for a loop
+  std::int64_t leaving_ = 0;             // of those asleep, how many are to end
   std::int64_t processors_ = 1;
 };
 
@@ -188,8 +207,8 @@ Pool& this_process_pool() {
 
 }  // namespace
 
-void run_parts(std::int64_t n, std::int64_t parts, const Body& body) {
-  Loop loop{n, parts, body, std::vector<std::exception_ptr>(static_cast<std::size_t>(parts))};
+void run_parts(std::int64_t n, std::int64_t parts, const Body& body, Then then) {
+  Loop loop{n, parts, body, then, std::vector<std::exception_ptr>(static_cast<std::size_t>(parts))};
   this_process_pool().run(loop);
   for (const std::exception_ptr& exception : loop.thrown) {
     if (exception) std::rethrow_exception(exception);

@@ -56,6 +56,63 @@ def test_parts_are_consecutive_and_of_nearly_equal_length(n: int, threads: int) 
         assert max(lengths) - min(lengths) <= 1
 
 
+def pieces_of(n: int, threads: int, least: int) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    before = _C.use_every_thread(False)
+    try:
+        _C.parallel_pieces(n, threads, least, lambda begin, end: found.append((begin, end)))
+    finally:
+        _C.use_every_thread(before)
+    return sorted(found)
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2, 3, 16])
+@pytest.mark.parametrize("least", [1, 3, 16])
+@pytest.mark.parametrize("n", [0, 1, 2, 15, 16, 17, 1000])
+def test_pieces_are_consecutive_and_whole_multiples(n: int, least: int, threads: int) -> None:
+    pieces = pieces_of(n, threads, least)
+    assert [begin for begin, _ in pieces] == [0, *(end for _, end in pieces)][: len(pieces)]
+    assert not pieces or pieces[-1][1] == n
+    lengths = [end - begin for begin, end in pieces]
+    assert all(length % least == 0 for length in lengths[:-1])
+    if threads > 1 and n > 4 * threads * least:
+        assert lengths == sorted(lengths, reverse=True)
+        assert max(lengths) <= n / threads
+
+
+def test_a_thread_that_is_held_up_does_less() -> None:
+    by: dict[int, int] = {}
+    held = threading.get_native_id()
+    other_done = threading.Event()
+
+    def work(begin: int, end: int) -> None:
+        me = threading.get_native_id()
+        by[me] = by.get(me, 0) + end - begin
+        if me == held:
+            assert other_done.wait(60)
+        elif sum(by.values()) == 1000:
+            other_done.set()
+
+    meet(2)
+    _C.parallel_pieces(1000, 2, 10, work)
+    assert sum(by.values()) == 1000
+    assert by.get(held, 0) <= 250  # one piece, the first one is the longest
+
+
+def test_an_error_in_a_piece_arrives_after_all_have_ended() -> None:
+    ended: list[int] = []
+
+    def work(begin: int, end: int) -> None:
+        ended.append(end - begin)
+        if end == 1000:
+            raise KeyError(end)
+
+    with pytest.raises(KeyError):
+        _C.parallel_pieces(1000, 2, 10, work)
+    assert sum(ended) == 1000
+    assert pieces_of(1000, 2, 500) == [(0, 500), (500, 1000)]
+
+
 @linux
 def test_threads_are_kept_and_begun_only_where_more_are_wanted() -> None:
     meet(3)

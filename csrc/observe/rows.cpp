@@ -1,5 +1,6 @@
 #include "observe/rows.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 
@@ -48,6 +49,11 @@ std::atomic<const InstructionSet*>& chosen() {
   return set;
 }
 
+// In logits, of which the row itself costs some besides its own.
+std::int64_t cost_of_row(const Inputs& inputs) {
+  return 48 + inputs.logits.width + (inputs.features != nullptr ? inputs.features->width : 0);
+}
+
 }  // namespace
 
 std::vector<std::string> instruction_sets() {
@@ -65,11 +71,14 @@ void use_instruction_set(const std::string& name) { chosen() = find(name); }
 RowsFunction rows_function() { return chosen().load()->rows; }
 
 int threads_for_rows(const Inputs& inputs, std::int64_t n, int threads) {
-  // In logits: what a thread is worth waking for, a tenth of a millisecond, and what a row costs besides its
-  // own.
-  constexpr std::int64_t kGrain = 1 << 18, kRow = 48;
-  const std::int64_t each = kRow + inputs.logits.width + (inputs.features ? inputs.features->width : 0);
-  return useful_threads(threads, n * each, kGrain);
+  constexpr std::int64_t kGrain = 1 << 18;  // what a thread is worth waking for, a tenth of a millisecond
+  return useful_threads(threads, n * cost_of_row(inputs), kGrain);
+}
+
+std::int64_t least_rows(const Inputs& inputs) {
+  constexpr std::int64_t kDeal = 1 << 16, kTogether = 16;  // lanes of the widest vectors
+  const std::int64_t rows = kDeal / cost_of_row(inputs);
+  return rows < kTogether ? std::max<std::int64_t>(rows, 1) : rows / kTogether * kTogether;
 }
 
 }  // namespace pyi

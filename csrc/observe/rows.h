@@ -22,7 +22,7 @@ struct Inputs {
   const bool* mask;  // may be null; where false the row becomes kUnseen, and nothing of it is looked at
 };
 
-// One per instruction set: out[i] for begin <= i < end. Targets that are not masked must be in range.
+// One per instruction set: the rows [begin, end), to `out`. Targets that are not masked must be in range.
 using RowsFunction = void (*)(const Inputs&, std::int64_t begin, std::int64_t end, Row* out);
 
 namespace baseline {
@@ -42,7 +42,8 @@ std::string instruction_set();
 void use_instruction_set(const std::string& name);
 
 RowsFunction rows_function();
-// How many of at most `threads` threads n rows are worth.
+// How many of at most `threads` threads n rows are worth, and how many rows are worth dealing to one of them.
 int threads_for_rows(const Inputs&, std::int64_t n, int threads);
+std::int64_t least_rows(const Inputs&);
 
 }  // namespace pyi

@@ -63,7 +63,7 @@ PYI_HD Share<WideFloats> sum_tile(const Tile& tile, std::int64_t classes, WideFl
 template <class T>
 void rows_across(const Inputs& in, std::int64_t begin, std::int64_t end, Row* out) {
   Tile tile;
-  for (; begin < end; begin += kWide) {
+  for (; begin < end; begin += kWide, out += kWide) {
     read_tile<T>(tile, in, begin, end);
     const WideFloats reference = larger(tile.top, WideFloats{} + kLowest);
     const Share<WideFloats> share = sum_tile(tile, in.logits.width, reference);

@@ -63,7 +63,7 @@ PYI_HD Stream stream(const T* z, std::int64_t classes, std::int64_t y) {
 
 template <class T>
 void rows_along(const Inputs& in, std::int64_t begin, std::int64_t end, Row* out) {
-  for (; begin < end; begin += kWide) {
+  for (; begin < end; begin += kWide, out += kWide) {
     Block block{};
     for (int lane = 0; lane < kWide && begin + lane < end; ++lane) {
       const std::int64_t i = begin + lane, y = in.targets[i];

@@ -104,16 +104,16 @@ PYI_HD void finish_block(const Block& block, const Inputs& in, std::int64_t begi
     const std::int64_t i = begin + lane;
     const Finished& from = halves[lane / kLanes];
     const int at = lane % kLanes;
-    out[i] = {from.row.loss[at],
-              from.row.margin[at],
-              static_cast<float>(from.el2n[at]),
-              static_cast<float>(from.row.entropy[at]),
-              static_cast<std::int32_t>(from.code[at]),
-              kNaN};
+    out[lane] = {from.row.loss[at],
+                 from.row.margin[at],
+                 static_cast<float>(from.el2n[at]),
+                 static_cast<float>(from.row.entropy[at]),
+                 static_cast<std::int32_t>(from.code[at]),
+                 kNaN};
     if (in.mask != nullptr && !in.mask[i]) {
-      out[i] = Row{};
-    } else if (in.features != nullptr && out[i].code != kNonFinite) {
-      add_features(out[i], from.el2n[at], *in.features, i);
+      out[lane] = Row{};
+    } else if (in.features != nullptr && out[lane].code != kNonFinite) {
+      add_features(out[lane], from.el2n[at], *in.features, i);
     }
   }
 }

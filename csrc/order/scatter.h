@@ -6,36 +6,10 @@
 #include <cstdint>
 #include <cstring>
 #include <vector>
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
+
+#include "lines.h"
 
 namespace pyi::order {
-
-constexpr std::size_t kLine = 64;  // bytes
-
-struct alignas(kLine) Line {
-  unsigned char bytes[kLine];
-};
-
-// Writes a line past the caches, where the processor can: nobody reads it soon, and what it replaces is not
-// fetched. Others may read it after fence_lines().
-inline void stream_line(unsigned char* to, const Line& line) {
-#if defined(__SSE2__)
-  for (std::size_t i = 0; i < kLine; i += sizeof(__m128i)) {
-    const auto part = _mm_load_si128(reinterpret_cast<const __m128i*>(line.bytes + i));
-    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), part);
-  }
-#else
-  std::memcpy(to, line.bytes, kLine);
-#endif
-}
-
-inline void fence_lines() {
-#if defined(__SSE2__)
-  _mm_sfence();
-#endif
-}
 
 // For i = begin..end-1, `of(i)` is {bucket, item}: the item goes to place next[bucket] of `memory`, an array
 // of items, and the bucket's next one to the place after it.

@@ -106,6 +106,18 @@ def memory_is_not_all_read(module: ModuleType, patch: pytest.MonkeyPatch) -> Non
     patch.setattr(module.Read, "__call__", lambda self, turn: right(self, turn) - self.numbers[-1])
 
 
+@mutant("observe", "arithmetic: ")
+def a_thread_does_no_arithmetic(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
+    right = module.Arithmetic.__call__
+
+    def wrong(self: Any, turn: int) -> Any:
+        numbers = right(self, turn)
+        numbers[-1] = numbers[-1] * 0
+        return numbers
+
+    patch.setattr(module.Arithmetic, "__call__", wrong)
+
+
 @mutant("tracking", "Tracker: loss_mean")
 def a_batch_is_tracked_after_a_change(module: ModuleType, patch: pytest.MonkeyPatch) -> None:
     right = module.Tracker.observe

@@ -26,7 +26,7 @@ class Fields:
             self.fields = data
             return
         try:
-            fields: Any = json.loads(data)
+            fields: Any = json.loads(str(data, "utf-8"))  # of bytes it takes halves of characters, and UTF-16
         except (ValueError, RecursionError) as e:
             raise DataError(f"is no JSON ({e})", path=path) from None
         try:
@@ -36,7 +36,8 @@ class Fields:
             raise DataError("holds text that is not UTF-8", path=path) from None
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise DataError(f"is no manifest of pyimportance (no 'format': {FORMAT!r})", path=path)
-        if (got := fields.get("version")) not in (VERSION, VERSION_COMPRESSED):
+        got = fields.get("version")
+        if type(got) is not int or got not in (VERSION, VERSION_COMPRESSED):  # True is 1 elsewhere
             allowed = f"{VERSION} and {VERSION_COMPRESSED}"
             raise DataError(f"has format version {got!r}; this release reads {allowed}", path=path)
         self.fields = fields
@@ -61,9 +62,13 @@ class Fields:
         value = self.get(name)
         if value is None:
             return None
-        if type(value) not in (int, float) or math.isnan(value):
+        try:
+            number = float(value) if type(value) in (int, float) else math.nan
+        except OverflowError:  # an integer of hundreds of digits
+            number = math.nan
+        if math.isnan(number):
             self.fail(name, "must be a number or null")
-        return float(value)
+        return number
 
     def text(self, name: str, pattern: re.Pattern[str] | None = None) -> str:
         value = self.get(name)

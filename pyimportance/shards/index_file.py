@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from pyimportance import _C
 from pyimportance.errors import DataError
 from pyimportance.io import atomic, storage, urls
 from pyimportance.io.meter import Meter
+from pyimportance.shards.arrow_messages import check_not_compressed
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.threads import default_threads
 
@@ -132,11 +134,12 @@ def decode(data: Any, name: str) -> SampleIndex:
     Raises DataError if it is damaged, or is something else. Arrays may be views of ``data``.
     """
     try:
+        check_not_compressed(data, name)
         with pa.ipc.open_file(pa.py_buffer(data)) as reader:
             return _decode(reader, name, default_threads() if len(data) >= _SMALL else 1)
     except DataError:
         raise
-    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError) as e:
+    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, struct.error, MemoryError) as e:
         # Whatever Arrow stumbles over in damaged bytes, and what SampleIndex finds wrong with them.
         raise DataError(f"is no sound index ({(str(e) or repr(e)).splitlines()[0]})", path=name) from e
 
@@ -212,7 +215,7 @@ def _check_schema(reader: Any, path: str) -> tuple[tuple[str, ...], Any]:
             raise DataError(f"column {name!r} is {got}; expected {kind}", path=path)
     try:
         files = [(str(name), np.int64(size)) for name, size in json.loads(metadata["files"])]
-    except (KeyError, ValueError, TypeError, OverflowError) as e:
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as e:
         raise DataError(f"metadata 'files' is not [[path, bytes], ...] ({e})", path=path) from None
     if len(files) != reader.num_record_batches:
         raise DataError(f"has {reader.num_record_batches} batches for {len(files)} files", path=path)

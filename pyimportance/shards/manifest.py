@@ -279,10 +279,12 @@ def _decode(f: Fields, generation: int) -> Manifest:
             f.fail(name, f"add up to {total} samples; 'samples' says {manifest.samples}")
     if not (manifest.samples <= manifest.id_bound and bool(manifest.samples) == bool(manifest.id_bound)):
         f.fail("id_bound", f"must be above the ids of {manifest.samples} samples, 0 where there is none")
+    live = [0] * workers
+    for shard in shards:
+        live[shard.worker] += shard.live
     for w, index in enumerate(indexes):
-        live = sum(s.live for s in shards if s.worker == w)
-        if live != index.samples:
-            f.fail("shards", f"of worker {w} hold {live} live samples; its index {index.samples}")
+        if live[w] != index.samples:
+            f.fail("shards", f"of worker {w} hold {live[w]} live samples; its index {index.samples}")
     paths = [s.path for s in shards] + [i.path for i in indexes]
     if len(set(paths)) != len(paths):
         f.fail("shards", "name a file twice")

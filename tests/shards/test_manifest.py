@@ -79,6 +79,7 @@ def change(shards: ShardSet, path: str, value: Any) -> None:
     [
         ("format", "other", "is no manifest of pyimportance"),
         ("version", 3, "has format version 3; this release reads 1 and 2"),
+        ("version", True, "has format version True; this release reads 1 and 2"),
         ("generation", 1, "field 'generation': must be 0, as the file's name says; got 1"),
         ("generation", KeyError, "field 'generation' is missing"),
         ("workers", 0, "field 'workers': must be an integer from 1"),
@@ -111,6 +112,9 @@ def change(shards: ShardSet, path: str, value: Any) -> None:
         ("shards.0.live", 0, "field 'shards': add up to"),
         ("shards.0.worker", 1, "field 'shards': of worker 0 hold"),
         ("shards.0.score_min", "low", r"field 'shards\[0\]\.score_min': must be a number or null"),
+        ("shards.0.score_min", True, r"field 'shards\[0\]\.score_min': must be a number or null"),
+        ("shards.0.score_max", float("nan"), r"field 'shards\[0\]\.score_max': must be a number or null"),
+        ("shards.0.score_max", 10**400, r"field 'shards\[0\]\.score_max': must be a number or null"),
         ("indexes.0.path", "..", r"field 'indexes\[0\]\.path': must be a relative path"),
         ("indexes.1.samples", "9", r"field 'indexes\[1\]\.samples': must be an integer"),
     ],
@@ -126,7 +130,10 @@ def test_the_unchanged_manifest_passes_the_same_way(shards: ShardSet) -> None:
     assert ShardSet.open(shards.root).manifest.seed == 7
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"null", b"[" * 100_000, b"\xff\xfe"])
+UTF_16 = '{"format":"pyimportance-shards","version":1}'.encode("utf-16")
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"null", b"[" * 100_000, b"\xff\xfe", UTF_16])
 def test_files_that_are_no_manifest(shards: ShardSet, data: bytes) -> None:
     for name in ("manifest-000000.json", "manifest.json"):
         (Path(shards.root) / name).write_bytes(data)
@@ -136,9 +143,14 @@ def test_files_that_are_no_manifest(shards: ShardSet, data: bytes) -> None:
 
 @pytest.mark.parametrize("path", ["shards.0.path", "measure", "source_files.0"])
 def test_half_a_character(shards: ShardSet, path: str) -> None:
-    """JSON can say it; no file can be called so, and no terminal shows it."""
+    """JSON can say it, in either way; no file can be called so, and no terminal shows it."""
     change(shards, path, "\ud800")
     with pytest.raises(DataError, match=r"manifest-000000\.json: holds text that is not UTF-8"):
+        ShardSet.open(shards.root)
+    file = Path(shards.root) / "manifest-000000.json"
+    file.write_bytes(data := file.read_bytes().replace(b"\\ud800", b"\xed\xa0\x80"))
+    (Path(shards.root) / "manifest.json").write_bytes(encode_pointer(0, data))
+    with pytest.raises(DataError, match=r"manifest-000000\.json: is no JSON \('utf-8' codec can't decode"):
         ShardSet.open(shards.root)
 
 

@@ -1,4 +1,6 @@
-"""The seeds of the fuzz targets: ``python tests/native/fuzz/corpus.py FOLDER`` writes FOLDER/TARGET/*."""
+"""The seeds of the fuzz targets, and of the readers that are targets: ``python tests/native/fuzz/corpus.py
+FOLDER`` writes FOLDER/TARGET/*.
+"""
 
 from __future__ import annotations
 
@@ -104,10 +106,13 @@ def indexes() -> Iterator[bytes]:
 
 def corpus() -> dict[str, list[bytes]]:
     """Target -> seeds."""
+    import readers  # beside this; and the package is needed for nothing else
+
     every = list(tars())
     pairs = [*itertools.pairwise(every), *((tar, tar) for tar in every)]
     stale = [struct.pack("<I", len(a)) + a + b for a, b in pairs]
-    return {"scan": every, "stale": stale, "names": list(names()), "index": list(indexes())}
+    native = {"scan": every, "stale": stale, "names": list(names()), "index": list(indexes())}
+    return native | {name: list(target.seeds()) for name, target in readers.TARGETS.items()}
 
 
 def write(folder: Path) -> None:

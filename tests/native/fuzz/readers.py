@@ -1,46 +1,39 @@
-"""What reads untrusted manifests, pointers, notes, indexes and seek tables in Python, under coverage:
-``python tests/native/fuzz/readers.py TARGET [options of libFuzzer] [FOLDER]``, with atheris installed (Linux,
-Python 3.11 to 3.13). Each input is refused by a DataError, or what is made of it is sound.
-
-Seeds are of the golden set; TARGET is one of those below.
+"""What reads untrusted manifests, pointers, notes, indexes and seek tables in Python: each input is refused
+by a DataError, or what is made of it is sound. `fuzz_readers.cpp` calls these with inputs, in its process.
 """
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
-import sys
-import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
-try:
-    import atheris
-except ImportError:
-    sys.exit("atheris is not installed; pip install atheris")
+import numpy as np
+import pyarrow as pa
 
-with atheris.instrument_imports(include=["pyimportance"]):
-    import numpy as np
-
-    from pyimportance import DataError, SampleIndex
-    from pyimportance.io.compress import write_frames
-    from pyimportance.io.frames import Framed
-    from pyimportance.io.seek_table import SeekTable
-    from pyimportance.io.storage import File
-    from pyimportance.shards import journal
-    from pyimportance.shards.index_file import decode, encode
-    from pyimportance.shards.manifest import POINTER, Manifest, read_manifest, read_pointer
+from pyimportance import DataError, SampleIndex
+from pyimportance.io import storage
+from pyimportance.io.compress import frame_of
+from pyimportance.io.frames import Framed
+from pyimportance.io.seek_table import SeekTable
+from pyimportance.io.seek_table import encode as encode_table
+from pyimportance.io.storage import File
+from pyimportance.shards import journal
+from pyimportance.shards.index_file import decode, encode
+from pyimportance.shards.manifest import Manifest, read_manifest, read_pointer
 
 GOLDEN = Path(__file__).parents[2] / "shards" / "golden"
 CONTENT = b"".join(b"%08d" % i for i in range(700))
-FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 
 
 def manifest(data: bytes) -> None:
-    (FOLDER / "manifest-000001.json").write_bytes(data)
-    found, _ = read_manifest(str(FOLDER), 1)
+    found = read_as_manifest(data)
     assert isinstance(found, Manifest)
     paths = [info.path for info in (*found.shards, *found.indexes)]
     assert len(set(paths)) == len(paths)
@@ -48,15 +41,29 @@ def manifest(data: bytes) -> None:
         assert not path.startswith("/"), path
         assert not {"", ".", ".."} & set(path.split("/")), path
     assert sum(s.live for s in found.shards) == found.samples <= found.id_bound
-    (FOLDER / "manifest-000001.json").write_bytes(found.encode())
-    assert read_manifest(str(FOLDER), 1)[0] == found
+    assert read_as_manifest(found.encode()) == found
+
+
+def read_as_manifest(data: bytes) -> Manifest:
+    with in_the_place_of_files(data):
+        return read_manifest("/nowhere", 1)[0]
 
 
 def pointer(data: bytes) -> None:
-    (FOLDER / POINTER).write_bytes(data)
-    generation, sha256 = read_pointer(str(FOLDER))
+    with in_the_place_of_files(data):
+        generation, sha256 = read_pointer("/nowhere")
     assert generation >= 0
     assert len(sha256) == 64
+
+
+@contextmanager
+def in_the_place_of_files(data: bytes) -> Iterator[None]:
+    """Whatever is read as a whole, a million times a run and from no disk."""
+    read, storage.read_whole = storage.read_whole, lambda *_: data
+    try:
+        yield
+    finally:
+        storage.read_whole = read
 
 
 def notes(data: bytes) -> None:
@@ -106,74 +113,152 @@ def seek_table(data: bytes) -> None:
                 assert len(framed.pread(begin, end - begin)) == end - begin
 
 
-def frames() -> bytes:
-    with open(FOLDER / "content", "w+b") as plain, open(FOLDER / "x.tar.zst", "w+b") as out:
-        plain.write(CONTENT)
-        plain.flush()
-        write_frames(plain.fileno(), [0, 8, 2000, 2001, len(CONTENT)], out, 3)
-        out.seek(0)
-        return out.read()
+def planted(mistake: Callable[[], object]) -> Target:
+    """To be found: a mistake where a manifest has fields that no seed has."""
+
+    def read(data: bytes) -> None:
+        if read_as_manifest(data).parent == 1 << 62:
+            mistake()
+
+    return Target(read, json_like(manifests()), manifests)
+
+
+def write_behind_the_end() -> None:
+    room = ctypes.create_string_buffer(64)  # a small one would lie within an object
+    ctypes.memset(room, 0, 65)
+
+
+def manifests() -> Iterator[bytes]:
+    zstd = {"format": "zstd", "level": 3, "frame_bytes": 1 << 20, "library": "1.5.7"}
+    for data in files("m*-*"):
+        fields = json.loads(data) | {"generation": 1}
+        yield json.dumps(fields).encode()
+        shards = [shard | {"tar_bytes": 10240} for shard in fields["shards"]]
+        yield json.dumps(fields | {"version": 2, "compression": zstd, "shards": shards}).encode()
+
+
+def indexes() -> Iterator[bytes]:
+    """As we write them, and in what else Arrow may read."""
+    for data in files("**/*.arrow"):
+        yield data
+        with pa.ipc.open_file(data) as reader:
+            for compression in ("zstd", "lz4"):
+                sink = pa.BufferOutputStream()
+                options = pa.ipc.IpcWriteOptions(compression=compression)
+                with pa.ipc.new_file(sink, reader.schema, options=options) as writer:
+                    writer.write_table(reader.read_all())
+                yield sink.getvalue().to_pybytes()
+
+
+def frames() -> Iterator[bytes]:
+    for cuts in ([0, 8, 2000, 2001, len(CONTENT)], [0, 5]):
+        parts = [CONTENT[begin:end] for begin, end in itertools.pairwise(cuts)]
+        made = [frame_of(part, 3) for part in parts]
+        yield b"".join(made) + encode_table([(len(m), len(p)) for m, p in zip(made, parts, strict=True)])
 
 
 def files(pattern: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted(GOLDEN.glob(pattern))]
 
 
-TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = {
-    "manifest": (
-        manifest,
-        lambda: [d.replace(b'"generation": 0', b'"generation": 1') for d in files("m*-*")],
-    ),
-    "pointer": (pointer, lambda: files("manifest.json")),
-    "notes": (notes, lambda: files("**/job*.json")),
-    "index": (index, lambda: files("**/*.arrow")),
-    "seek_table": (seek_table, lambda: [frames()]),
-}
-TELLING = [0, -1, 1 << 62, 1 << 70, 0.5, None, True, "", "..", "/x", "a/../b", "\ud800", "\0", [], {}]
+TELLING = [
+    0,
+    -1,
+    1 << 62,
+    1 << 70,
+    10**400,
+    0.5,
+    float("inf"),
+    None,
+    True,
+    "",
+    "..",
+    "/x",
+    "a/../b",
+    "\ud800",
+]
+TELLING += ["\0", [], {}]
 
 
-def change(value: Any, rng: np.random.Generator) -> Any:
+def change(value: Any, rng: Random) -> Any:
     """One place in what JSON says."""
-    if not isinstance(value, dict | list) or not value or rng.integers(8) == 0:
-        return TELLING[int(rng.integers(len(TELLING)))]
-    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-    key = keys[int(rng.integers(len(keys)))]
+    if not isinstance(value, dict | list) or not value or rng.randrange(8) == 0:
+        return rng.choice(TELLING)
+    key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
     copy = value.copy()
-    if rng.integers(8) == 0:
+    if rng.randrange(8) == 0:
         del copy[key]
     else:
         copy[key] = change(value[key], rng)
     return copy
 
 
-def mutated(data: bytes, max_size: int, seed: int) -> bytes:
-    """By libFuzzer, and where it is JSON every second time by what it says."""
-    if seed % 2:
+def json_like(seeds: Iterable[bytes]) -> Callable[[bytes, int], bytes]:
+    """Another place in what an input says; of one that is no JSON there is nothing to keep."""
+    known = [json.loads(seed) for seed in seeds]
+
+    def mutate(data: bytes, seed: int) -> bytes:
+        rng = Random(seed)
         try:
-            changed = json.dumps(change(json.loads(data), np.random.default_rng(seed)), indent=1).encode()
+            value = json.loads(data)
         except (ValueError, RecursionError):
-            pass
-        else:
-            return changed if len(changed) <= max_size else data
-    return bytes(atheris.Mutate(data, len(data)))
+            value = rng.choice(known)
+        return json.dumps(change(value, rng), indent=1).encode()
+
+    return mutate
 
 
-def main(name: str, options: list[str]) -> None:
-    target, seeds = TARGETS[name]
-    (FOLDER / "seeds").mkdir()
-    for number, seed in enumerate(seeds()):
-        (FOLDER / "seeds" / f"seed-{number}").write_bytes(seed)
+def mutate_frames(data: bytes, seed: int) -> bytes | None:
+    """A byte of the frames, or a size of the table; another then makes up for it."""
+    rng, out = Random(seed), bytearray(data)
+    n = min(int.from_bytes(data[-9:-5], "little"), (len(data) - 17) // 8)
+    if n < 1:
+        return None
+    table = len(data) - 9 - 8 * n
+    if rng.randrange(2):
+        out[rng.randrange(table)] = rng.randrange(256)
+        return bytes(out)
+    places = [table + 8 * rng.randrange(n) + 4 * rng.randrange(2) for _ in range(2)]
+    more = rng.choice([1, 8, 1 << 10, 1 << 30, (1 << 32) - 1])
+    for at, by in zip(places, (more, -more), strict=True):
+        size = int.from_bytes(out[at : at + 4], "little") + by
+        out[at : at + 4] = (size % (1 << 32)).to_bytes(4, "little")
+    return bytes(out)
 
-    def test_one_input(data: bytes) -> None:
+
+def mutate_nothing(data: bytes, seed: int) -> None:
+    """It is for libFuzzer alone."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What reads an input, what makes another of one (None: libFuzzer is to), and what it begins with."""
+
+    read: Callable[[bytes], None]
+    mutate: Callable[[bytes, int], bytes | None]
+    seeds: Callable[[], Iterable[bytes]]
+
+
+TARGETS = {
+    "manifest": Target(manifest, json_like(manifests()), manifests),
+    "pointer": Target(pointer, json_like(files("manifest.json")), lambda: files("manifest.json")),
+    "notes": Target(notes, mutate_nothing, lambda: files("**/job*.json")),
+    "sample_index": Target(index, mutate_nothing, indexes),
+    "seek_table": Target(seek_table, mutate_frames, frames),
+}
+PLANTED = {
+    "planted_overflow": planted(write_behind_the_end),
+    "planted_claim": planted(lambda: bytearray(1 << 27)),
+    "planted_error": planted(lambda: 1 // 0),
+}
+
+
+def target(name: str) -> Target:
+    """For `fuzz_readers.cpp`: one whose reader returns where an input is refused."""
+    found = (TARGETS | PLANTED)[name]
+
+    def read(data: bytes) -> None:
         with suppress(DataError):
-            target(data)
+            found.read(data)
 
-    arguments = [sys.argv[0], "-max_len=20000", *options, str(FOLDER / "seeds")]
-    atheris.Setup(arguments, test_one_input, custom_mutator=mutated)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
-        sys.exit(f"usage: readers.py {'|'.join(TARGETS)} [options of libFuzzer] [FOLDER]")
-    main(sys.argv[1], sys.argv[2:])
+    return replace(found, read=read)

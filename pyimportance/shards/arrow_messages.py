@@ -19,7 +19,7 @@ _TAIL: Final = struct.Struct("<i6s")  # bytes of the footer, magic
 _BLOCK: Final = struct.Struct("<qi4xq")  # where the message begins, its bytes, those of its body
 _LEAD: Final = struct.Struct("<Ii")  # a marker, bytes of the table; of old the marker was left out
 _MARKER: Final = 0xFFFFFFFF
-_INT, _SHORT = struct.Struct("<i"), struct.Struct("<H")
+_INT, _SHORT, _BYTE = struct.Struct("<i"), struct.Struct("<H"), struct.Struct("<B")
 
 _DICTIONARIES, _BATCHES = 2, 3  # of a footer
 _HEADER_TYPE, _HEADER, _METADATA = 1, 2, 4  # of a message; old releases noted compression as metadata
@@ -75,7 +75,8 @@ class _Table:
         return self.place + offset if offset else 0
 
     def byte(self, field: int) -> int:
-        return self.file[self.at(field)] if self.at(field) else 0
+        at = self.at(field)
+        return int(_BYTE.unpack_from(self.file, at)[0]) if at else 0
 
     def target(self, field: int) -> int:
         """What the field points to; 0: it is left out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from pyimportance.shards.index_file import encode
 from pyimportance.shards.journal import CRC32C
 from pyimportance.shards.manifest import IndexInfo, ShardInfo
 from pyimportance.shards.sample_index import SampleIndex
+
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 @contextmanager
@@ -45,7 +48,7 @@ def describe(index: SampleIndex, shards: Sequence[ShardInfo]) -> tuple[ShardInfo
         if index.score is not None:
             known = index.score[start:end][~np.isnan(index.score[start:end])]
             if known.size:
-                low, high = float(known.min()), float(known.max())
+                low, high = np.clip([known.min(), known.max()], -_LARGEST, _LARGEST).tolist()
         described.append(replace(shard, live=end - start, score_min=low, score_max=high))
     return tuple(described)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from typing import Any, Final
 
 from pyimportance.errors import DataError
@@ -14,6 +15,7 @@ VERSION: Final = 1
 VERSION_COMPRESSED: Final = 2
 """Of manifests of compressed shards, for releases that would take these for tars to refuse them."""
 
+_PATH = re.compile(r"worker-\d+/(?!\.)[\w.-]+", re.ASCII)
 _LIMIT = 1 << 62  # no honest count or size comes near; sums of a few stay within int64
 
 
@@ -62,12 +64,11 @@ class Fields:
         value = self.get(name)
         if value is None:
             return None
-        try:
-            number = float(value) if type(value) in (int, float) else math.nan
-        except OverflowError:  # an integer of hundreds of digits
-            number = math.nan
-        if math.isnan(number):
-            self.fail(name, "must be a number or null")
+        number = math.nan
+        with suppress(OverflowError):  # of an integer of hundreds of digits
+            number = float(value) if type(value) in (int, float) else number
+        if not math.isfinite(number):
+            self.fail(name, "must be a finite number or null")
         return number
 
     def text(self, name: str, pattern: re.Pattern[str] | None = None) -> str:
@@ -82,10 +83,10 @@ class Fields:
         return bool(self.get(name))
 
     def relative_path(self, name: str) -> str:
+        """Of a file in a worker's directory: of letters that mean nothing to a shell, a URL or a terminal."""
         path = self.text(name)
-        parts = path.split("/")
-        if not path or "\0" in path or "\\" in path or any(p in ("", ".", "..") for p in parts):
-            self.fail(name, "must be a relative path without '.' or '..'")
+        if not _PATH.fullmatch(path):
+            self.fail(name, "must be a relative path without '.' or '..', like worker-000/index-000000.arrow")
         return path
 
     def strings(self, name: str) -> list[str]:

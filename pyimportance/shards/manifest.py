@@ -34,7 +34,8 @@ class ShardInfo:
     """One tar: ``path`` relative to the root, its bytes, samples in it, CRC32C of the whole file.
 
     Of a compressed one these are of the file, and ``tar_bytes`` of the tar in it. ``live`` of its samples
-    belong to this generation; the score range is theirs (None: no score is known).
+    belong to this generation; the score range is theirs (None: no score is known; an infinite
+    one counts as the largest that float32 has, as JSON has no infinity).
     ``bin`` is the bin it was written for.
     """
 

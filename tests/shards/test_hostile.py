@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import pyimportance
@@ -34,7 +35,7 @@ from pyimportance import (
 )
 from pyimportance._C import crc32c
 from pyimportance.shards import offers
-from pyimportance.shards.index_file import encode
+from pyimportance.shards.index_file import decode, encode
 from pyimportance.shards.manifest import encode_pointer
 
 Divide = Callable[..., Partition]
@@ -122,6 +123,43 @@ def test_a_manifest_that_claims_huge_sizes_allocates_nothing(
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("lists other shards than the manifest") >= 5, ended.stdout
+
+
+def rewritten(data: bytes, **options: Any) -> bytes:
+    """The same index, as Arrow writes it with these options."""
+    sink, options = pa.BufferOutputStream(), pa.ipc.IpcWriteOptions(**options)
+    with pa.ipc.open_file(data) as reader, pa.ipc.new_file(sink, reader.schema, options=options) as writer:
+        for i in range(reader.num_record_batches):
+            writer.write_batch(reader.get_batch(i))
+    return bytes(sink.getvalue().to_pybytes())
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_an_index_that_is_compressed_is_refused(compression: str, shards: ShardSet) -> None:
+    """Arrow would allocate what each buffer says it holds: of the forged one 2 ** 50 bytes."""
+    data = encode(shards.index(0))
+    assert decode(rewritten(data), "name").digest == decode(data, "name").digest  # it is not the rewriting
+    honest = rewritten(data, compression=compression)
+    with pa.ipc.open_file(honest) as reader:
+        said = (8 * reader.get_batch(0).num_rows).to_bytes(8, "little")  # before the first buffer, the ids
+    assert said in honest
+    for forged in (honest, honest.replace(said, (1 << 50).to_bytes(8, "little"))):
+        with pytest.raises(DataError, match=r"^name, offset \d+: holds compressed buffers, which no index"):
+            decode(forged, "name")
+
+
+@pytest.mark.parametrize(
+    "files", ["[" * 100_000, "1" * 5000, "[[1e999, 1]]", '[["a", 1e999]]', '{"a": 1}', "[[]]"]
+)
+def test_metadata_of_an_index_is_anything(files: str, shards: ShardSet) -> None:
+    with pa.ipc.open_file(encode(shards.index(0))) as reader:
+        table = reader.read_all()
+    metadata = table.schema.metadata | {b"files": files.encode()}
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema.with_metadata(metadata)) as writer:
+        writer.write_table(table)
+    with pytest.raises(DataError, match=r"metadata 'files' is not \[\[path, bytes\]|batches for 1 files"):
+        decode(sink.getvalue().to_pybytes(), "name")
 
 
 NAMES = [

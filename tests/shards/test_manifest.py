@@ -104,6 +104,10 @@ def change(shards: ShardSet, path: str, value: Any) -> None:
         ("shards.0.path", "../up.tar", r"field 'shards\[0\]\.path': must be a relative path"),
         ("shards.0.path", "a//b.tar", r"field 'shards\[0\]\.path': must be a relative path"),
         ("shards.0.path", "a/../../b", r"field 'shards\[0\]\.path': must be a relative path"),
+        ("shards.0.path", "manifest.json", r"field 'shards\[0\]\.path': must be a relative path"),
+        ("shards.0.path", "pipe:id>x", r"field 'shards\[0\]\.path': must be a relative path"),
+        ("shards.0.path", "worker-000/\x1b[2J", r"field 'shards\[0\]\.path': must be a relative path"),
+        ("shards.0.path", "worker-000/x.tar\n", r"field 'shards\[0\]\.path': must be a relative path"),
         ("shards.0.path", "worker-000/index-000000.arrow", "field 'shards': name a file twice"),
         ("shards.0.bytes", -1, r"field 'shards\[0\]\.bytes': must be an integer from 0"),
         ("shards.0.crc32c", 1 << 32, r"field 'shards\[0\]\.crc32c': must be an integer from 0 to 4294967295"),
@@ -111,10 +115,15 @@ def change(shards: ShardSet, path: str, value: Any) -> None:
         ("shards.0.live", 1000, r"field 'shards\[0\]\.live': must be at most 'samples'"),
         ("shards.0.live", 0, "field 'shards': add up to"),
         ("shards.0.worker", 1, "field 'shards': of worker 0 hold"),
-        ("shards.0.score_min", "low", r"field 'shards\[0\]\.score_min': must be a number or null"),
-        ("shards.0.score_min", True, r"field 'shards\[0\]\.score_min': must be a number or null"),
-        ("shards.0.score_max", float("nan"), r"field 'shards\[0\]\.score_max': must be a number or null"),
-        ("shards.0.score_max", 10**400, r"field 'shards\[0\]\.score_max': must be a number or null"),
+        ("shards.0.score_min", "low", r"field 'shards\[0\]\.score_min': must be a finite number or null"),
+        ("shards.0.score_min", True, r"field 'shards\[0\]\.score_min': must be a finite number or null"),
+        (
+            "shards.0.score_max",
+            float("nan"),
+            r"field 'shards\[0\]\.score_max': must be a finite number or null",
+        ),
+        ("shards.0.score_max", float("inf"), r"field 'shards\[0\]\.score_max': must be a finite number"),
+        ("shards.0.score_max", 10**400, r"field 'shards\[0\]\.score_max': must be a finite number or null"),
         ("indexes.0.path", "..", r"field 'indexes\[0\]\.path': must be a relative path"),
         ("indexes.1.samples", "9", r"field 'indexes\[1\]\.samples': must be an integer"),
     ],
@@ -152,6 +161,19 @@ def test_half_a_character(shards: ShardSet, path: str) -> None:
     (Path(shards.root) / "manifest.json").write_bytes(encode_pointer(0, data))
     with pytest.raises(DataError, match=r"manifest-000000\.json: is no JSON \('utf-8' codec can't decode"):
         ShardSet.open(shards.root)
+
+
+def test_infinite_scores(source: Path, tmp_path: Path) -> None:
+    """JSON has none: the range in the manifest ends at float32's, the scores are in the indexes."""
+    values = np.linspace(-1, 1, 66, dtype=np.float32)
+    values[[3, 4]] = np.inf, -np.inf
+    shards = write_shards(source, partition(Scores(values), 1, bins=2), tmp_path / "out")
+    assert shards.verify().ok
+    largest = float(np.finfo(np.float32).max)
+    (first, last) = ShardSet.open(shards.root).shards
+    assert (first.score_max, last.score_min) == (largest, -largest)
+    index = ShardSet.open(shards.root).index(0)
+    np.testing.assert_array_equal(index.score, values[index.ids])
 
 
 def test_a_manifest_that_is_not_the_pointers(shards: ShardSet) -> None:

@@ -121,11 +121,12 @@ def _read(shard: _Shard, meter: Meter | None) -> Iterator[Sample]:
     with open_file(shard.path, meter, "origin") as file:
         sums = {name: hashlib.new(name, usedforsecurity=False) for name in _HASHES & shard.hashes.keys()}
         source = Forward(file, shard.compression, [state.update for state in sums.values()])
-        count = _numbers(source, 1, "its count of samples")[0]
+        count = int(_numbers(source, 1, "its count of samples")[0])
         if count != shard.samples:
             raise DataError(f"has {count} samples; its index says {shard.samples}", path=shard.path)
+        if (start := 4 * (count + 2)) > shard.nbytes:
+            raise DataError(f"has {count} samples; its index says {shard.nbytes} bytes", path=shard.path)
         ends = _numbers(source, count + 1, "the positions of samples")
-        start = 4 * (count + 2)
         if ends[0] < start or (np.diff(ends) < 0).any() or ends[-1] != shard.nbytes:
             raise DataError(
                 f"positions of samples are damaged: they must rise from {start} to {shard.nbytes}",

@@ -203,7 +203,7 @@ def json_like(seeds: Iterable[bytes]) -> Callable[[bytes, int], bytes]:
             value = json.loads(data)
         except (ValueError, RecursionError):
             value = rng.choice(known)
-        return json.dumps(change(value, rng), indent=1).encode()
+        return json.dumps(change(value, rng)).encode()
 
     return mutate
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import io
 import json
@@ -157,6 +158,18 @@ def test_an_index_that_says_something_else(what: str, small: Path, tmp_path: Pat
         index(small, spool=tmp_path / "spool")
     assert problem in str(caught.value)
     assert str(small) in str(caught.value)
+
+
+def test_no_more_positions_than_bytes(small: Path, tmp_path: Path) -> None:
+    """Compressed, 4 GiB of them may come out of a file of 4 MiB."""
+    path, most = small / "shard.00000.mds", (1 << 30) - 1
+    nbytes = path.stat().st_size
+    (small / "shard.00000.mds.gz").write_bytes(gzip.compress(most.to_bytes(4, "little") + bytes(1 << 20)))
+    path.unlink()
+    packed = {"basename": "shard.00000.mds.gz", "bytes": 1, "hashes": {}}
+    edit_index(small, lambda f: shard_of(f).update(samples=most, compression="gz", zip_data=packed))
+    with pytest.raises(DataError, match=f"has {most} samples; its index says {nbytes} bytes"):
+        index(small, spool=tmp_path / "spool")
 
 
 def test_damaged_shards(small: Path, tmp_path: Path) -> None:

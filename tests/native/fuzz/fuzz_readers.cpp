@@ -1,7 +1,7 @@
-// What reads in Python, in an interpreter within the target, so that libFuzzer and the sanitizers have it together
-// with the native code below it: a line that follows another is a place that inputs may reach, and whatever the
-// interpreter and its packages allocate has bounds of its own. --reader=NAME says which of readers.py, and
-// PYTHONPATH where that is, and the package.
+// What reads in Python, in an interpreter within the target, so that libFuzzer and the sanitizers have it
+// together with the native code below it: a line that follows another is a place that inputs may reach, and
+// whatever the interpreter and its packages allocate has bounds of its own. --reader=NAME says which of
+// readers.py, and PYTHONPATH where that is, and the package.
 #include <pybind11/embed.h>
 
 #include <cstdint>

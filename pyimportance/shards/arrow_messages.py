@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from pyimportance.errors import DataError
 
-_TAIL: Final = struct.Struct("<i6s")  # bytes of the footer, magic
+_MAGIC: Final = b"ARROW1"
+_TAIL: Final = struct.Struct("<i6x")  # bytes of the footer, and that
 _BLOCK: Final = struct.Struct("<qi4xq")  # where the message begins, its bytes, those of its body
 _LEAD: Final = struct.Struct("<Ii")  # a marker, bytes of the table; of old the marker was left out
 _MARKER: Final = 0xFFFFFFFF
@@ -33,11 +34,10 @@ def check_not_compressed(data: Any, path: str) -> None:
     struct.error where its tables lie outside of it.
     """
     file = memoryview(data).cast("B")
-    length, magic = _TAIL.unpack_from(file, max(len(file) - _TAIL.size, 0))
-    if magic != b"ARROW1":
-        raise DataError("is no Arrow file", path=path)
-    start = len(file) - _TAIL.size - length
-    footer = _Table.root(file, start)
+    if len(file) < _TAIL.size or bytes(file[-len(_MAGIC) :]) != _MAGIC:
+        return  # which Arrow says itself
+    end = len(file) - _TAIL.size
+    footer = _Table.root(file, end - _TAIL.unpack_from(file, end)[0])
     for vector in (_DICTIONARIES, _BATCHES):
         for place in footer.blocks(vector):
             if _is_compressed(_message(file, place)):

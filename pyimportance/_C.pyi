@@ -163,6 +163,7 @@ class TarColumns(TypedDict):
     part_ext: npt.NDArray[np.int32]
     part_offset: npt.NDArray[np.int64]
     part_size: npt.NDArray[np.int64]
+    part_crc32c: npt.NDArray[np.uint32] | None
     extensions: list[str]
     bytes_read: int
     requests: int
@@ -170,10 +171,10 @@ class TarColumns(TypedDict):
 def crc32c(data: Any, crc: int = 0, *, hardware: bool = True) -> int: ...
 def crc32c_of_file(handle: _Handle, size: int) -> tuple[int, int, int]: ...
 def tar_scan(
-    files: Sequence[tuple[_Handle, int, str]], allow_missing_eof: bool, limit: int
+    files: Sequence[tuple[_Handle, int, str]], allow_missing_eof: bool, limit: int, checksums: bool = False
 ) -> tuple[TarColumns, npt.NDArray[np.int64]]: ...
 def tar_sum_and_scan(
-    files: Sequence[tuple[_Handle, int, str]],
+    files: Sequence[tuple[_Handle, int, str]], allow_missing_eof: bool = False, checksums: bool = False
 ) -> list[tuple[int, int, int, TarColumns | None, tuple[str, str | None, int | None] | None]]: ...
 def index_is_sound(
     file_bytes: npt.NDArray[np.int64],
@@ -252,6 +253,7 @@ class TarCopier:
         file: npt.NDArray[np.int32],
         offset: npt.NDArray[np.int64],
         part_offset: npt.NDArray[np.int64],
+        part_crc32c: npt.NDArray[np.uint32] | None,
         window: int,
         sync: bool,
     ) -> int: ...

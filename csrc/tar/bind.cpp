@@ -59,6 +59,8 @@ py::dict to_dict(tar::Columns&& c) {
   out["part_ext"] = to_array(std::move(c.part_ext));
   out["part_offset"] = to_array(std::move(c.part_offset));
   out["part_size"] = to_array(std::move(c.part_size));
+  out["part_crc32c"] =
+      c.part_crc32c.empty() ? py::object(py::none()) : py::object(to_array(std::move(c.part_crc32c)));
   out["extensions"] = py::cast(c.extensions);
   out["bytes_read"] = c.bytes_read;
   out["requests"] = c.requests;
@@ -75,7 +77,7 @@ std::vector<std::unique_ptr<tar::Input>> inputs_of(const std::vector<Opened>& fi
   return inputs;
 }
 
-py::tuple scan(const std::vector<Opened>& files, bool allow_missing_eof, std::int64_t limit) {
+py::tuple scan(const std::vector<Opened>& files, bool allow_missing_eof, std::int64_t limit, bool checksums) {
   const auto inputs = inputs_of(files);
   std::vector<tar::Columns> found(files.size());
   std::vector<std::int64_t> samples(files.size());
@@ -85,7 +87,7 @@ py::tuple scan(const std::vector<Opened>& files, bool allow_missing_eof, std::in
     for (std::size_t i = 0; i < files.size(); ++i) {
       const auto& [handle, size, path] = files[i];
       try {
-        found[i] = tar::scan(inputs[i].get(), size, allow_missing_eof, limit);
+        found[i] = tar::scan(inputs[i].get(), size, allow_missing_eof, limit, checksums);
       } catch (const DataError& e) {
         throw DataError(e.what(), e.member, e.offset, path);
       }
@@ -104,11 +106,11 @@ struct Summed {
   std::optional<DataError> problem;
 };
 
-Summed sum_and_scan(tar::Input* input, std::int64_t size) {
+Summed sum_and_scan(tar::Input* input, std::int64_t size, bool allow_missing_eof, bool checksums) {
   Summed s;
   tar::Summing summing(input);
   try {
-    s.columns = tar::scan(&summing, size, false, -1);
+    s.columns = tar::scan(&summing, size, allow_missing_eof, -1, checksums);
   } catch (const DataError& e) {
     s.problem = e;
   }
@@ -117,7 +119,7 @@ Summed sum_and_scan(tar::Input* input, std::int64_t size) {
   return s;
 }
 
-py::list sum_and_scan_each(const std::vector<Opened>& files) {
+py::list sum_and_scan_each(const std::vector<Opened>& files, bool allow_missing_eof, bool checksums) {
   const auto inputs = inputs_of(files);
   std::vector<Summed> found(files.size());
   {
@@ -125,7 +127,7 @@ py::list sum_and_scan_each(const std::vector<Opened>& files) {
     for (std::size_t i = 0; i < files.size(); ++i) {
       const auto& [handle, size, path] = files[i];
       try {
-        found[i] = sum_and_scan(inputs[i].get(), size);
+        found[i] = sum_and_scan(inputs[i].get(), size, allow_missing_eof, checksums);
       } catch (const DataError& e) {
         throw DataError(e.what(), e.member, e.offset, path);
       }
@@ -238,8 +240,10 @@ void register_tar(py::module_& m) {
   const auto arr = [](const char* name) { return py::arg(name).noconvert(); };
   m.def("crc32c", &crc32c_of, py::arg("data"), py::arg("crc") = 0, py::kw_only(), py::arg("hardware") = true);
   m.def("crc32c_of_file", &crc32c_of_file, py::arg("handle"), py::arg("size"));
-  m.def("tar_sum_and_scan", &sum_and_scan_each, py::arg("files"));
-  m.def("tar_scan", &scan, py::arg("files"), py::arg("allow_missing_eof"), py::arg("limit"));
+  m.def("tar_sum_and_scan", &sum_and_scan_each, py::arg("files"), py::arg("allow_missing_eof") = false,
+        py::arg("checksums") = false);
+  m.def("tar_scan", &scan, py::arg("files"), py::arg("allow_missing_eof"), py::arg("limit"),
+        py::arg("checksums") = false);
   m.def("first_key_leading_out", &first_leading_out, arr("key_offsets"), arr("key_text"));
   m.def("first_repeated_key", &first_repeated, arr("key_offsets"), arr("key_text"));
   m.def("tar_header_sizes", &header_sizes, arr("key_offsets"), arr("key_text"), py::arg("extensions"),

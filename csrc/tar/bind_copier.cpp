@@ -57,12 +57,14 @@ class TarCopier {
   std::int64_t begin(int out, const Int64s& key_offsets, const Bytes& key_text,
                      std::vector<std::string> extensions, const Int64s& part_start, const Int32s& part_ext,
                      const Int64s& part_size, const Int32s& file, const Int64s& offset,
-                     const Int64s& part_offset, std::int64_t window, bool sync) {
+                     const Int64s& part_offset, const std::optional<Array<std::uint32_t>>& part_crc32c,
+                     std::int64_t window, bool sync) {
     auto held = std::make_shared<Held>();
     tar::Samples& s = held->samples;
     s = samples_of(key_offsets, key_text, std::move(extensions), part_start, part_ext, part_size);
     require(file.size() == s.n && offset.size() == s.n, "file or offset does not fit key_offsets");
     require(part_offset.size() == part_ext.size(), "part_offset does not fit part_ext");
+    require(!part_crc32c || part_crc32c->size() == part_ext.size(), "part_crc32c does not fit part_ext");
     for (std::int64_t i = 0; i < s.n; ++i) {
       const std::int32_t f = file.data()[i];
       require(f >= 0 && f < static_cast<std::int64_t>(sources_.size()), "file out of range");
@@ -74,6 +76,10 @@ class TarCopier {
     s.offset = offset.data();
     s.part_offset = part_offset.data();
     held->arrays = {key_offsets, key_text, part_start, part_ext, part_size, file, offset, part_offset};
+    if (part_crc32c) {
+      s.part_crc32c = part_crc32c->data();
+      held->arrays.push_back(*part_crc32c);
+    }
     for (const auto& [handle, size, path, prefix] : sources_) {
       held->inputs.push_back(make_input(handle));
       held->sources.push_back({held->inputs.back().get(), size, path, prefix, canonical_});
@@ -139,7 +145,7 @@ void register_copier(py::module_& m) {
            py::arg("threads"))
       .def("begin", &TarCopier::begin, py::arg("out"), arr("key_offsets"), arr("key_text"),
            py::arg("extensions"), arr("part_start"), arr("part_ext"), arr("part_size"), arr("file"),
-           arr("offset"), arr("part_offset"), py::arg("window"), py::arg("sync"))
+           arr("offset"), arr("part_offset"), arr("part_crc32c"), py::arg("window"), py::arg("sync"))
       .def("begin_sum", &TarCopier::begin_sum, py::arg("handle"), py::arg("size"))
       .def("wait", &TarCopier::wait, py::arg("number"))
       .def("forget", &TarCopier::forget, py::arg("number"))

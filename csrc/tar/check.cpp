@@ -1,5 +1,6 @@
 #include "tar/check.h"
 
+#include <cstdio>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -56,13 +57,16 @@ std::string found_instead(Window window, const Source& source, const Place& plac
   return found;
 }
 
+std::string advice(const Source& source) {
+  return source.ours
+             ? ". The shard is damaged, or another file lies in its place: `verify` says all that is wrong"
+             : ". The tar was changed since it was indexed: index it again";
+}
+
 [[noreturn]] void fail(const std::string& found, const Source& source, const Place& place) {
-  const char* advice =
-      source.ours ? "The shard is damaged, or another file lies in its place: `verify` says all that is wrong"
-                  : "The tar was changed since it was indexed: index it again";
-  throw DataError(
-      "the index has this member here, of " + std::to_string(place.size) + " bytes; " + found + ". " + advice,
-      name_of(place), place.payload - kBlock, source.path);
+  throw DataError("the index has this member here, of " + std::to_string(place.size) + " bytes; " + found +
+                      advice(source),
+                  name_of(place), place.payload - kBlock, source.path);
 }
 
 }  // namespace
@@ -104,6 +108,13 @@ void check_samples(const Source& source, const Samples& s, const std::int64_t* r
       begin = place.payload + place.size + padding(place.size);
     }
   }
+}
+
+void check_payload(const Source& source, const Place& place, std::uint32_t crc32c, std::uint32_t expected) {
+  if (crc32c == expected) return;
+  char text[80];
+  std::snprintf(text, sizeof text, "its payload has CRC32C 0x%08x; the index says 0x%08x", crc32c, expected);
+  throw DataError(text + advice(source), name_of(place), place.payload, source.path);
 }
 
 void check_canonical(const Source& source, const Place& place, const unsigned char* header, std::int64_t n) {

@@ -41,6 +41,9 @@ void check_known(const Source& source, const Place& place, const unsigned char* 
 void check_samples(const Source& source, const Samples& s, const std::int64_t* rows, std::int64_t n,
                    const unsigned char* data, std::int64_t base, std::int64_t length);
 
+// Throws DataError unless the payload sums to what the index says.
+void check_payload(const Source& source, const Place& place, std::uint32_t crc32c, std::uint32_t expected);
+
 // Throws DataError unless `header`, the n bytes in front of the payload, is what we write for this part.
 void check_canonical(const Source& source, const Place& place, const unsigned char* header, std::int64_t n);
 

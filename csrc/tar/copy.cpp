@@ -89,6 +89,7 @@ class Stream {
   void expect(const Run& run);
   void read(const Run& run);
   void check(const Run& run);
+  void sum_payloads();
   void write_out();
 
   int out_;
@@ -100,6 +101,8 @@ class Stream {
   std::unique_ptr<unsigned char[]> buffer_;
   std::vector<unsigned char> aside_;  // of a run
   std::vector<Piece> pieces_;
+  std::uint32_t sum_ = 0;    // of the part that went out last, as far as it did
+  std::int64_t summed_ = 0;  // bytes
   Written written_;
 };
 
@@ -154,6 +157,7 @@ void Stream::flush() {
     check(todo[i]);
     if (i + 1 < next) ahead -= todo[i + 1].length;
   }
+  if (samples_.part_crc32c != nullptr) sum_payloads();
   write_out();
   pieces_.clear();
   used_ = 0;
@@ -216,6 +220,20 @@ void Stream::check(const Run& run) {
       check_canonical(source(p), expected, buffer_.get() + p.at, p.headers);
     else
       check_known(source(p), expected, spare - p.headers, &written_.read);
+  }
+}
+
+// Against what the index has of them. Of the parts of a window the last one may go on in the next.
+void Stream::sum_payloads() {
+  std::sort(pieces_.begin(), pieces_.end(), [](const Piece& a, const Piece& b) { return a.at < b.at; });
+  for (const Piece& p : pieces_) {
+    const std::int64_t headers = canonical_ ? p.headers : 0, n = p.length - headers;
+    sum_ = crc32c(sum_, buffer_.get() + p.at + headers, static_cast<std::size_t>(n));
+    summed_ += n;
+    if (summed_ < samples_.part_size[p.part]) continue;
+    check_payload(source(p), place(p.sample, p.part, 0), sum_, samples_.part_crc32c[p.part]);
+    sum_ = 0;
+    summed_ = 0;
   }
 }
 

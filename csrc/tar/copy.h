@@ -39,7 +39,8 @@ std::string headers(const Samples& samples, std::int64_t* sizes);
 // every payload are read with it, and must be those of the member that is asked for (see check.h), so that an
 // index of a tar that was written again since copies nothing. canonical: the sources are tars of ours, whose
 // headers are known to the bit and copied. Throws DataError (source, member, offset) where a source is
-// shorter or holds something else than its index says; std::system_error where `out` cannot be written;
+// shorter or holds something else than its index says, payloads included where that has their checksums;
+// std::system_error where `out` cannot be written;
 // Stopped, within a window's time, once `stop` is set.
 Written write_tar(int out, const std::vector<Source>& sources, const Samples& samples, bool canonical,
                   std::int64_t window, const std::atomic<bool>& stop = never);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "errors.h"
+#include "tar/crc32c.h"
 #include "tar/name.h"
 
 namespace pyi::tar {
@@ -138,6 +139,15 @@ Header Members::header() {
       throw DataError(std::string("is compressed (") + name + "); decompress it first", "", 0);
     throw;
   }
+}
+
+std::uint32_t Members::payload_crc32c(const Member& m) {
+  std::uint32_t crc = 0;
+  for (std::int64_t at = m.payload, end = at + m.size, n; at < end; at += n) {
+    const unsigned char* data = window_.some(at, end - at, &n);
+    crc = crc32c(crc, data, static_cast<std::size_t>(n));
+  }
+  return crc;
 }
 
 bool Members::next(Member* m) {

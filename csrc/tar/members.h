@@ -30,6 +30,8 @@ class Members {
   // with member and offset for what is no sound tar, for names that `check_name` refuses, and for members
   // that are neither files nor directories.
   bool next(Member* m);
+  // CRC32C of the payload of the member that `next` came to last. Throws DataError where it cannot be read.
+  std::uint32_t payload_crc32c(const Member& m);
   const Count& count() const { return window_.count(); }
 
  private:

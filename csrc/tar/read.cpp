@@ -80,4 +80,11 @@ const unsigned char* Window::at(std::int64_t offset, std::int64_t n) {
   return data_ + (offset - start_);
 }
 
+const unsigned char* Window::some(std::int64_t offset, std::int64_t most, std::int64_t* n) {
+  const std::int64_t end = start_ + length_, through = input_->habits.through;
+  const bool here = start_ <= offset && offset < end;
+  *n = std::min(most, here ? end - offset : through - offset % through);
+  return at(offset, *n);
+}
+
 }  // namespace pyi::tar

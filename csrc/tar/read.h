@@ -74,6 +74,9 @@ class Window {
       : input_(input), size_(size), start_(start), length_(length), asked_(start + length), data_(known) {}
   // n bytes at offset; the caller has checked that offset + n <= size. Valid until the next call.
   const unsigned char* at(std::int64_t offset, std::int64_t n);
+  // Some bytes from offset on, *n of them, at least 1 and at most `most`: as many as come without another
+  // request, or with just one.
+  const unsigned char* some(std::int64_t offset, std::int64_t most, std::int64_t* n);
   const Count& count() const { return count_; }
 
  private:

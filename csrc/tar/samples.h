@@ -9,7 +9,7 @@
 
 namespace pyi::tar {
 
-// Pointers are the caller's. Of the last three, what a function does not use may be null.
+// Pointers are the caller's. Of file, offset, part_offset what a function does not use may be null.
 struct Samples {
   std::int64_t n;
   const std::int64_t* key_offsets;  // [n + 1]
@@ -21,6 +21,7 @@ struct Samples {
   const std::int64_t* offset = nullptr;       // [n] of the sample's first header in its source
   const std::int64_t* part_offset = nullptr;  // [P] of the payload in its source
   std::vector<std::string> extensions;
+  const std::uint32_t* part_crc32c = nullptr;  // [P] of the payload; null: not known
 
   std::string_view key(std::int64_t sample) const {
     const std::int64_t from = key_offsets[sample];

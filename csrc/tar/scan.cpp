@@ -78,7 +78,7 @@ void check_adjacent(const Columns& c) {
 
 }  // namespace
 
-Columns scan(Input* input, std::int64_t size, bool allow_missing_eof, std::int64_t limit) {
+Columns scan(Input* input, std::int64_t size, bool allow_missing_eof, std::int64_t limit, bool checksums) {
   Columns out;
   Members members(Window(input, size), 0, size, allow_missing_eof);
   Grouper grouper(&out);
@@ -93,6 +93,7 @@ Columns scan(Input* input, std::int64_t size, bool allow_missing_eof, std::int64
                           std::to_string(kMaxExtension) + " are read",
                       m.name, m.header);
     if (!grouper.add(m, name, limit)) break;
+    if (checksums) out.part_crc32c.push_back(members.payload_crc32c(m));
   }
   check_adjacent(out);
   out.bytes_read = members.count().bytes;
@@ -122,6 +123,7 @@ Columns joined(std::vector<Columns>&& files) {
     append(&out.nbytes, c.nbytes);
     append(&out.part_offset, c.part_offset);
     append(&out.part_size, c.part_size);
+    append(&out.part_crc32c, c.part_crc32c);
     out.bytes_read += c.bytes_read;
     out.requests += c.requests;
   }

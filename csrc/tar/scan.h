@@ -17,6 +17,7 @@ struct Columns {
   std::vector<std::int64_t> part_start{0};           // per sample, and the end
   std::vector<std::int32_t> part_ext;                // per part, into extensions
   std::vector<std::int64_t> part_offset, part_size;  // per part
+  std::vector<std::uint32_t> part_crc32c;            // per part, of its payload; none if not asked for
   std::vector<std::string> extensions;               // in order of appearance, lower case
   std::int64_t bytes_read = 0, requests = 0;
 
@@ -25,10 +26,12 @@ struct Columns {
 
 // Reads the headers of a tar of `size` bytes by position, and skips large payloads.
 // limit: stop after so many samples (-1: none); what follows is then not looked at.
+// checksums: payloads are read as well, and summed.
 // Memory grows with what was read, never with what a header claims. Throws DataError with member and offset
 // for: a truncated archive, also one cut between members (allow_missing_eof: only inside one); members that
 // are neither files nor directories; parts of a sample that are not adjacent; an extension that repeats.
-Columns scan(Input* input, std::int64_t size, bool allow_missing_eof, std::int64_t limit);
+Columns scan(Input* input, std::int64_t size, bool allow_missing_eof, std::int64_t limit,
+             bool checksums = false);
 
 // The columns of several files as those of one, file after file; offsets stay those in their files.
 Columns joined(std::vector<Columns>&& files);

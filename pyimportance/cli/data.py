@@ -53,14 +53,17 @@ def index(
     source: SourceArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Arrow IPC file to write.")],
     spool: SpoolOption = None,
+    checksums: Annotated[
+        bool, typer.Option("--checksums", help="Read payloads as well; whoever copies them then compares.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Index WebDataset tars: where every sample and each of its parts lies.
 
-    One pass over the tar headers; payloads are skipped. Broken input (a truncated tar, interleaved keys, a
-    repeated extension) is refused with the file, the member and the offset. What has no headers to find
-    samples by (.tar.gz, .tar.zst, folders of images, Parquet, MDS) is first copied to plain tars in --spool,
-    which stay: they are what is indexed.
+    One pass over the tar headers; payloads are skipped, but for --checksums. Broken input (a truncated tar,
+    interleaved keys, a repeated extension) is refused with the file, the member and the offset. What has no
+    headers to find samples by (.tar.gz, .tar.zst, folders of images, Parquet, MDS) is first copied to plain
+    tars in --spool, which stay: they are what is indexed.
 
     Examples:
 
@@ -71,7 +74,7 @@ def index(
         pyimportance index images -o index.arrow --spool tars
     """
     check_output(output, source)
-    result = read_source(source, spool)
+    result = read_source(source, spool, checksums=checksums)
     check_output(output, *result.files)
     result.save(output)
     show(about_index(result) | {"written": str(output)}, as_json)
@@ -284,7 +287,9 @@ def verify(
         raise PyimportanceError(problems[0] + more)
 
 
-def read_source(source: str, spool: Path | None = None, out: str | None = None) -> SampleIndex:
+def read_source(
+    source: str, spool: Path | None = None, out: str | None = None, *, checksums: bool = False
+) -> SampleIndex:
     """The index of tars, or one that was saved; of what is read in order that of its ``spool``, or of the one
     that `write_shards` goes on with for ``out``.
     """
@@ -296,10 +301,12 @@ def read_source(source: str, spool: Path | None = None, out: str | None = None) 
     from pyimportance.shards.streams.stream import Stream
 
     if source.endswith(".arrow"):
+        if checksums:
+            raise ArgumentError("--checksums: SOURCE is an index already; name its tars")
         return SampleIndex.load(source)
     if not isinstance(stream := recognise(source), Stream):
         with progress_bar("indexing") as progress:
-            return read(source, progress=progress)
+            return read(source, progress=progress, checksums=checksums)
     folder = temporary_spool(out) if spool is None and out is not None else None
     with progress_bar(f"copying to the spool {folder or spool or ''}".rstrip()) as progress:
         if folder is not None:

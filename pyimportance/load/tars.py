@@ -104,5 +104,6 @@ def narrowed(index: SampleIndex, select: Callable[[str], bool]) -> Narrowed:
         part_ext=index.part_ext[which],
         part_offset=index.part_offset[which],
         part_size=index.part_size[which],
+        part_crc32c=None if index.part_crc32c is None else index.part_crc32c[which],
     )
     return Narrowed(some, begin[which])

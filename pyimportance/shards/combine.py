@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def concatenate(indexes: Sequence[SampleIndex], *, numbered: bool = False) -> SampleIndex:
     """All samples of ``indexes``, files numbered on; extensions sorted.
 
-    score, bin and frame are kept where every index has them. If ``numbered``, ids are 0, 1, 2 ..
+    score, bin and frame are kept where every index has them, checksums where all samples have. If
+    ``numbered``, ids are 0, 1, 2 ..
     """
     indexes = indexes or [empty()]
     extensions = sorted({e for i in indexes for e in i.extensions})
@@ -32,6 +33,8 @@ def concatenate(indexes: Sequence[SampleIndex], *, numbered: bool = False) -> Sa
     scores = [i.score for i in indexes if i.score is not None]
     bins = [i.bin for i in indexes if i.bin is not None]
     frames = [i.frame for i in indexes if i.frame is not None]
+    sums = [i.part_crc32c for i in indexes if i.part_crc32c is not None]
+    summed = sum(map(len, sums)) == part_base[-1] and bool(sums)
     return SampleIndex(
         files=tuple(f for i in indexes for f in i.files),
         file_bytes=np.concatenate([i.file_bytes for i in indexes]),
@@ -47,6 +50,7 @@ def concatenate(indexes: Sequence[SampleIndex], *, numbered: bool = False) -> Sa
         part_ext=np.concatenate(recoded, dtype=np.int32),
         part_offset=np.concatenate([i.part_offset for i in indexes]),
         part_size=np.concatenate([i.part_size for i in indexes]),
+        part_crc32c=np.concatenate(sums) if summed else None,
         score=np.concatenate(scores) if len(scores) == len(indexes) else None,
         bin=np.concatenate(bins) if len(bins) == len(indexes) else None,
         frame=np.concatenate(frames) if len(frames) == len(indexes) else None,
@@ -77,6 +81,7 @@ def keep(index: SampleIndex, wanted: NDArray[np.bool_]) -> SampleIndex:
         part_ext=extension[index.part_ext[parts]],
         part_offset=index.part_offset[parts],
         part_size=index.part_size[parts],
+        part_crc32c=None if index.part_crc32c is None else index.part_crc32c[parts],
         score=None if index.score is None else index.score[rows],
         bin=None if index.bin is None else index.bin[rows],
         frame=None if index.frame is None else index.frame[rows],
@@ -100,6 +105,7 @@ def of_file(index: SampleIndex, number: int) -> SampleIndex:
         part_ext=index.part_ext[first:last],
         part_offset=index.part_offset[first:last],
         part_size=index.part_size[first:last],
+        part_crc32c=None if index.part_crc32c is None else index.part_crc32c[first:last],
         score=None if index.score is None else index.score[start:end],
         bin=None if index.bin is None else index.bin[start:end],
         frame=None if index.frame is None else index.frame[start:end],
@@ -149,3 +155,19 @@ def parts_of(
     np.cumsum(counts, out=start[1:])
     parts = np.arange(start[-1]) + np.repeat(index.part_start[rows] - start[:-1], counts)
     return start, parts
+
+
+def sums_of(index: SampleIndex, copies: SampleIndex) -> NDArray[np.uint32]:
+    """uint32 [P]: what the payloads of ``index`` sum to, as ``copies``, of the same files, has it.
+
+    0 for parts that are not there: whoever reads them finds other headers.
+    """
+    assert copies.part_crc32c is not None
+    base = np.concatenate([np.zeros(1, np.int64), np.cumsum(copies.file_bytes)])
+
+    def places(of: SampleIndex) -> NDArray[np.int64]:
+        return np.repeat(base[of.file], np.diff(of.part_start)) + of.part_offset
+
+    known, wanted = places(copies), places(index)
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return np.where(known[at] == wanted, copies.part_crc32c[at], np.uint32(0))

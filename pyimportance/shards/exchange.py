@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from pyimportance.errors import ArgumentError
@@ -13,6 +13,7 @@ from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File
 from pyimportance.io.urls import is_url
 from pyimportance.shards import copy, job
+from pyimportance.shards.combine import sums_of
 from pyimportance.shards.estimate import Costs, estimate_work
 from pyimportance.shards.index import Progress
 from pyimportance.shards.index import index as make_index
@@ -43,6 +44,7 @@ class Origin:
     meter: Meter | None
     progress: Progress | None
     spooled: bool = False
+    copies: SampleIndex | None = None  # of the tars, where they were spooled to be copied from
 
     @contextmanager
     def open(self, work: Work) -> Iterator[list[File]]:
@@ -50,7 +52,7 @@ class Origin:
         if self.stream is None and self._prefers_spool(work):
             stream = tars.stream_of(self.index.files)
             # A tar without its end is in the index because that was allowed.
-            copies = spool_stream(
+            self.copies = spool_stream(
                 stream,
                 _named(self.directory),
                 allow_missing_eof=True,
@@ -59,11 +61,17 @@ class Origin:
                 temporary=self.temporary,
             )
             self.spooled = True
-            with copy.open_sources(self.index, copies.files, "disk") as files:
+            with copy.open_sources(self.index, self.copies.files, "disk") as files:
                 yield files
         else:
             with copy.open_sources(self.index, tier="disk" if self.spooled else "origin") as files:
                 yield files
+
+    def with_sums(self, work: Work) -> Work:
+        """``work`` with what payloads summed to when they were spooled."""
+        if self.copies is None:
+            return work
+        return replace(work, sums=sums_of(self.index, self.copies))
 
     def versions(self, files: Sequence[File]) -> job.Versions:
         """Of the source, not of its spool."""

@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyimportance import _C
-from pyimportance.checks import check_integer
+from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.frames import Framed, content_of
 from pyimportance.io.meter import Meter
@@ -45,6 +46,7 @@ def index(
     meter: Meter | None = None,
     progress: Progress | None = None,
     cache: NodeCache | None = None,
+    checksums: bool = False,
 ) -> SampleIndex:
     """Finds every sample of a source: key, tar, place, parts. Payloads are not decoded.
 
@@ -60,6 +62,8 @@ def index(
     progress           called with (bytes of tars done, bytes of tars in all)
     cache              of this node: what is read of tars behind URLs is fetched by one of its processes, and
                        found there by the others, as long as the server says that they are the same
+    checksums          payloads are read as well, and their CRC32C is taken up: whoever copies samples by the
+                       index compares, later also from shards written by it. (Those of a spool always are)
 
     The sample with id i is the i-th of the source, tars in given order, members in file order.
     Raises ArgumentError where the source names nothing, or is read in order and there is no ``spool``;
@@ -69,6 +73,7 @@ def index(
     occurs in two tars is no error here; see ``keys`` of `write_shards`.
     """
     limit = None if limit is None else check_integer("limit", limit, 1)
+    how = _How(check_flag("allow_missing_eof", allow_missing_eof), check_flag("checksums", checksums))
     files = recognise(source)
     if spool is not None:
         from pyimportance.shards.spool import spool_stream
@@ -84,9 +89,9 @@ def index(
             "for a copy of it in plain tars"
         )
     if limit is None:
-        parts = _scan_all(files, allow_missing_eof, meter, progress, cache)
+        parts = _scan_all(files, how, meter, progress, cache)
     else:
-        parts = list(_scan_first(files, allow_missing_eof, meter, limit, cache))
+        parts = list(_scan_first(files, how, meter, limit, cache))
     whole = concatenate(parts, numbered=True)
     if whole.num_samples == 0:
         raise DataError(
@@ -95,9 +100,17 @@ def index(
     return whole
 
 
+@dataclass(frozen=True)
+class _How:
+    """How tars are read, see `index`."""
+
+    allow_missing_eof: bool = False
+    checksums: bool = False
+
+
 def _scan_all(
     files: list[str],
-    allow_missing_eof: bool,
+    how: _How,
     meter: Meter | None,
     progress: Progress | None,
     cache: NodeCache | None,
@@ -121,7 +134,7 @@ def _scan_all(
                     (path, remote.get(path) or stack.enter_context(_open(path, meter)))
                     for path in files[start : start + together]
                 ]
-                return _scan(some, allow_missing_eof)
+                return _scan(some, how)
 
         try:
             for part in pool.map(scan, range(0, len(files), together)):
@@ -146,26 +159,39 @@ def _opened(
 
 
 def _scan_first(
-    files: list[str], allow_missing_eof: bool, meter: Meter | None, limit: int, cache: NodeCache | None
+    files: list[str], how: _How, meter: Meter | None, limit: int, cache: NodeCache | None
 ) -> Iterator[SampleIndex]:
     for file in files:
         if is_url(file):
             with _opened([file], meter, cache) as (opened,):
-                part = _scan([(file, opened)], allow_missing_eof, limit)
+                part = _scan([(file, opened)], how, limit)
         else:
-            part = scan_file(file, allow_missing_eof, meter, limit)
+            with _open(file, meter) as opened:
+                part = _scan([(file, opened)], how, limit)
         yield part
         limit -= part.num_samples
         if limit <= 0:
             return
 
 
-def scan_file(
-    path: str, allow_missing_eof: bool = False, meter: Meter | None = None, limit: int = -1
-) -> SampleIndex:
-    """The samples of one tar, ids from 0. ``limit`` -1: all."""
+def scan_file(path: str, meter: Meter | None = None, *, checksums: bool = False) -> SampleIndex:
+    """The samples of one tar, ids from 0."""
     with _open(path, meter) as file:
-        return _scan([(path, file)], allow_missing_eof, limit)
+        return _scan([(path, file)], _How(checksums=checksums))
+
+
+def scan_copy(path: str, allow_missing_eof: bool) -> tuple[int, SampleIndex]:
+    """(CRC32C of a local tar, its samples with checksums, ids from 0), by reading it once."""
+    with _open(path, None) as file:
+        ((crc32c, _, _, found, wrong),) = _C.tar_sum_and_scan(
+            [(file.handle, file.size, path)], allow_missing_eof, checksums=True
+        )
+        if wrong is not None:
+            raise DataError(wrong[0], path=path, member=wrong[1], offset=wrong[2])
+        try:
+            return crc32c, index_of([(path, file)], found)
+        except ArgumentError as e:
+            raise DataError(str(e), path=path) from None
 
 
 def _open(path: str, meter: Meter | None) -> File:
@@ -177,16 +203,16 @@ def _open(path: str, meter: Meter | None) -> File:
     return content_of(open_file(path, meter, "index"))
 
 
-def _scan(files: Sequence[tuple[str, File]], allow_missing_eof: bool, limit: int = -1) -> SampleIndex:
+def _scan(files: Sequence[tuple[str, File]], how: _How, limit: int = -1) -> SampleIndex:
     """The samples of tars, (what the index calls it, the file) each; ids from 0."""
     opened = [(file.handle, file.size, file.path) for _, file in files]
-    found, samples = _C.tar_scan(opened, allow_missing_eof, limit)
+    found, samples = _C.tar_scan(opened, how.allow_missing_eof, limit, how.checksums)
     files[0][1].charge(found["bytes_read"], found["requests"])
     try:
         return index_of(files, found, samples)
     except ArgumentError as e:
         for each in files if len(files) > 1 else ():  # whichever it is
-            _scan([each], allow_missing_eof, limit)
+            _scan([each], how, limit)
         raise DataError(str(e), path=files[0][1].path) from None
 
 
@@ -217,5 +243,6 @@ def index_of(
         part_ext=part_ext,
         part_offset=found["part_offset"],
         part_size=found["part_size"],
+        part_crc32c=found["part_crc32c"],
         frame=first.frame_of(found["offset"]) if isinstance(first, Framed) else None,
     )

@@ -1,7 +1,8 @@
 """A SampleIndex as an Arrow IPC file: one record batch per tar, so that a range fetches one tar's rows.
 
 Columns: id int64, key large_string, offset int64, nbytes int64, parts list<struct<extension: dictionary,
-offset int64, size int64>>, and where known score float32, bin int32, frame int32 (of compressed tars). Batch
+offset int64, size int64>>, and where known crc32c list<uint32> (of the parts' payloads), score float32, bin
+int32, frame int32 (of compressed tars). Batch
 i lists the samples of the i-th tar in the schema's metadata ``files`` (JSON: [[path, bytes], ...]).
 
 Places are those in tars, and bytes their sizes, also where they are compressed: where a frame lies stands in
@@ -24,6 +25,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pyimportance import _C
 from pyimportance.errors import DataError
@@ -51,11 +53,12 @@ _COLUMNS = {
     "offset": pa.int64(),
     "nbytes": pa.int64(),
     "parts": pa.list_(pa.field("item", _PART, nullable=False)),
+    "crc32c": pa.list_(pa.field("item", pa.uint32(), nullable=False)),
     "score": pa.float32(),
     "bin": pa.int32(),
     "frame": pa.int32(),
 }
-_OPTIONAL = ("score", "bin", "frame")
+_OPTIONAL = {"crc32c": "part_crc32c", "score": "score", "bin": "bin", "frame": "frame"}  # as attributes
 
 
 def write_index(index: SampleIndex, path: str | os.PathLike[str]) -> None:
@@ -68,7 +71,7 @@ def encode(index: SampleIndex) -> bytes:
     """The bytes of the Arrow file; equal indexes give equal bytes."""
     files = [[urls.public(name), int(size)] for name, size in zip(index.files, index.file_bytes, strict=True)]
     metadata = {"format": FORMAT, "version": str(VERSION), "files": json.dumps(files)}
-    names = [c for c in _COLUMNS if c not in _OPTIONAL or getattr(index, c) is not None]
+    names = [c for c in _COLUMNS if c not in _OPTIONAL or getattr(index, _OPTIONAL[c]) is not None]
     schema = pa.schema([pa.field(c, _COLUMNS[c], nullable=False) for c in names], metadata=metadata)
     bounds = np.searchsorted(index.file, np.arange(len(index.files) + 1))
     sink = pa.BufferOutputStream()
@@ -95,8 +98,11 @@ def _batch(index: SampleIndex, start: int, end: int, schema: Any) -> Any:
         "nbytes": pa.array(index.nbytes[start:end]),
         "parts": pa.ListArray.from_arrays(starts, parts, type=_COLUMNS["parts"]),
     }
-    for name in _OPTIONAL:
-        if name in schema.names:
+    if index.part_crc32c is not None:
+        sums = pa.array(index.part_crc32c[first:last])
+        columns["crc32c"] = pa.ListArray.from_arrays(starts, sums, type=_COLUMNS["crc32c"])
+    for name in schema.names:
+        if name not in columns:
             columns[name] = pa.array(getattr(index, name)[start:end], from_pandas=False)
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
@@ -168,9 +174,12 @@ def _decode(reader: Any, path: str, threads: int) -> SampleIndex:
     lists = whole["parts"]
     parts = lists.flatten()
     extension, offset, size = parts.flatten()
-    optional = {c: whole[c].to_numpy() for c in _OPTIONAL if c in whole}
-    starts = lists.offsets.to_numpy().astype(np.int64) if len(lists) else np.zeros(1, np.int64)
-    starts -= starts[0]
+    starts = _starts(lists)
+    optional = {c: whole[c].to_numpy() for c in ("score", "bin", "frame") if c in whole}
+    if (sums := whole.get("crc32c")) is not None:
+        if not np.array_equal(_starts(sums), starts):
+            raise DataError("has not as many checksums as parts", path=path)
+        optional["part_crc32c"] = sums.flatten().to_numpy()
     for column in (extension, offset, size):
         if column.null_count:
             raise DataError("holds nulls among the parts", path=path)
@@ -189,6 +198,12 @@ def _decode(reader: Any, path: str, threads: int) -> SampleIndex:
         part_size=size.to_numpy(),
         **optional,
     )
+
+
+def _starts(lists: Any) -> NDArray[np.int64]:
+    """int64 [N + 1]: where each list begins among the values of all."""
+    starts = lists.offsets.to_numpy().astype(np.int64) if len(lists) else np.zeros(1, np.int64)
+    return np.asarray(starts - starts[0])
 
 
 def _one(column: Any, kind: Any) -> Any:

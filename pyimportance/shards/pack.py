@@ -22,12 +22,12 @@ _SAMPLES = 1024
 
 def write_tars(
     samples: Iterable[Sample], path_of: Callable[[int], str], tar_bytes: int, where: str
-) -> Iterator[str]:
+) -> Iterator[tuple[str, int]]:
     """Writes tars of at most ``tar_bytes`` (more only where one sample is larger), parts sorted by extension.
 
-    Yields the path of each, ``path_of(0)`` and so on, once it is whole. Memory: 4 MiB of samples, or the
-    largest one, twice. Raises DataError (``where`` is the source) for a key that a reader would not find
-    again, or that an earlier sample of the same tar has; OutputError.
+    Yields the path of each, ``path_of(0)`` and so on, and its CRC32C, once it is whole. Memory: 4 MiB of
+    samples, or the largest one, twice. Raises DataError (``where`` is the source) for a key that a reader
+    would not find again, or that an earlier sample of the same tar has; OutputError.
     """
     encoded = _encoded(samples, where)
     sample = next(encoded, None)
@@ -35,17 +35,17 @@ def write_tars(
         if sample is None:
             return
         with atomic.writing(path := path_of(number)) as out:
-            nbytes, known = 0, set[str]()
+            nbytes, crc32c, known = 0, 0, set[str]()
             while sample is not None and (not known or nbytes + len(sample[1]) + END_BYTES <= tar_bytes):
                 key, data = sample
                 if key in known:
                     raise DataError("two samples have this key", path=where, member=key)
                 known.add(key)
                 out.write(data)
-                nbytes += len(data)
+                nbytes, crc32c = nbytes + len(data), _C.crc32c(data, crc32c)
                 sample = next(encoded, None)
-            out.write(bytes(END_BYTES))
-        yield path
+            out.write(end := bytes(END_BYTES))
+        yield path, _C.crc32c(end, crc32c)
 
 
 def _encoded(samples: Iterable[Sample], where: str) -> Iterator[tuple[str, bytes]]:

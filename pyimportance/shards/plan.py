@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ class Selection:
     """Samples of a SampleIndex in an order of their own, their parts sorted by extension.
 
     Columns as in SampleIndex; ``offset`` and ``part_offset`` are places in the source file ``file``.
+    ``part_crc32c`` is what payloads are compared with, ``told`` whether the new shards' index has it too.
     """
 
     ids: NDArray[np.int64]
@@ -38,6 +39,8 @@ class Selection:
     part_ext: NDArray[np.int32]
     part_offset: NDArray[np.int64]
     part_size: NDArray[np.int64]
+    part_crc32c: NDArray[np.uint32] | None
+    told: bool
 
     def take(self, rows: NDArray[np.int64]) -> Selection:
         return _chosen(self, rows, self.keys.take(pa.array(rows)), *parts_of(self, rows))
@@ -54,6 +57,8 @@ class Selection:
             part_ext=self.part_ext[first:last],
             part_offset=self.part_offset[first:last],
             part_size=self.part_size[first:last],
+            part_crc32c=None if self.part_crc32c is None else self.part_crc32c[first:last],
+            told=self.told,
         )
 
 
@@ -91,6 +96,7 @@ class ShardPlan:
             part_ext=self.samples.part_ext,
             part_offset=self.part_offset,
             part_size=self.samples.part_size,
+            part_crc32c=self.samples.part_crc32c if self.samples.told else None,
             frame=self._frame(),
         )
 
@@ -100,14 +106,20 @@ class ShardPlan:
         return (np.searchsorted(self.frames, self.offset, side="right") - 1).astype(np.int32)
 
 
-def select(index: SampleIndex, rows: NDArray[np.int64], keys: Any) -> Selection:
-    """The samples at ``rows`` with the keys ``keys`` (large_string, one per row)."""
+def select(
+    index: SampleIndex, rows: NDArray[np.int64], keys: Any, sums: NDArray[np.uint32] | None = None
+) -> Selection:
+    """The samples at ``rows`` with the keys ``keys`` (large_string, one per row).
+
+    sums  uint32 [P]: what the parts of ``index`` sum to where it does not say itself
+    """
     start, parts = parts_of(index, rows)
     code = index.part_ext[parts]
     rank = np.argsort(np.argsort(np.array(index.extensions, object))).astype(np.int32)
     sample = np.repeat(np.arange(len(rows)), np.diff(start))
     order = np.lexsort((rank[code], sample)) if len(parts) else np.zeros(0, np.int64)
-    return _chosen(index, rows, keys, start, parts[order])
+    chosen = _chosen(index, rows, keys, start, parts[order])
+    return chosen if sums is None or chosen.told else replace(chosen, part_crc32c=sums[parts[order]])
 
 
 def _chosen(
@@ -128,6 +140,8 @@ def _chosen(
         part_ext=of.part_ext[parts],
         part_offset=of.part_offset[parts],
         part_size=of.part_size[parts],
+        part_crc32c=None if of.part_crc32c is None else of.part_crc32c[parts],
+        told=of.told if isinstance(of, Selection) else of.part_crc32c is not None,
     )
 
 

@@ -73,7 +73,8 @@ class ShardPool:
         """The shard, kept from an interrupted run of the same job or written, once its `result` is asked for.
 
         That raises DataError where a source does not hold what its index says (the headers in front of every
-        payload are compared), OutputError where the shard cannot be written; so may this, of earlier ones.
+        payload are compared, and payloads with checksums that are known), OutputError where the shard cannot
+        be written; so may this, of earlier ones.
         """
         if plan.frames or urls.is_url(self.root):
             return self._threads.submit(lambda: _end(self._make(plan, meter)))
@@ -134,6 +135,7 @@ class ShardPool:
                 samples.file,
                 samples.offset,
                 samples.part_offset,
+                samples.part_crc32c,
                 min(self._window, plan.nbytes),
                 sync,
             )

@@ -84,8 +84,7 @@ def repair(
         except DataError:
             pass
         try:
-            tars = _scan(shards, worker, meter)
-            for index in _candidates(shards, tars, worker, partition, records):
+            for index in _candidates(shards, worker, partition, records, meter):
                 data = encode(index)
                 if (len(data), _C.crc32c(data)) == (info.nbytes, info.crc32c):
                     output.write_bytes(shards.path_of(info.path), data, notes_of(info.crc32c))
@@ -149,13 +148,13 @@ class _Records:
                 yield worker, index
 
 
-def _scan(shards: ShardSet, worker: int, meter: Meter | None) -> SampleIndex:
+def _scan(shards: ShardSet, worker: int, meter: Meter | None, checksums: bool) -> SampleIndex:
     """All that the worker's tars hold, what moved away as well; ids are not known. Raises DataError."""
     found = []
     for info in shards.shards:
         if info.worker != worker:
             continue
-        tar = scan_file(shards.path_of(info.path), meter=meter)
+        tar = scan_file(shards.path_of(info.path), meter, checksums=checksums)
         if (int(tar.file_bytes[0]), tar.num_samples) != (info.content_bytes, info.samples):
             problem = f"has {tar.file_bytes[0]} bytes and {tar.num_samples} samples; "
             more = f"the manifest says {info.content_bytes} and {info.samples}"
@@ -165,9 +164,21 @@ def _scan(shards: ShardSet, worker: int, meter: Meter | None) -> SampleIndex:
 
 
 def _candidates(
+    shards: ShardSet,
+    worker: int,
+    partition: Partition | None,
+    records: _Records,
+    meter: Meter | None,
+) -> Iterator[SampleIndex]:
+    """What the index may have been; only its sum tells which of these. Raises _CannotError, DataError."""
+    for checksums in (False, True):  # which take reading all of the tars
+        tars = _scan(shards, worker, meter, checksums)
+        yield from _candidates_of(shards, tars, worker, partition, records)
+
+
+def _candidates_of(
     shards: ShardSet, tars: SampleIndex, worker: int, partition: Partition | None, records: _Records
 ) -> Iterator[SampleIndex]:
-    """What the index may have been; only its sum tells which of these. Raises _CannotError."""
     own = [s for s in shards.shards if s.worker == worker]
     if partition is not None and (partition.workers, partition.bins) != (shards.workers, shards.bins):
         raise _CannotError(

@@ -40,6 +40,7 @@ class SampleIndex:
     part_ext    int32 [P] into extensions
     part_offset int64 [P] of the payload in the file
     part_size   int64 [P] of the payload in bytes
+    part_crc32c uint32 [P] of the payload, or None if not known
     score       float32 [N], or None if not known
     bin         int32 [N], or None if there are none
     frame       int32 [N] the frame of a compressed tar that each begins in, or None if tars are plain. Other
@@ -61,6 +62,7 @@ class SampleIndex:
     part_ext: NDArray[np.int32]
     part_offset: NDArray[np.int64]
     part_size: NDArray[np.int64]
+    part_crc32c: NDArray[np.uint32] | None = None
     score: NDArray[np.float32] | None = None
     bin: NDArray[np.int32] | None = None
     frame: NDArray[np.int32] | None = None
@@ -77,6 +79,7 @@ class SampleIndex:
             "part_ext": (np.int32, P),
             "part_offset": (np.int64, P),
             "part_size": (np.int64, P),
+            "part_crc32c": (np.uint32, P),
             "score": (np.float32, N),
             "bin": (np.int32, N),
             "frame": (np.int32, N),
@@ -248,13 +251,16 @@ class SampleIndex:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of names, keys and positions: the same data gives the same digest anywhere."""
+        """SHA-256 (hex) of names, keys, positions, and checksums that are known: the same data gives the same
+        digest anywhere.
+        """
         state = hashlib.sha256(b"pyimportance sample index 1\0")
         starts, text = self.key_buffers
         blobs = ["\0".join(self.relative_files).encode(), "\0".join(self.extensions).encode()]
         blobs += [starts.tobytes(), text.tobytes()]
         columns = ["file_bytes", "ids", "file", "offset", "nbytes"]
         columns += ["part_start", "part_ext", "part_offset", "part_size"]
+        columns += ["part_crc32c"] if self.part_crc32c is not None else []
         blobs += [getattr(self, name).tobytes() for name in columns]
         for blob in blobs:
             state.update(len(blob).to_bytes(8, "little"))

@@ -115,7 +115,7 @@ def _lies_in(path: str, folder: str) -> bool:
 
 
 def _digest(stream: Stream, states: list[State], options: dict[str, Any]) -> str:
-    fields = ["spool 1", version_of(stream, states), options]
+    fields = ["spool 2", version_of(stream, states), options]
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 

@@ -16,7 +16,7 @@ from pyimportance.io import atomic
 from pyimportance.io.meter import Meter
 from pyimportance.shards import keys as key_buffers
 from pyimportance.shards.combine import concatenate
-from pyimportance.shards.index import Progress, scan_file
+from pyimportance.shards.index import Progress, scan_copy
 from pyimportance.shards.index_file import encode, read_index
 from pyimportance.shards.journal import Journal
 from pyimportance.shards.pack import write_tars
@@ -93,7 +93,7 @@ class Run:
             return replace(index, files=tuple(map(os.path.basename, index.files)))
         remove(self.root, lambda left: left.startswith(f"{number:06d}-"))  # by a run that did not finish it
         files = list(self.copy(name, unit) if isinstance(unit, Tar) else self.pack(name, unit))
-        index = concatenate([self.scan(file, unit) for file in files])
+        index = concatenate([self.scan(file, crc32c, unit) for file, crc32c in files])
         if isinstance(unit, Samples) and len(files) > 1:
             _check_keys(index, unit.where)
         if unit.state() != state:
@@ -101,18 +101,21 @@ class Run:
         self.write(f"{name}.arrow", index)
         return index
 
-    def copy(self, name: str, unit: Tar) -> Iterator[str]:
+    def copy(self, name: str, unit: Tar) -> Iterator[tuple[str, int]]:
+        crc32c = 0
         with atomic.writing(os.path.join(self.root, f"{name}.tar")) as out:
             for piece in self.unless_failed(unit.read(self.meter)):
                 out.write(piece)
-        yield f"{name}.tar"
+                crc32c = _C.crc32c(piece, crc32c)
+        yield f"{name}.tar", crc32c
 
-    def pack(self, name: str, unit: Samples) -> Iterator[str]:
+    def pack(self, name: str, unit: Samples) -> Iterator[tuple[str, int]]:
         def path_of(number: int) -> str:
             return os.path.join(self.root, f"{name}-{number:06d}.tar")
 
         samples = self.unless_failed(unit.read(self.meter))
-        yield from map(os.path.basename, write_tars(samples, path_of, self.shard_bytes, unit.where))
+        for path, crc32c in write_tars(samples, path_of, self.shard_bytes, unit.where):
+            yield os.path.basename(path), crc32c
 
     def unless_failed(self, items: Iterator[T]) -> Iterator[T]:
         """``items``, until another unit fails or the caller is interrupted, so that nobody waits for long."""
@@ -121,13 +124,19 @@ class Run:
                 raise _StoppedError
             yield item
 
-    def scan(self, file: str, unit: Samples | Tar) -> SampleIndex:
+    def scan(self, file: str, crc32c: int, unit: Samples | Tar) -> SampleIndex:
+        """The samples of a tar that sums to what was written: what they sum to is compared when they are
+        copied.
+        """
         path = os.path.join(self.root, file)
         try:
-            found = scan_file(path, self.allow_missing_eof)
+            got, found = scan_copy(path, self.allow_missing_eof)
         except DataError as e:
             os.unlink(path)  # it is what the source is, and no use to anybody
             raise DataError(e.problem, path=unit.where, member=e.member, offset=e.offset) from None
+        if got != crc32c:
+            os.unlink(path)
+            raise OutputError(f"{path}: has CRC32C {got:#010x}; {crc32c:#010x} was written to it")
         return replace(found, files=(file,))
 
     def write(self, name: str, index: SampleIndex) -> None:

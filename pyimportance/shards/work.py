@@ -33,6 +33,8 @@ class Work:
     keys      large_string [N]: what each is written with
     prefixes  what goes before the keys of each tar of the source; None: nothing
     digest    of all that decides the bytes of the shards
+    sums      uint32 [P]: what the payloads of the index's parts sum to, where that does not say; None: not
+              known
     """
 
     index: SampleIndex
@@ -42,6 +44,7 @@ class Work:
     keys: Any
     prefixes: list[str] | None
     digest: str
+    sums: NDArray[np.uint32] | None = None
 
     @staticmethod
     def of(index: SampleIndex, partition: Partition, layout: Layout, keys: str) -> Work:
@@ -54,7 +57,7 @@ class Work:
     def shards(self, worker: int) -> Iterator[ShardPlan]:
         """A worker's shards, bin by bin, the most important first."""
         for bin_, start, end in filled(self.partition, worker):
-            samples = select(self.index, self.rows[start:end], self.keys.slice(start, end - start))
+            samples = select(self.index, self.rows[start:end], self.keys.slice(start, end - start), self.sums)
             bins, seed = self.partition.bins, self.partition.seed
             yield from plan_group(samples, worker, bin_, 0, self.layout, bins=bins, seed=seed)
 

@@ -100,7 +100,10 @@ def write_shards(
     that goes on under another version keeps what it has finished. Compressing takes, for four shards at a
     time, their tars' room on the disk, and 32 MiB of memory or twice the largest frame (1 GiB at most) each.
     An index may be older than its tars: before a payload is copied, the headers in front of it must name the
-    member and size that the index has there. Other bytes under the same headers are copied as they are now.
+    member and size that the index has there. Other bytes under the same headers are copied as they are now,
+    unless the index has checksums (``index(.., checksums=True)``): then payloads must have them, here and
+    whenever samples of these shards are copied again. What goes through a spool is summed on its way in, and
+    compared on its way out.
     Later generations are cut and ordered as this one is.
     Raises ArgumentError (ids that the source lacks, shared keys, options), DataError (a source that is not
     what its index says), OutputError (no space; ``out`` holds something else, or shards of an earlier
@@ -120,7 +123,9 @@ def write_shards(
         versions = origin.versions(files)
         journal = stack.enter_context(_claim(root)(root, work.digest, versions, partition.workers, resume))
         if journal is not None:
-            _Run(root, work, progress).write(files, journal, meters or [None] * partition.workers)
+            _Run(root, origin.with_sums(work), progress).write(
+                files, journal, meters or [None] * partition.workers
+            )
     origin.remove()
     return ShardSet.open(root, generation=0)
 

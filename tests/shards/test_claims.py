@@ -205,7 +205,7 @@ def test_an_index_with_an_extension_without_end(tmp_path: Path, write_tar: Any, 
     for canonical in (False, True):
         copier = _C.TarCopier([(0, 0, "a", "")], canonical, 1)
         with pytest.raises(ArgumentError, match=r"an extension of .* bytes; at most 1024"):
-            copier.wait(copier.begin(0, start, text, [long], *columns, *more, 1 << 20, False))
+            copier.wait(copier.begin(0, start, text, [long], *columns, *more, None, 1 << 20, False))
     index = hostile(index, extensions=(long,))
     index_path = tmp_path / "a.arrow"
     index_path.write_bytes(index_file.encode(index))

@@ -156,6 +156,7 @@ def copied(index: SampleIndex, path: Path, out: Path) -> dict[str, list[bytes]]:
             samples.file,
             samples.offset,
             samples.part_offset,
+            None,
             1 << 20,
             False,
         )

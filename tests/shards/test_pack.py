@@ -20,8 +20,10 @@ def test_they_are_what_the_copier_writes(source: Path, tmp_path: Path, read_wds:
         folder.mkdir()
         plain = ((s["__key__"], {k: v for k, v in s.items() if k != "__key__"}) for s in samples)
         wanted = [str(folder / f"{n:03d}.tar") for n in range(len(shards.shards))]
-        paths = list(write_tars(plain, wanted.__getitem__, shard_bytes, "here"))
+        written = list(write_tars(plain, wanted.__getitem__, shard_bytes, "here"))
+        paths = [path for path, _ in written]
         assert paths == wanted
+        assert [crc32c for _, crc32c in written] == [shard.crc32c for shard in shards.shards]
         for path, shard in zip(paths, shards.shards, strict=True):
             assert Path(path).read_bytes() == Path(shards.path_of(shard.path)).read_bytes()
         assert index(folder).num_samples == len(samples)

@@ -137,8 +137,8 @@ def owned(shards: ShardSet) -> tuple[Partition, NDArray[np.int64]]:
 
 
 def about_mixing(shards: ShardSet, batch_size: int, classes: NDArray[np.int64] | None) -> dict[str, Any]:
-    """`shuffle_quality` of the worst worker with the defaults of ImportanceDataset; nothing where none has
-    a whole batch."""
+    """`shuffle_quality` of the worst worker with the defaults of ImportanceDataset; where none has a whole
+    batch, that this is so."""
     from pyimportance.load.dataset import ImportanceDataset
     from pyimportance.load.quality import shuffle_quality
 
@@ -149,7 +149,10 @@ def about_mixing(shards: ShardSet, batch_size: int, classes: NDArray[np.int64] |
     ]
     found = [shuffle_quality(rank, classes) for rank in ranks]
     if not found:
-        return {}
+        most = max(shards.samples_per_worker)
+        return {
+            "mixing": f"no worker has a batch of {batch_size} (--batch-size); the largest has {most} samples"
+        }
     about = {"batch_size": batch_size, "displacement": min(quality.displacement for quality in found)}
     for name in ("bins", "classes"):
         distances = [distance for quality in found if (distance := getattr(quality, name)) is not None]

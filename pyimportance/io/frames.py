@@ -125,7 +125,8 @@ class Framed(File):
         except (zstandard.ZstdError, DataError) as e:
             problem = e.problem if isinstance(e, DataError) else str(e)
             where = f"frame {number}, which begins at {begin} of the compressed file"
-            raise DataError(f"{where}: {problem}", path=self.path, offset=start) from None
+            lost = f"none of the {stop - start} bytes in it can be read, nor the samples that they are of"
+            raise DataError(f"{where}: {problem}; {lost}", path=self.path, offset=start) from None
         return made, read, requests
 
     def _frames(self, offset: int, nbytes: int) -> tuple[int, int]:

@@ -147,7 +147,9 @@ class Stream:
         if len(sound):
             self._sound = int(rows[sound[0]])
         elif (row := self._sound_elsewhere()) is None:
-            self._error = errors[0]
+            position, e = errors[0]
+            problem = f"{e.problem}; there is no sample to skip to, as none could be read"
+            self._error = position, DataError(problem, path=e.path, member=e.member, offset=e.offset)
         else:  # all of the window is one sample of another
             again, pads = np.full(len(window), row, np.int64), np.ones(len(window), bool)
             self._window = self._ahead.window(self.columns, again, pads, self._tier, run.seats)

@@ -142,7 +142,10 @@ def decode(data: Any, name: str) -> SampleIndex:
     try:
         check_not_compressed(data, name)
         with pa.ipc.open_file(pa.py_buffer(data)) as reader:
-            return _decode(reader, name, default_threads() if len(data) >= _SMALL else 1)
+            index = _decode(reader, name, default_threads() if len(data) >= _SMALL else 1)
+        if len(data) >= _SMALL:
+            pa.default_memory_pool().release_unused()  # what checking took
+        return index
     except DataError:
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, struct.error, MemoryError) as e:

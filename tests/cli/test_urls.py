@@ -50,8 +50,10 @@ def test_to_a_store(
     assert made.json["digest"] == ShardSet.open("s3://bucket/out").digest
     for options in ([], ["--generation", 0], ["--batch-size", 4]):
         told = cli("inspect", "s3://bucket/out", *options, "--json")
-        assert ("displacement" in told.json) == ("--batch-size" in options)
+        assert ("displacement" in told.json) == ("--batch-size" in options) == ("mixing" not in told.json)
         assert told.json.items() >= made.json.items()
+    said = cli("inspect", "s3://bucket/out").out
+    assert "no worker has a batch of 256 (--batch-size); the largest has 12 samples" in " ".join(said.split())
     cli("inspect", "s3://bucket/out/worker-001/index-000000.arrow", "--generation", 0).refused(
         "--generation: only shards have them"
     )

@@ -246,7 +246,8 @@ def test_a_frame_that_lies_about_its_size_allocates_nothing(
         file.pread(5000, 5)
     assert raised.value.problem == (
         "frame 0, which begins at 0 of the compressed file: holds 536870912 bytes by its header; "
-        "the seek table says 1048576"
+        "the seek table says 1048576; none of the 1048576 bytes in it can be read, nor the samples that they "
+        "are of"
     )
     assert raised.value.offset == 0
 

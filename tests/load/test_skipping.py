@@ -63,7 +63,7 @@ def test_others_take_the_places_of_bad_samples(damaged, shard_set, batched, proc
 
 def test_no_sample_is_sound(damaged):
     dataset = ImportanceDataset(damaged(range(64)), on_error="skip", rank=0, world_size=1, window_bytes=2**13)
-    with pytest.raises(DataError, match="(?s)the index has this member here.*none could be read"):
+    with pytest.raises(DataError, match=r"(?s)the index has this member here.*none could be read"):
         next(iter(dataset))
 
 

@@ -33,13 +33,18 @@ def parts(tmp_path: Path) -> Path:
 def test_index_and_shard_by_way_of_a_spool(cli: Callable, packed: Path, parts: Path, tmp_path: Path) -> None:
     told = cli("index", packed, "-o", tmp_path / "index.arrow", "--spool", tmp_path / "spool", "--json").json
     assert (told["samples"], told["files"]) == (24, 2)
-    assert told["digest"] == index(tmp_path / "spool").digest
+    again = cli("index", tmp_path / "spool", "-o", tmp_path / "again.arrow", "--checksums", "--json").json
+    assert told["digest"] == again["digest"] == index(tmp_path / "spool", checksums=True).digest
+    cli("index", tmp_path / "again.arrow", "-o", tmp_path / "x.arrow", "--checksums").refused("is an index")
     arguments = ("--partition", parts, "--order", "shuffled", "--shard-samples", 5)
     outs = [tmp_path / name for name in ("a", "b", "c")]
     assert cli("shard", tmp_path / "index.arrow", outs[0], *arguments).status == 0
     assert cli("shard", packed, outs[1], *arguments, "--spool", tmp_path / "spool").status == 0
     assert cli("shard", tmp_path / "spool", outs[2], *arguments, "--exchange", "spool").status == 0
-    assert len({ShardSet.open(out).digest for out in outs}) == 1
+    sets = [ShardSet.open(out) for out in outs]
+    assert sets[0].shards == sets[1].shards == sets[2].shards
+    assert sets[0].digest == sets[1].digest
+    assert [shards.index(0).part_crc32c is not None for shards in sets] == [True, True, False]
     assert ShardSet.open(outs[0]).manifest.layout.shard_samples == 5
     assert not (tmp_path / "c.spool").exists()
 

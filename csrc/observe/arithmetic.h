@@ -33,11 +33,13 @@ struct BitsOf<float> {
 template <class V>
 using Bits = typename BitsOf<V>::type;
 
-// The larger of two; b if one is NaN. Specialised where one instruction does it and the compiler does not see
-// so.
+// The larger of x and of least, a number. A NaN x, which tells of a logit that is one, is kept, or least
+// taken for it: instructions do either, so each use says which. Specialised where one instruction does it and
+// the compiler does not see so.
 template <class V>
 struct Larger {
-  PYI_HD V of(V a, V b) { return a > b ? a : b; }
+  PYI_HD V keeping_nan(V least, V x) { return least > x ? least : x; }
+  PYI_HD V dropping_nan(V least, V x) { return x > least ? x : least; }
 };
 
 template <class V>
@@ -61,7 +63,7 @@ constexpr double kFloor = -300.0;
 // A NaN stays one.
 template <class V>
 PYI_HD V at_least_floor(V d) {
-  return Larger<V>::of(V{} + kFloor, d);
+  return Larger<V>::keeping_nan(V{} + kFloor, d);
 }
 
 constexpr double kLog2E = 0x1.71547652b82fep+0;
@@ -186,7 +188,7 @@ PYI_HD Statistics<V> finish(V target, V top, V reference, Sums<V> sums, Mask rig
   const V total = s + e_y, part = 1.0 / total;
   const V log_total = log_of(total, right ? s : total - 1.0);
   return {right ? log_total : log_total - over, target - top, (s * s + sums.q * (f * f)) * (part * part),
-          Larger<V>::of(V{}, log_total + a * part)};
+          Larger<V>::keeping_nan(V{}, log_total + a * part)};
 }
 
 }  // namespace pyi

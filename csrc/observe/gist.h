@@ -68,12 +68,12 @@ struct Term {
 
 template <bool kExact, class V>
 PYI_HD Term<V> term(V z, V reference) {
-  const V d = Larger<V>::of(V{} + kLeast, z - reference);
+  const V d = Larger<V>::keeping_nan(V{} + kLeast, z - reference);
   V lost{};
   if (kExact) {
     const V back = d - z;  // d and this give z - reference exactly (Knuth's two-sum);
-    // where d was cut off it means nothing, and e is next to nothing
-    lost = Larger<V>::of((z - (d - back)) - (reference + back), V{} - 1.0f);
+    // where d was cut off it means nothing, of kNothing not even a number, and e is next to nothing
+    lost = Larger<V>::dropping_nan(V{} - 1.0f, (z - (d - back)) - (reference + back));
   }
   return {Lanes<V>::exp(d, lost), d};
 }

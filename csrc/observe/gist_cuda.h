@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "observe/gist.h"
+#include "observe/ptx.h"
 #include "observe/row.h"
 
 namespace pyi {
@@ -18,23 +19,22 @@ struct Gist {
 };
 static_assert(sizeof(Gist) == 32);
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 template <>
 struct Larger<float> {
-  PYI_HD float of(float a, float b) {
-    float larger;
-    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
-    return larger;
-  }
-};
+  PYI_HD float keeping_nan(float least, float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    return ptx::max_nan(least, x);
+#else
+    return least > x ? least : x;
 #endif
+  }
+  PYI_HD float dropping_nan(float least, float x) { return fmaxf(least, x); }
+};
 
 // 2^t to 2^-22 relative.
 PYI_HD float power_of_two(float t) {
 #ifdef __CUDA_ARCH__
-  float power;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(t));
-  return power;
+  return ptx::ex2(t);
 #else
   return exp2f(t);
 #endif

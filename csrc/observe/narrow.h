@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "observe/arithmetic.h"
+#include "observe/ptx.h"
 
 namespace pyi {
 
@@ -25,9 +26,7 @@ PYI_HD float widen(float x) { return x; }
 PYI_HD float widen(BFloat16 x) { return float_of_bits(static_cast<std::uint32_t>(x.bits) << 16); }
 PYI_HD float widen(Half x) {
 #ifdef __CUDA_ARCH__
-  float wide;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x.bits));
-  return wide;
+  return ptx::from_half(x.bits);
 #else
   // Without branches, so that loops become vectors, and without a subnormal step, which a process may flush.
   const std::uint32_t sign = (x.bits & 0x8000u) << 16, rest = x.bits & 0x7fffu;

@@ -34,7 +34,7 @@ PYI_HD void read_tile(Tile& tile, const Inputs& in, std::int64_t begin, std::int
     for (int lane = 0; lane < kWide; ++lane) column[lane] = Stored<T>::bits(z[lane][k]);
     const WideFloats now = without(Stored<T>::many(column), place == static_cast<std::int32_t>(k));
     __builtin_memcpy(tile.logits + k * kWide, &now, sizeof now);
-    top = larger(now, top);
+    top = larger(top, now);
   }
   tile.top = top;
   tile.right = tile.target > top;
@@ -65,7 +65,7 @@ void rows_across(const Inputs& in, std::int64_t begin, std::int64_t end, Row* ou
   Tile tile;
   for (; begin < end; begin += kWide, out += kWide) {
     read_tile<T>(tile, in, begin, end);
-    const WideFloats reference = larger(tile.top, WideFloats{} + kLowest);
+    const WideFloats reference = larger(WideFloats{} + kLowest, tile.top);
     const Share<WideFloats> share = sum_tile(tile, in.logits.width, reference);
     const Block block{tile.target, tile.top, reference, tile.right, {sums_of(share, 0), sums_of(share, 1)}};
     finish_block(block, in, begin, end, out);

@@ -17,8 +17,8 @@ struct Stream {
   PYI_INLINE void take(const WideFloats (&z)[N]) {
     WideFloats most = z[0];
     PYI_UNROLL
-    for (int i = 1; i < N; ++i) most = larger(z[i], most);
-    top = larger(most, top);
+    for (int i = 1; i < N; ++i) most = larger(most, z[i]);
+    top = larger(top, most);
     if (any(most > reference + kSlack)) {
       const WideFloats higher = WideFloats{} + largest_lane(most);
       move_reference(share, reference, higher);

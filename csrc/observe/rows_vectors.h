@@ -33,14 +33,18 @@ struct BitsOf<PYI_ISA::WideFloats> {
   using type = PYI_ISA::WideWords;
 };
 
-#ifdef PYI_MAX
+#ifdef PYI_MAX  // the second if one is NaN
 template <>
 struct Larger<PYI_ISA::Doubles> {
-  PYI_HD PYI_ISA::Doubles of(PYI_ISA::Doubles a, PYI_ISA::Doubles b) { return PYI_MAX(a, b); }
+  using V = PYI_ISA::Doubles;
+  PYI_HD V keeping_nan(V least, V x) { return PYI_MAX(least, x); }
+  PYI_HD V dropping_nan(V least, V x) { return PYI_MAX(x, least); }
 };
 template <>
 struct Larger<PYI_ISA::WideFloats> {
-  PYI_HD PYI_ISA::WideFloats of(PYI_ISA::WideFloats a, PYI_ISA::WideFloats b) { return PYI_MAX_FLOATS(a, b); }
+  using V = PYI_ISA::WideFloats;
+  PYI_HD V keeping_nan(V least, V x) { return PYI_MAX_FLOATS(least, x); }
+  PYI_HD V dropping_nan(V least, V x) { return PYI_MAX_FLOATS(x, least); }
 };
 #endif
 
@@ -86,7 +90,9 @@ PYI_HD Doubles square_root(Doubles x) {
 #endif
 }
 
-PYI_HD WideFloats larger(WideFloats a, WideFloats b) { return Larger<WideFloats>::of(a, b); }
+PYI_HD WideFloats larger(WideFloats least, WideFloats x) {
+  return Larger<WideFloats>::dropping_nan(least, x);
+}
 
 template <int kHalf>
 PYI_HD float largest_of(float* lanes) {

@@ -10,7 +10,7 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,14 +57,23 @@ class Machine:
 
 
 @pytest.fixture(scope="session")
-def on_host(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """pyimportance._cuda with the host as its device."""
+def on_host(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], ModuleType]:
+    """pyimportance._cuda with the host as its device, of the architecture asked for (__CUDA_ARCH__)."""
+
+    @cache
+    def built(architecture: int) -> ModuleType:
+        return _built(tmp_path_factory.mktemp(f"sm_{architecture // 10}_on_host"), architecture)
+
+    return built
+
+
+def _built(folder: Path, architecture: int) -> ModuleType:
     pybind11 = pytest.importorskip("pybind11", reason="the kernels on the host need it to be built")
     compiler = shutil.which("g++") or shutil.which("c++")
     if compiler is None:
         pytest.skip("there is no C++ compiler to build the kernels for the host with")
-    folder = tmp_path_factory.mktemp("on_host")
     flags = ["-std=c++17", "-O1", "-fPIC", "-w", "-DPYI_DEVICE_TYPE=dlpack::kCPU"]
+    flags += [f"-D__CUDA_ARCH__={architecture}"]
     includes = [HERE / "on_host", ROOT / "csrc", pybind11.get_include()]
     flags += [f"-I{path}" for path in (*includes, sysconfig.get_path("include"))]
     # The bindings are one source: most of what they take is parsing pybind11.
@@ -103,14 +112,20 @@ def _on_device() -> Machine:
     return Machine(native, device, lambda: torch.cuda.current_stream(device).cuda_stream)
 
 
-@pytest.fixture(params=["on the host", pytest.param("on a device", marks=pytest.mark.gpu)])
+# An architecture for each branch that the source has for some (test_gpu_launch.py).
+ARCHITECTURES = (750, 800)
+ON_HOST = [pytest.param(each, id=f"sm_{each // 10} on the host") for each in ARCHITECTURES]
+
+
+@pytest.fixture(params=[*ON_HOST, pytest.param(None, marks=pytest.mark.gpu, id="on a device")])
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
-    """Runs the test in both places."""
-    if request.param == "on a device":
+    """Runs the test in all these places."""
+    if request.param is None:
         yield _on_device()
         torch.cuda.synchronize()
     else:
-        yield Machine(request.getfixturevalue("on_host"), torch.device("cpu"), lambda: -1)
+        on_host = request.getfixturevalue("on_host")
+        yield Machine(on_host(request.param), torch.device("cpu"), lambda: -1)
 
 
 @pytest.fixture

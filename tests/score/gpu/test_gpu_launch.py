@@ -1,12 +1,15 @@
-"""How kernels are started (csrc/launch.h): more blocks than a grid has are refused, not cut down."""
+"""How kernels are started (csrc/launch.h), and that these tests run all of their source on the host."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.score.gpu.conftest import ARCHITECTURES
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
@@ -33,3 +36,18 @@ def test_more_blocks_than_a_grid_has(tmp_path: Path) -> None:
     command = [compiler, "-std=c++17", "-w", f"-I{Path(__file__).parent / 'on_host'}", f"-I{ROOT / 'csrc'}"]
     subprocess.run([*command, str(tmp_path / "program.cpp"), "-o", str(tmp_path / "program")], check=True)
     assert subprocess.run([str(tmp_path / "program")], check=False).returncode == 0
+
+
+def test_every_branch_for_an_architecture_is_run_on_the_host() -> None:
+    """What is written in PTX stands in one file, in whose place they have another."""
+    branches = set()
+    for path in sorted((ROOT / "csrc").rglob("*.*")):
+        for condition in re.findall(r"^ *#.*__CUDA_ARCH__.*", path.read_text(), re.MULTILINE):
+            rest = re.sub(r"#ifn?def __CUDA_ARCH__|defined\(__CUDA_ARCH__\)", "", condition)
+            branches |= {int(limit) for limit in re.findall(r"__CUDA_ARCH__ >= (\d+)", rest)}
+            assert "__CUDA_ARCH__" not in re.sub(r"__CUDA_ARCH__ >= \d+", "", rest), f"{path}: {condition}"
+        assert path.name == "ptx.h" or not re.search(r"\basm\b", path.read_text()), path
+    edges = sorted(branches)
+    assert edges
+    sides = {sum(each >= edge for edge in edges) for each in ARCHITECTURES}
+    assert sides == set(range(len(edges) + 1))

@@ -131,20 +131,6 @@ inline void run_block(Block& now, unsigned threads) {
 
 }  // namespace on_host
 
-// A device's powers of two may be off by 2^-22 (ex2.approx); here they are off by so much of that as a test says: the
-// same way all of them, or, beyond 1, every argument its own.
-extern "C" {
-inline float on_host_powers_off = 0;
-}
-
-inline float on_host_exp2f(float t) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &t, sizeof bits);
-  const double off = on_host_powers_off > 1 ? ((bits * 2654435761u) >> 31 ? 1.0 : -1.0) : on_host_powers_off;
-  return static_cast<float>(std::exp2(static_cast<double>(t)) * (1.0 + off * 0x1p-22));
-}
-#define exp2f on_host_exp2f
-
 #define threadIdx (on_host::block->running->thread)
 #define blockIdx (on_host::block->number)
 

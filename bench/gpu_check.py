@@ -3,34 +3,33 @@
     python bench/gpu_check.py [--wheels DIR] [--json PATH]
 
 Run it in a checkout, with a Python that has torch with CUDA, and nvcc on PATH. Nothing is downloaded: Python
-packages that are missing are taken from --wheels DIR, or named. It builds for this device alone. All of it
-takes at most five minutes: a step that is still running then is stopped, and torch.compile, which compiles
-for a quarter of a minute a case, is left out of the table where less than two minutes are left for that. The
-exit status is 0 where everything was built and all tests passed; whether figures aimed at were reached is
-printed.
+packages that are missing or too old are taken from --wheels DIR, or named. It builds for this device alone.
+All of it takes at most five minutes: a step that is still running then is stopped, and torch.compile, which
+compiles for a quarter of a minute a case, is left out of the table where less than two minutes are left for
+that. The exit status is 0 where everything was built and all tests passed; whether figures aimed at were
+reached is printed.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "build" / "gpu_check"
-# What building, testing and the table need besides torch: module, and the distribution that has it.
-NEEDED = {
-    "setuptools": "setuptools", "pybind11": "pybind11", "numpy": "numpy", "pyarrow": "pyarrow",
-    "scipy": "scipy", "pytest": "pytest", "pytest_timeout": "pytest-timeout",
-    "hypothesis": "hypothesis", "rich": "rich",
-}  # fmt: skip
+# What building, testing and the table need besides torch, at least in the versions that pyproject.toml names.
+NEEDED = [
+    "setuptools", "pybind11", "numpy", "pyarrow", "scipy", "pytest", "pytest-timeout", "hypothesis", "rich",
+]  # fmt: skip
 # Case, contender or None for the copy, and how many times as fast observe is meant to be.
 AIMS = [
     (case, *aim)
@@ -76,13 +75,29 @@ def architecture() -> str:
     return "{}{}".format(*torch.cuda.get_device_capability())
 
 
+def numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
+
+
+def missing() -> dict[str, str | None]:
+    """The requirements that the steps would not find met, and the version of each that they would find."""
+    declared = dict(re.findall(r'"([\w-]+)>=([\d.]+)"', (ROOT / "pyproject.toml").read_text()))
+    found: dict[str, str | None] = {}
+    for name in NEEDED:
+        there = next(iter(distributions(name=name, path=[str(SITE), *sys.path])), None)
+        if there is None or numbers(there.version) < numbers(declared[name]):
+            found[f"{name}>={declared[name]}"] = there.version if there else None
+    return found
+
+
 def provide(wheels: str | None) -> None:
-    missing = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
-    if missing and wheels is None:
-        raise FailedError(f"missing are {', '.join(missing)}; --wheels DIR names a folder with their wheels")
-    if missing and wheels is not None:
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--target", str(SITE)]
-        step("what is missing", [*pip, "--find-links", wheels, *missing], 120)
+    wanted = missing()
+    if wanted and wheels is None:
+        told = ", ".join(f"{each} (there is {old})" if old else each for each, old in wanted.items())
+        raise FailedError(f"missing are {told}; --wheels DIR names a folder with their wheels")
+    if wanted and wheels is not None:
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--upgrade", "--target", str(SITE)]
+        step("what is missing", [*pip, "--find-links", wheels, *wanted], 120)
 
 
 def aims(report: dict[str, Any]) -> list[str]:

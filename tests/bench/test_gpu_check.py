@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -30,12 +31,50 @@ def test_what_is_aimed_at(bench: Callable[[str], ModuleType]) -> None:
 
 
 def test_what_is_missing_is_named(
-    bench: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+    bench: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     check = bench("gpu_check")
-    monkeypatch.setitem(check.NEEDED, "surely_not_there", "surely-not-there")
-    with pytest.raises(check.FailedError, match="missing are surely-not-there; --wheels DIR names a folder"):
+    monkeypatch.setattr(check, "SITE", tmp_path / "site")
+    monkeypatch.setattr(check, "ROOT", tmp_path)
+    monkeypatch.setattr(check, "NEEDED", ["pytest", "surely-not-there"])
+    (tmp_path / "pyproject.toml").write_text('["pytest>=8", "surely-not-there>=2.1"]')
+    with pytest.raises(check.FailedError, match=r"missing are surely-not-there>=2\.1; --wheels DIR"):
         check.provide(None)
+
+
+def test_what_is_too_old_is_as_good_as_missing(
+    bench: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A license of pyproject.toml's form is an error of setuptools before 77, which images of torch have."""
+    check = bench("gpu_check")
+    monkeypatch.setattr(check, "SITE", tmp_path / "site")
+    assert check.missing() == {}
+    for name, version in (("setuptools", "75.8.0"), ("pybind11", "2.13.6"), ("pytest", "8.0")):
+        info = tmp_path / "old" / f"{name}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "old"))
+    assert check.missing() == {"setuptools>=77": "75.8.0", "pybind11>=3.0": "2.13.6"}
+    with pytest.raises(check.FailedError, match=r"setuptools>=77 \(there is 75\.8\.0\), pybind11>=3\.0 \("):
+        check.provide(None)
+    steps: list[list[str]] = []
+    monkeypatch.setattr(check, "step", lambda title, command, timeout: steps.append(command))
+    check.provide("wheels")
+    assert steps[0][-4:] == ["--find-links", "wheels", "setuptools>=77", "pybind11>=3.0"]
+    info = tmp_path / "site" / "setuptools-80.1.dist-info"  # as pip leaves it there
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: setuptools\nVersion: 80.1\n")
+    assert check.missing() == {"pybind11>=3.0": "2.13.6"}
+
+
+def test_every_version_needed_is_declared(bench: Callable[[str], ModuleType]) -> None:
+    """In pyproject.toml, once for each: a change of it is heeded here."""
+    check = bench("gpu_check")
+    project = (check.ROOT / "pyproject.toml").read_text()
+    for name in check.NEEDED:
+        assert len(set(re.findall(rf'"{name}>=([\d.]+)"', project))) == 1, name
+    minversion = re.findall(r'minversion = "([\d.]+)"', project)
+    assert f'"pytest>={minversion[0]}"' in project
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -270,7 +270,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("reduce", &pyi::cuda::reduce_history, arg("columns"), arg("history"), arg("most_el2n"), arg("wrong"),
         arg("stream"),
         "Set the columns from tensors [E, N]; wrong[0] becomes 1 where one holds what it must not.");
-  pyi::py::class_<pyi::cuda::Epoch>(m, "Epoch", "An epoch's rows [N], on a device.")
+  pyi::py::class_<pyi::cuda::Epoch>(m, "Epoch", pyi::py::module_local(), "An epoch's rows [N], on a device.")
       .def(pyi::py::init<pyi::py::object, pyi::py::object, pyi::py::object, std::intptr_t>(), arg("rows"),
            arg("claims"), arg("problems"), arg("stream"))
       .def("observe_logits", &pyi::cuda::Epoch::observe_logits, arg("ids"), arg("logits"), arg("targets"),

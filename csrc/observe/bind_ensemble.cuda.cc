@@ -103,7 +103,7 @@ class Ensemble {
 void register_ensemble(py::module_& m) {
   using py::arg;
   using Object = py::object;
-  py::class_<Ensemble>(m, "Ensemble", "The sums of an ensemble's members, on a device.")
+  py::class_<Ensemble>(m, "Ensemble", py::module_local(), "The sums of an ensemble's members, on a device.")
       .def(py::init<Object, Object, Object, Object, Object, Object, Object, std::intptr_t>(), arg("p_sum"),
            arg("votes"), arg("entropy_sum"), arg("count"), arg("wrong"), arg("claims"), arg("problems"),
            arg("stream"))

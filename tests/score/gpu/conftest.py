@@ -95,7 +95,8 @@ def _built(folder: Path, architecture: int) -> ModuleType:
 
 
 def _loaded(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("_cuda", path)
+    # Of modules that are named alike, pybind11 takes the second for the first.
+    spec = importlib.util.spec_from_file_location(f"{path.parent.name}._cuda", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -51,3 +53,10 @@ def test_every_branch_for_an_architecture_is_run_on_the_host() -> None:
     assert edges
     sides = {sum(each >= edge for edge in edges) for each in ARCHITECTURES}
     assert sides == set(range(len(edges) + 1))
+
+
+def test_each_architecture_is_another_module(on_host: Callable[[int], ModuleType]) -> None:
+    modules = [on_host(each) for each in ARCHITECTURES]
+    assert len({id(module.rows) for module in modules}) == len(ARCHITECTURES)
+    files = [module.__file__ or "" for module in modules]
+    assert all(f"sm_{each // 10}_" in file for each, file in zip(ARCHITECTURES, files, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import tee
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from pyimportance.errors import ArgumentError, PyimportanceError
 from pyimportance.io.meter import Meter
 from pyimportance.load.accounts import Accounts
 from pyimportance.load.ahead import ReadAhead
+from pyimportance.load.callers import check_iteration, check_sent
 from pyimportance.load.choosing import Sampler, choosing
 from pyimportance.load.deal import Deal
 from pyimportance.load.fields import check_fields
@@ -23,11 +25,12 @@ from pyimportance.load.holding import Holding, Planned
 from pyimportance.load.making import Making
 from pyimportance.load.opening import cache_of, opened, opened_again, origin_of, raising
 from pyimportance.load.plan import Recipe
-from pyimportance.load.rank import check_share, placement
+from pyimportance.load.rank import placement
 from pyimportance.load.reader import Reading, Stream, Yielded
 from pyimportance.load.share import Share
 from pyimportance.load.shared import Assignment, Pass, Shared
-from pyimportance.load.state import Position, ProcessPosition
+from pyimportance.load.skips import Skips
+from pyimportance.load.state import Position, ProcessPosition, check_claim
 from pyimportance.load.tars import Tars
 from pyimportance.shards.shard_set import ShardSet
 
@@ -85,7 +88,8 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         parts: "memoryview": the others are read-only views of what a window was read into (load/making.py).
         on_error: "raise" raises DataError at a sample that is in error. "skip" repeats a neighbour in its
             window in its place, marked as a pad, logs it, and counts it in ``skipped``; ranks stay equal.
-            After ``max_skipped`` it is raised.
+            One more than ``max_skipped`` different samples of this rank is raised: the others then wait for
+            it until their launcher or process group ends them. A resumed job finds, and counts, them anew.
         cache_dir, cache_bytes: a folder on this node's disk for what is fetched of shards and indexes behind
             a URL, and its size at most (None: a twentieth of the disk stays free; load/opening.py). Without
             one, every epoch fetches what it reads. A process holds 64 MiB besides of what is on its way.
@@ -136,8 +140,8 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         self.batch_size, self._batched = batch_size, batched
         self._choosing, mix = choosing(seed=seed, keep=keep, ids=ids, mix=mix, sampler=sampler, epochs=epochs)
         self._recipe = Recipe(seed, shuffle, mix, window_bytes, str(self._choosing))
-        self.equalize, self._elastic = equalize, elastic
-        self._shared, self._select_files = Shared(), select_files
+        self.equalize, self._elastic, self._select_files = equalize, elastic, select_files
+        self._shared, self._skips = Shared(), Skips()
         self._yielded, self._passes = Yielded(), 0  # passes: iterations of a loader process's copy
         self._skip = 0  # samples of its share that this loader process had yielded when its state was saved
         self._ended: tuple[int, bool] | None = None
@@ -200,24 +204,19 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             # Opened here as well as in spawned loader processes: errors show at once, forked ones inherit.
             holdings = {w: self._hold(shards, w, meter) for w in deal.home(self.rank)}
         if torch.utils.data.get_worker_info() is None:
-            position = tuple(deal.consumed.tolist())
-            told = Assignment(
-                self._told.serial + 1, shards.root, shards.generation, shards.digest, epoch, position
-            )
+            serial, position = self._told.serial + 1, tuple(deal.consumed.tolist())
+            told = Assignment(serial, shards.root, shards.generation, shards.digest, epoch, position)
             self._shared.assign(told)
             self._told = told
-        self._epoch, self._skip, self._ended = epoch, 0, None
+        self._epoch, self._skip, self._ended, self._yielded = epoch, 0, None, Yielded()
         self._shards, self._holdings, self._deal = shards, holdings, deal
-        self._yielded = Yielded()
 
     def _opened(self, shards: Any) -> ShardSet | Tars:
         return opened(shards, self._shared.meter(), self._cache)
 
     def _hold(self, shards: ShardSet | Tars, worker: int, meter: Meter) -> Holding:
-        select, making = self._select_files, self._making
-        return Holding(
-            shards, worker, self._recipe, self._choosing, meter, select_files=select, making=making
-        )
+        how: Any = {"select_files": self._select_files, "making": self._making}
+        return Holding(shards, worker, self._recipe, self._choosing, meter, **how)
 
     def _deal_of(
         self,
@@ -240,7 +239,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = torch.utils.data.get_worker_info()
         meter = self._shared.meter()
-        check_share((self.rank, self.world_size), *self._given)
+        check_iteration(self)
         if info is None:
             self._leave_the_end()
             self._yielded, share = Yielded(), self._deal.share(self.rank)
@@ -289,7 +288,9 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         for w, some in zip(workers, each, strict=True):
             holding, plan = self._planned(w, epoch, meter)
             runs, tier = holding.runs(plan, some, room), self._source.tier if w in home else "origin"
-            streams[w] = Stream(holding.columns, runs, ahead, tier, self._may_skip)
+            streams[w] = Stream(
+                holding.columns, runs, ahead, tier, partial(self._may_skip, holding.index.ids)
+            )
         return Reading(pieces, streams, ahead)
 
     def _planned(self, worker: int, epoch: int, meter: Meter) -> tuple[Holding, Planned]:
@@ -307,9 +308,6 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             rows = [some.rows for some in holding.runs(plan, [whole], self._recipe.window_bytes)]
             ids[places] = holding.index.ids[np.concatenate(rows)]
         return ids
-
-    def _may_skip(self) -> bool:
-        return self._making.on_error == "skip" and self._shared.skip(self._making.max_skipped)
 
     def _iterate(
         self, reading: Reading, process: int, processes: int, yielded: Yielded
@@ -351,7 +349,8 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
                 raise ArgumentError("state_dict: batches= needs the batch_size argument of ImportanceDataset")
             if batches > self._deal.batches:
                 raise ArgumentError(f"batches={batches}: an iteration has {self._deal.batches}")
-            yielded = batches * self.own_batch_size
+            yielded = min(batches * self.own_batch_size, int(self._deal.lengths[self.rank]))
+            check_claim(batches, yielded, self._yielded.count)
         elif self._shared.noted(self._told.serial):
             raise ArgumentError(
                 "state_dict: loader processes read ahead of the training loop; say how many batches it "
@@ -396,5 +395,6 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned loader process opens the shards itself, told where by the shared assignment.
+        check_sent(self)
         shards = self._shards if isinstance(self._shards, Tars) else None
         return {**self.__dict__, "_shards": shards, "_holdings": {}}

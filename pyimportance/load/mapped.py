@@ -43,11 +43,11 @@ class Mapped:
         if get_spawning_popen() is not None:
             return {"fd": DupFd(self._fd)}
         with self._locked():
-            return {"contents": self._memory[:]}
+            return {"contents": self._memory[:].rstrip(b"\0")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "fd" in state:
             self._map(state["fd"].detach())
         else:
             self._map(os.memfd_create("pyimportance"))
-            self._memory[:] = state["contents"]
+            self._memory[: len(state["contents"])] = state["contents"]

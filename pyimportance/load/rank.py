@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from pyimportance.checks import check_rank
 from pyimportance.errors import ArgumentError
@@ -23,16 +22,9 @@ def placement(rank: int | None, world_size: int | None) -> tuple[int, int]:
     return check_rank(rank, world_size)
 
 
-_DIVIDERS = {"IterableDatasetShard", "DataLoaderDispatcher"}  # of Accelerate, and Transformers'
-
-
-def check_share(taken: tuple[int, int], rank: int | None, world_size: int | None) -> None:
-    """Raises ArgumentError where a data set that took itself for rank ``taken`` yields what it should not.
-
-    That is so where torch.distributed was initialised after it was made with this ``rank`` and
-    ``world_size``, and where a caller would divide among ranks what is a rank's share already; who that is
-    shows in the calls that led here, which a forked loader process has inherited.
-    """
+def check_rank_now(taken: tuple[int, int], rank: int | None, world_size: int | None) -> None:
+    """Raises ArgumentError where a data set that was made with this ``rank`` and ``world_size``, and took
+    itself for rank ``taken``, would be another one now: torch.distributed was initialised since."""
     now = placement(rank, world_size)
     if now != taken and not _knows_no_rank():
         raise ArgumentError(
@@ -40,16 +32,6 @@ def check_share(taken: tuple[int, int], rank: int | None, world_size: int | None
             f"made, and this is rank {now[0]} of {now[1]}; make it when torch.distributed is initialised, or "
             "give both"
         )
-    frame = sys._getframe() if taken[1] > 1 else None
-    while frame is not None:
-        name = type(frame.f_locals.get("self")).__name__ if frame.f_code.co_varnames[:1] == ("self",) else ""
-        if name in _DIVIDERS:
-            raise ArgumentError(
-                f"this data set yields this rank's share, and {name} would divide it among ranks once more; "
-                "prepare its DataLoader with pyimportance.own_ranks(loader, accelerator), or give a Trainer "
-                "pyimportance.OwnRanks as its first base"
-            )
-        frame = frame.f_back
 
 
 def _knows_no_rank() -> bool:

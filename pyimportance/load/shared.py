@@ -130,16 +130,8 @@ class Shared(Mapped):
             self._meter = Meter(self._rows[row, _COUNTS:].reshape(len(TIERS), 2))
         return self._meter
 
-    def skip(self, most: int) -> bool:
-        """Counts a sample that is skipped, unless that makes more than ``most`` of all processes."""
-        self.meter()  # makes sure of a row
-        with self._locked():
-            may = self.skipped() < most
-            self._rows[self._row, _SKIPPED] += may
-        return may
-
     def note_skipped(self) -> None:
-        """Counts a sample that is skipped."""
+        """Counts a place of which the sample is skipped."""
         self.meter()  # makes sure of a row
         self._rows[self._row, _SKIPPED] += 1
 

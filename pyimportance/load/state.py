@@ -122,5 +122,14 @@ class ProcessPosition:
             )
 
 
+def check_claim(batches: int, claimed: int, yielded: int) -> None:
+    """Raises ArgumentError where so many batches, ``claimed`` samples, are more than this process yielded."""
+    if 0 < yielded < claimed:
+        raise ArgumentError(
+            f"batches={batches}: by batch_size they have {claimed} samples, and {yielded} were yielded; the "
+            "training loop's batches must be of batch_size"
+        )
+
+
 def _digest(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:DIGITS]

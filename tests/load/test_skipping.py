@@ -1,13 +1,16 @@
 """on_error: a sample that is in error is raised, or another takes its place and it is counted."""
 
+import copy
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
 from pyimportance import DataError, ImportanceDataset, ShardSet
+from pyimportance.load.skips import Skips
 
 COUNTS = (31, 33)
 
@@ -68,18 +71,41 @@ def test_no_sample_is_sound(damaged):
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_a_budget_that_is_spent(damaged, processes):
-    """For the whole rank, over its loader processes and epochs; then the error comes at its sample."""
-    shards = damaged([3, 50])
-    dataset = ImportanceDataset(
-        shards, batch_size=4, rank=0, world_size=1, on_error="skip", max_skipped=3, window_bytes=2**13
-    )
+def test_a_budget_goes_by_samples(damaged, processes):
+    """Of the whole rank, over its loader processes; in another epoch it is the same samples. A job that was
+    resumed goes on as it would have."""
+    options = {"batch_size": 4, "rank": 0, "world_size": 1, "on_error": "skip", "window_bytes": 2**13}
+    dataset = ImportanceDataset(damaged([3, 50]), **options, max_skipped=2)
     loader = DataLoader(dataset, batch_size=4, num_workers=processes, collate_fn=list)
-    assert sum(map(len, loader)) == sum(COUNTS)
-    dataset.set_epoch(1)
-    with pytest.raises(DataError, match="the index has this member here"):
-        list(loader)
-    assert dataset.skipped == 3
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        assert sum(map(len, loader)) == sum(COUNTS)
+    assert dataset.skipped == 6
+    again = ImportanceDataset(dataset.shards, **options, max_skipped=2)
+    again.load_state_dict(dataset.state_dict(epoch=3))
+    assert sum(map(len, DataLoader(again, 4, num_workers=processes, collate_fn=list))) == sum(COUNTS)
+    for spent in (ImportanceDataset(dataset.shards, **options, max_skipped=1), copied(dataset, 1)):
+        with pytest.raises(DataError, match="the index has this member here"):
+            list(DataLoader(spent, batch_size=4, num_workers=processes, collate_fn=list))
+        assert spent.skipped % 6 <= 1
+
+
+def copied(dataset, max_skipped):
+    """One that has skipped what ``dataset`` had, and may skip no more."""
+    other = copy.deepcopy(dataset)
+    assert other._skips.may(3, 0)
+    assert not other._skips.may(4, 2)
+    assert other._skips.may(4, 3)
+    assert not dataset._skips.may(4, 2)
+    other._skips, other._making = Skips(), replace(other._making, max_skipped=max_skipped)
+    return other
+
+
+def test_more_samples_than_are_told_apart():
+    skips = Skips()
+    skips._memory[:8] = np.array([2**20], np.int64).tobytes()
+    assert skips.may(0, 2**20 + 2)  # there already, as the memory says
+    assert [skips.may(7, 2**20 + 2) for _ in range(3)] == [True, True, False]
 
 
 def test_a_shard_that_is_gone(damaged):

@@ -333,8 +333,9 @@ def test_samples_in_error_are_skipped_by_handlers_that_continue(tars, tmp_path, 
     assert [s["__index__"] for s in samples] == [0, 0, *range(2, 24)]
     assert [s["__pad__"] for s in samples] == [False, True] + [False] * 22
     assert (dataset.skipped, len(dataset)) == (1, 24)
+    assert len(list(dataset)) == 24  # the same one again
     with pytest.raises(DataError, match=places.key(1)):
-        list(dataset)  # more than max_skipped
+        list(WebDataset(places, handler=handler, max_skipped=0))
     with pytest.raises(DataError):
         WebDataset(copies, handler=handler)  # what cannot be indexed is no matter of samples
 
@@ -343,6 +344,7 @@ SOURCES = {
     "yaml": ("a.yaml", "'a.yaml' is not read; give the tars"),
     "dict": ({"datasets": []}, "a specification of several data sets is not read"),
     "number": (3, "urls=3: must be tars, a shard set, or the path of one"),
+    "number in a list": ([1, 2], "urls: 1 in the list is not the path or URL of a tar"),
     "pipe in a list": (["a.tar::pipe:cat b.tar"], "'pipe:cat b.tar' would run a shell"),
 }
 

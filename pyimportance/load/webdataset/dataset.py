@@ -16,12 +16,12 @@ import torch.utils.data
 
 from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError, PyimportanceError
+from pyimportance.load.callers import check_iteration
 from pyimportance.load.choosing import Sampler
 from pyimportance.load.dataset import ImportanceDataset
 from pyimportance.load.deal import Deal
 from pyimportance.load.opening import raising
 from pyimportance.load.plan import SHARDS
-from pyimportance.load.rank import check_share
 from pyimportance.load.reader import Yielded
 from pyimportance.load.shared import Pass
 from pyimportance.load.tars import Tars
@@ -140,7 +140,8 @@ class WebDataset(Fluent, ImportanceDataset):
 
     def _copy(self: Self) -> Self:
         other = copy.copy(self)
-        other._shared, other._turns = copy.copy(self._shared), Turns()
+        other._shared, other._skips = copy.copy(self._shared), copy.copy(self._skips)
+        other._turns = Turns()
         other._at = other._loaded = None
         return other
 
@@ -263,7 +264,7 @@ class WebDataset(Fluent, ImportanceDataset):
     # -- reading it -----------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Any]:
-        check_share((self.rank, self.world_size), *self._given)
+        check_iteration(self)
         info = torch.utils.data.get_worker_info()
         if info is None:  # decides nothing before the first output is asked for: some begin, and begin again
             return self._read(None, 0, 1)

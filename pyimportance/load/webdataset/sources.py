@@ -52,7 +52,7 @@ def opened(source: Any, meter: Meter, cache: NodeCache | None) -> ShardSet | Tar
         source = [path]
     elif not isinstance(source, Iterable):
         raise ArgumentError(f"urls={source!r}: must be tars, a shard set, or the path of one")
-    tars = [os.fspath(url) for url in source]
+    tars = [os.fspath(url) if isinstance(url, str | os.PathLike) else _not_a_path(url) for url in source]
     for url in tars:
         for part in url.split("::"):
             if part.startswith("pipe:"):
@@ -60,6 +60,10 @@ def opened(source: Any, meter: Meter, cache: NodeCache | None) -> ShardSet | Tar
                     f"urls: {part!r} would run a shell; fetch the tars to files, and name these here"
                 )
     return Tars(index(tars, meter=meter, cache=cache))
+
+
+def _not_a_path(url: Any) -> str:
+    raise ArgumentError(f"urls: {url!r} in the list is not the path or URL of a tar")
 
 
 def _may_be_a_set(path: str) -> bool:

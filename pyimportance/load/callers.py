@@ -49,6 +49,7 @@ def check_sent(dataset: Called) -> None:
 def check_callers(dataset: Called) -> None:
     """Raises ArgumentError where a caller divides among ranks what is a rank's share already, or is a
     DataLoader of other batches; warns of one whose `len` is not what it yields."""
+    this: object = dataset
     for caller in _callers():
         name = type(caller).__name__
         if name in _DIVIDERS and dataset.world_size > 1:
@@ -57,7 +58,7 @@ def check_callers(dataset: Called) -> None:
                 "prepare its DataLoader with pyimportance.own_ranks(loader, accelerator), or give a Trainer "
                 "pyimportance.OwnRanks as its first base"
             )
-        if isinstance(caller, torch.utils.data.DataLoader) and caller.dataset is dataset:
+        if isinstance(caller, torch.utils.data.DataLoader) and caller.dataset is this:
             _check_batches(dataset, caller)
 
 

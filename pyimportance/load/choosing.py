@@ -224,7 +224,8 @@ def choosing(
 ) -> tuple[Choosing, str]:
     """The options as `ImportanceDataset` takes them: Choosing, and the mix that it leaves to do."""
     rates = None
-    mix = mix.tolist() if isinstance(mix, np.ndarray) else mix
+    if hasattr(mix, "tolist"):  # an array
+        mix = mix.tolist()
     if mix == CURRICULUM:
         if epochs is None:
             raise ArgumentError("mix='curriculum': give epochs, how many the training has")

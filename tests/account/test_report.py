@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pyimportance import ArgumentError, IOReport, PyimportanceError
+from pyimportance import ArgumentError, IOReport, PyimportanceError, Scores, partition, write_shards
 from pyimportance.io.meter import TIERS, Meter
 
 
@@ -131,6 +136,26 @@ def test_the_table_shows_ranks_total_and_baselines() -> None:
 
 def test_one_ranks_table_claims_nothing_of_others() -> None:
     assert list(rows(report(3, origin=(1_000, 2)))) == ["rank 3"]
+
+
+def test_gathered_from_ranks(run_ranks: Callable[..., list[Any]], tmp_path: Path) -> None:
+    """Every rank has the same: what each counted, its loader processes included, and baselines of all."""
+    with tarfile.open(tmp_path / "source.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for i in range(30):
+            member = tarfile.TarInfo(f"{i:04d}.bin")
+            member.size = 700 * i
+            tar.addfile(member, io.BytesIO(bytes(700 * i)))
+    divided = partition(Scores(np.arange(30, dtype=np.float32)), 2, policy="blocks")
+    shards = write_shards(tmp_path / "source.tar", divided, tmp_path / "shards")
+    ranks = run_ranks("ranks_report.py", 2, shards.root)
+    own = [IOReport.from_json(told["own"]) for told in ranks]
+    gathered = [IOReport.from_json(told["gathered"]) for told in ranks]
+    assert ranks[0]["gathered"] == ranks[1]["gathered"]
+    assert gathered[0].ranks == (0, 1)
+    assert gathered[0].counts.tolist() == np.concatenate([each.counts for each in own]).tolist()
+    assert [gathered[0].bytes("disk", rank=r) for r in (0, 1)] == [told["read"] for told in ranks]
+    assert 0 < min(told["read"] for told in ranks) < max(told["read"] for told in ranks)
+    assert gathered[0].baselines["twice"].bytes() == 2 * gathered[0].bytes()
 
 
 def rows(table: IOReport) -> dict[str, str]:

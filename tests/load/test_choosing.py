@@ -115,7 +115,8 @@ def test_curriculum_is_an_option_of_mix(shards):
 
 @pytest.mark.parametrize("rates", [[1, 0.5, 0.25, 0], [2.5, 1, 0, 1], [0, 0, 0, 1]])
 def test_rates_of_bins(shards, rates):
-    seen = [read(shards, epoch=e, mix=rates) for e in (0, 1)]
+    seen = [read(shards, epoch=e, mix=np.array(rates) if e else rates) for e in (0, 1)]
+    assert seen[1] == read(shards, epoch=1, mix=rates)
     assert seen[0] != seen[1] or set(rates) <= {0, 1}
     for w in range(4):
         index = shards.index(w)

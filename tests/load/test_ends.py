@@ -45,7 +45,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(
     ("processes", "method"),
-    [(0, "fork"), (2, "fork"), pytest.param(2, "spawn", marks=pytest.mark.slow)],
+    [(0, "fork"), (2, "fork"), (1, "spawn"), pytest.param(2, "spawn", marks=pytest.mark.slow)],
 )
 def test_ctrl_c_ends_a_loader_and_all_of_its_processes_at_once(shard_set, tmp_path, processes, method):
     (tmp_path / "job.py").write_text(READS_FOR_EVER)
@@ -93,9 +93,15 @@ def held():
     return sorted(ours), sorted(t.name for t in threading.enumerate()), len(os.listdir("/proc/self/task"))
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("given_up", [False, True])
-def test_nothing_is_left_of_a_loader(shard_set, open_below, method, given_up):
+@pytest.mark.parametrize(
+    ("method", "processes", "given_up"),
+    [
+        *((method, 2, given_up) for method in ("fork", "forkserver") for given_up in (False, True)),
+        ("spawn", 1, True),
+        *(pytest.param("spawn", 2, given_up, marks=pytest.mark.slow) for given_up in (False, True)),
+    ],
+)
+def test_nothing_is_left_of_a_loader(shard_set, open_below, method, processes, given_up):
     shards, _ = shard_set((40, 40))
 
     def use():
@@ -106,7 +112,7 @@ def test_nothing_is_left_of_a_loader(shard_set, open_below, method, given_up):
             loader = DataLoader(
                 dataset,
                 4,
-                num_workers=2,
+                num_workers=processes,
                 collate_fn=list,
                 multiprocessing_context=method,
                 persistent_workers=True,

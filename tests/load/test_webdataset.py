@@ -329,11 +329,9 @@ def test_samples_in_error_are_skipped_by_handlers_that_continue(tars, tmp_path, 
     with open(places.files[0], "r+b") as file:
         file.seek(int(places.offset[1]))
         file.write(b"?")
-    samples = list(dataset)
-    assert [s["__index__"] for s in samples] == [0, 0, *range(2, 24)]
-    assert [s["__pad__"] for s in samples] == [False, True] + [False] * 22
+    found = [(s["__index__"], s["__pad__"]) for s in dataset]
+    assert found == [(0, False), (0, True), *((i, False) for i in range(2, 24))]
     assert (dataset.skipped, len(dataset)) == (1, 24)
-    assert len(list(dataset)) == 24  # the same one again
     with pytest.raises(DataError, match=places.key(1)):
         list(WebDataset(places, handler=handler, max_skipped=0))
     with pytest.raises(DataError):

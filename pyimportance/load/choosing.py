@@ -16,7 +16,7 @@ Samples that an epoch does not have are not read, unless they lie between two th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -138,6 +138,11 @@ class Choosing:
                 f"its count says {count}"
             )
         return draw
+
+    def try_out(self, shards: Shards, workers: Iterable[int], epoch: int, meter: Meter) -> None:
+        """Raises what `draw` would of these workers' scores, before loader processes do."""
+        for worker in workers if self.draws else ():
+            self.draw(shards, worker, epoch, meter)
 
     def _left(self, shards: Shards) -> list[int]:
         """How many samples of each worker ``ids`` and ``keep`` leave."""

@@ -200,9 +200,9 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         changes this copy alone."""
         deal, holdings = self._deal_of(shards, epoch, consumed), self._holdings
         if self._shards is None or shards.digest != self._shards.digest:
-            meter = self._shared.meter()
             # Opened here as well as in spawned loader processes: errors show at once, forked ones inherit.
-            holdings = {w: self._hold(shards, w, meter) for w in deal.home(self.rank)}
+            holdings = {w: self._hold(shards, w, self._shared.meter()) for w in deal.home(self.rank)}
+            self._choosing.try_out(shards, deal.home(self.rank), epoch, self._shared.meter())
         if torch.utils.data.get_worker_info() is None:
             serial, position = self._told.serial + 1, tuple(deal.consumed.tolist())
             told = Assignment(serial, shards.root, shards.generation, shards.digest, epoch, position)

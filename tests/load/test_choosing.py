@@ -264,5 +264,5 @@ def test_what_is_refused(shards, options, text):
 @pytest.mark.parametrize("kind", [ImportanceDataset, WebDataset])
 def test_scores_that_a_sampler_does_not_take_show_at_once(shards, sampler, kind):
     """Not in a loader process of some rank, which is where it draws."""
-    with pytest.raises(ArgumentError, match="must be finite and >= 0|confidence|its count says 3"):
+    with pytest.raises(ArgumentError, match=r"must be finite and >= 0|confidence|its count says 3"):
         kind(shards, rank=0, world_size=4, sampler=sampler)

@@ -183,13 +183,28 @@ def exists(path: str) -> bool:
     return is_there(path)
 
 
-def read_whole(path: str | os.PathLike[str], meter: Meter | None = None, tier: str = "origin") -> bytes:
-    """The bytes of a small file (a manifest, a table): of an object that is replaced meanwhile, one state."""
+def read_whole(
+    path: str | os.PathLike[str], meter: Meter | None = None, tier: str = "origin", most: int | None = None
+) -> bytes:
+    """The bytes of a small file (a manifest, a table): of an object that is replaced meanwhile, one state.
+
+    Raises DataError where it has more bytes than ``most``.
+    """
     for _ in range(_CHANGES):
         with suppress(ChangedError), open_file(path, meter, tier) as file:
-            return file.pread(0, file.size)
+            return file.pread(0, size_of(file, most))
     with open_file(path, meter, tier) as file:
-        return file.pread(0, file.size)
+        return file.pread(0, size_of(file, most))
+
+
+def size_of(file: File, most: int | None) -> int:
+    """Its bytes, which are memory where it is read whole, and may be holes, or only said by a server.
+
+    Raises DataError where they are more than ``most``.
+    """
+    if most is not None and file.size > most:
+        raise DataError(f"has {file.size} bytes; of these files {most} are read at most", path=file.path)
+    return file.size
 
 
 def make_room(files: int) -> int:

@@ -13,18 +13,26 @@ from pyimportance.io.arriving import PIECE, Arriving, Origin
 from pyimportance.io.downloads import AT_ONCE, Downloads
 from pyimportance.io.meter import Meter
 from pyimportance.io.node_cache import NodeCache
+from pyimportance.io.storage import size_of
 
 
 def read_through(
-    cache: NodeCache, url: str, known: tuple[int, int] | None = None, *, meter: Meter | None, tier: str
+    cache: NodeCache,
+    url: str,
+    known: tuple[int, int] | None = None,
+    *,
+    meter: Meter | None,
+    tier: str,
+    most: int | None = None,
 ) -> bytearray:
     """All bytes of an object that is read as a whole, through the cache of this node. They count as ``tier``
     where they are fetched as where they are found.
 
-    known: its bytes and CRC32C, where a manifest has them. Raises as `Arriving` does.
+    known: its bytes and CRC32C, where a manifest has them. Raises as `Arriving` does, and DataError where it
+    has more bytes than ``most``.
     """
     with opened_through(cache, [url], meter, tier, {} if known is None else {url: known}) as (file,):
-        data = bytearray(file.size)
+        data = bytearray(size_of(file, most))
         for begin in range(0, file.size, PIECE * AT_ONCE):
             end = min(file.size, begin + PIECE * AT_ONCE)
             data[begin:end] = file.pread(begin, end - begin)

@@ -232,9 +232,12 @@ def _check_schema(reader: Any, path: str) -> tuple[tuple[str, ...], Any]:
             got = reader.schema.field(name).type
             raise DataError(f"column {name!r} is {got}; expected {kind}", path=path)
     try:
-        files = [(str(name), np.int64(size)) for name, size in json.loads(metadata["files"])]
+        files = [(name, size) for name, size in json.loads(metadata["files"])]
+        if not all(type(name) is str and type(size) is int for name, size in files):
+            raise ValueError("other types are there")
+        file_bytes = np.array([size for _, size in files], np.int64)
     except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as e:
         raise DataError(f"metadata 'files' is not [[path, bytes], ...] ({e})", path=path) from None
     if len(files) != reader.num_record_batches:
         raise DataError(f"has {reader.num_record_batches} batches for {len(files)} files", path=path)
-    return tuple(f for f, _ in files), np.array([s for _, s in files], np.int64)
+    return tuple(name for name, _ in files), file_bytes

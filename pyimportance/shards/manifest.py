@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 POINTER: Final = "manifest.json"
 """The file that names the current generation; replaced last."""
 
+_MOST_BYTES: Final = 1 << 30  # of millions of shards
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -198,7 +199,7 @@ def encode_pointer(generation: int, manifest: bytes) -> bytes:
 def read_pointer(root: str, meter: Meter | None = None) -> tuple[int, str]:
     """(current generation, SHA-256 of its manifest). Raises DataError."""
     path = path_in(root, POINTER)
-    fields = Fields(storage.read_whole(path, meter, "index"), urls.public(path))
+    fields = Fields(storage.read_whole(path, meter, "index", _MOST_BYTES), urls.public(path))
     generation = fields.integer("generation")
     if fields.text("manifest") != manifest_name(generation):
         fields.fail("manifest", f"must be {manifest_name(generation)!r}")
@@ -231,11 +232,11 @@ def read_manifest(
     """
     path = path_in(root, manifest_name(generation))
     if cache is None or not urls.is_url(path):
-        data = storage.read_whole(path, meter, "index")
+        data = storage.read_whole(path, meter, "index", _MOST_BYTES)
     else:
         from pyimportance.io.through import read_through
 
-        data = bytes(read_through(cache, path, meter=meter, tier="index"))
+        data = bytes(read_through(cache, path, meter=meter, tier="index", most=_MOST_BYTES))
     if not data:
         raise DataError("stands for a generation that was removed", path=urls.public(path))
     return _decode(Fields(data, urls.public(path)), generation), hashlib.sha256(data).hexdigest()

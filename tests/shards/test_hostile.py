@@ -149,7 +149,19 @@ def test_an_index_that_is_compressed_is_refused(compression: str, shards: ShardS
 
 
 @pytest.mark.parametrize(
-    "files", ["[" * 100_000, "1" * 5000, "[[1e999, 1]]", '[["a", 1e999]]', '{"a": 1}', "[[]]"]
+    "files",
+    [
+        "[" * 100_000,
+        "1" * 5000,
+        "[[1e999, 1]]",
+        '[["a", 1e999]]',
+        '{"a": 1}',
+        '[["a", true]]',
+        '[["a", 1.5]]',
+        '[["a", "7"]]',
+        "[[[], 1]]",
+        "[[]]",
+    ],
 )
 def test_metadata_of_an_index_is_anything(files: str, shards: ShardSet) -> None:
     with pa.ipc.open_file(encode(shards.index(0))) as reader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -148,6 +149,14 @@ def test_files_that_are_no_manifest(shards: ShardSet, data: bytes) -> None:
         (Path(shards.root) / name).write_bytes(data)
         with pytest.raises(DataError, match=rf"{name}: (is no (JSON|manifest)|stands for a)"):
             ShardSet.open(shards.root)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "manifest-000000.json"])
+def test_a_file_of_holes_is_not_read(name: str, shards: ShardSet) -> None:
+    """It takes no room on the disk, and would in memory."""
+    os.truncate(Path(shards.root) / name, 1 << 40)
+    with pytest.raises(DataError, match=rf"{name}: has {1 << 40} bytes; of these files {1 << 30} are read"):
+        ShardSet.open(shards.root)
 
 
 @pytest.mark.parametrize("path", ["shards.0.path", "measure", "source_files.0"])

@@ -122,6 +122,33 @@ def test_frames_are_cut_between_samples(shards: ShardSet) -> None:
     assert larger
 
 
+def test_level_and_frame_size_reach_the_frames(tmp_path: Path, divide: Divide, write_tar: Any) -> None:
+    """Each frame is what zstd makes of its bytes at that level, and says its size, its sum and a window."""
+    texts = [path.read_bytes() for path in sorted(Path(pyimportance.__file__).parent.rglob("*.py"))[:40]]
+    source = write_tar(tmp_path / "a.tar", [(f"k{i:02d}.txt", text) for i, text in enumerate(texts)])
+    parts, sizes, frames = divide(40, 1), {}, {}
+    for level, frame_bytes in ((1, 40_000), (9, 40_000), (19, 40_000), (9, 1), (9, 1 << 20)):
+        out = tmp_path / f"{level}-{frame_bytes}"
+        shards = write_shards(source, parts, out, compression="zstd", level=level, frame_bytes=frame_bytes)
+        index, path = shards.index(0), shards.path_of(shards.shards[0].path)
+        with open_file(path) as file:
+            table, data = SeekTable.read(file), file.pread(0, file.size)
+        ends = set((index.offset + index.nbytes).tolist())
+        assert set(table.content[1:-1].tolist()) <= ends
+        for begin, end, held in zip(table.stored[:-1], table.stored[1:], np.diff(table.content), strict=True):
+            frame = data[begin:end]
+            said = zstandard.get_frame_parameters(frame)
+            assert (said.content_size, said.has_checksum) == (held, True)
+            assert said.window_size <= max(held, 1024)  # of what is known to be short, no more is asked for
+            content = zstandard.ZstdDecompressor().decompress(frame)
+            options = {"write_checksum": True, "write_content_size": True}
+            assert frame == zstandard.ZstdCompressor(level=level, **options).compress(content)
+        sizes[level, frame_bytes], frames[level, frame_bytes] = len(data), len(table.content) - 1
+    assert sizes[1, 40_000] > sizes[9, 40_000] > sizes[19, 40_000]
+    assert sizes[9, 1] > sizes[9, 40_000] > sizes[9, 1 << 20]
+    assert frames[9, 1] == 40 > frames[9, 40_000] == frames[1, 40_000] > frames[9, 1 << 20] == 1
+
+
 def test_a_sample_larger_than_any_frame_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     from pyimportance.shards import layout
 

@@ -166,6 +166,9 @@ class DeviceEngine:
     def _forget_problems(self) -> None:
         self._problems[:_SKIPPED] = torch.tensor(NO_PROBLEM, dtype=torch.int64)
 
+    def begun(self) -> bool:
+        return bool(self.skipped or self._rows.view(torch.int32)[:, _CODE].any())
+
     def columns(self) -> state.Columns:
         return {name: column.to("cpu", copy=True).numpy() for name, column in self._columns.items()}
 

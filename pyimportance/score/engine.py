@@ -40,6 +40,9 @@ class Engine(Protocol):
     def check(self) -> None:
         """ArgumentError if an entry of an earlier batch was refused (once; it has been left out)."""
 
+    def begun(self) -> bool:
+        """Whether the epoch in progress has rows, or entries that were left out."""
+
     def columns(self) -> Columns:
         """The statistics, on the host. Who changes them calls set_columns."""
 

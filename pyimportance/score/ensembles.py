@@ -134,7 +134,8 @@ class Ensemble:
         """Add some of a member: its predictions [B, C] for the samples ``ids``, integers [B].
 
         A sample may come once in a member. `end_member` completes it. On a device a call can be captured in a
-        CUDA graph; the replays are of the member that calls outside of it have begun (one without rows does).
+        CUDA graph, once one like it, of any ensemble, had a row outside of it, which loads the kernels; the
+        replays are of the member that calls outside of it have begun (one without rows does).
         """
         self._take(ids, logits, probs, targets, temperature)
         self._open = True

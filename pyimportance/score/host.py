@@ -49,6 +49,9 @@ class HostEngine:
     def check(self) -> None:
         pass
 
+    def begun(self) -> bool:
+        return bool(self.skipped or (self._rows["code"] != UNSEEN).any())
+
     def columns(self) -> state.Columns:
         return self._columns
 

@@ -40,6 +40,10 @@ class Tracker:
     device       where the state lives: "cpu", "cuda" or "cuda:N". On a device, where batches are then best,
                  too, observing waits for nothing; what is wrong with an entry is raised by what next reads
                  the state (end_epoch, dynamics, state_dict, merge); it is left out, others are recorded.
+                 All of it is enqueued on the stream that is current: before the state is read, its stream
+                 must wait for those that observed (torch.cuda.current_stream().wait_stream(side)). Observing
+                 can be captured in a CUDA graph, once a call like it outside of the graph had a row, masked
+                 out or not: that loads the kernels, which a batch of no rows does not need
     history      "memory", or the path of a directory: keeps every epoch's rows as well, 32 bytes a sample and
                  epoch. The directory must be empty, unless load_state_dict continues the run that filled it
     first_epoch  the number of the first epoch that this tracker will commit. A tracker that continues another
@@ -72,7 +76,7 @@ class Tracker:
         self._progress = Progress(first_epoch=first, epochs=0, start=first)
         self._engine = engine(device, self._num_samples)
         self._kept = Kept(history, self._num_samples)
-        self._open = False  # whether anything was observed in the epoch in progress
+        self._open = False  # whether observing was called in the epoch in progress
 
     @property
     def num_samples(self) -> int:
@@ -83,6 +87,11 @@ class Tracker:
     def epochs(self) -> int:
         """Epochs committed so far."""
         return self._progress.epochs
+
+    @property
+    def _in_progress(self) -> bool:
+        """Whether anything was observed since the last epoch: a graph's replays only the engine knows of."""
+        return self._open or self._engine.begun()
 
     @property
     def recordable(self) -> tuple[str, ...]:
@@ -238,7 +247,7 @@ class Tracker:
         """
         self._engine.check()
         other._engine.check()
-        if self._open or other._open:
+        if self._in_progress or other._in_progress:
             raise ArgumentError("merge: an epoch is in progress; call end_epoch first")
         if self._num_samples != other._num_samples:
             raise ArgumentError(f"merge: {self._num_samples} samples here, {other._num_samples} in the other")
@@ -265,7 +274,7 @@ class Tracker:
             checkpoint.Checkpoint(
                 **asdict(self._progress),
                 skipping=self._engine.skipped,
-                open=self._open,
+                open=self._in_progress,
                 rows=self._engine.rows(),
                 columns=self._engine.columns(),
                 history=self._kept.in_memory(self._progress.committed),

@@ -136,8 +136,9 @@ def test_a_graph_observes_what_its_inputs_hold_when_it_is_replayed() -> None:
     batches[1] = (batches[1][0].roll(77) // 2, -batches[1][1], batches[1][2].flip(0))
     ids, z, y = (part.clone() for part in batches[0])
     side = torch.cuda.Stream()
-    with torch.cuda.stream(side):  # as torch asks for: once before it is captured
-        tracker.observe(ids[:0], z[:0], y[:0])
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # once before it is captured: so kernels are loaded, but not for no rows
+        tracker.observe(ids[:1], z[:1], y[:1], mask=torch.zeros(1, dtype=torch.bool, device="cuda"))
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -148,7 +149,9 @@ def test_a_graph_observes_what_its_inputs_hold_when_it_is_replayed() -> None:
                 to.copy_(part)
             graph.replay()
         torch.cuda.synchronize()
+        assert tracker.state_dict()["open"]
         tracker.end_epoch()
+        assert not tracker.state_dict()["open"]
     want = Tracker(samples)
     for _ in range(2):
         for one in batches:

@@ -121,8 +121,9 @@ def test_a_graph_adds_what_its_inputs_hold_when_it_is_replayed() -> None:
     ours, hosts = Ensemble(1000, 40, device="cuda"), Ensemble(1000, 40)
     z, ids = member(500, 40, torch.float32), torch.arange(500, device="cuda")
     side = torch.cuda.Stream()
-    with torch.cuda.stream(side):  # as torch asks for: once before it is captured
-        ours.add_batch(ids[:0], logits=z[:0])
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # once before it is captured: so kernels are loaded, but not for no rows
+        Ensemble(1000, 40, device="cuda").add_batch(ids, logits=z)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):

@@ -99,6 +99,29 @@ def test_merging(trackers: Trackers) -> None:
         check_close(merged.dynamics(), whole.dynamics())
 
 
+@pytest.mark.parametrize("skips", [False, True])
+def test_an_epoch_that_only_the_device_knows_of_is_in_progress(trackers: Trackers, skips: bool) -> None:
+    """As a graph's replay leaves it, which runs the kernels and no line of Python."""
+    replayed = observe(trackers(N), range(1))
+    other = trackers(N, first_epoch=1)
+    assert not replayed.state_dict()["open"]
+    z = np.full((1, 3), np.nan if skips else 0, np.float32)
+    replayed._engine.observe([0], z, [0], None, None, None, skips)
+    with pytest.raises(ArgumentError, match="merge: an epoch is in progress"):
+        replayed.merge(other)
+    with pytest.raises(ArgumentError, match="merge: an epoch is in progress"):
+        other.merge(replayed)
+    saved = replayed.state_dict()
+    assert saved["open"]
+    resumed = trackers(N)
+    resumed.load_state_dict(saved)
+    for tracker in (resumed, replayed):
+        tracker.end_epoch()
+        assert tracker.dynamics().count[0] == 2 - skips
+        assert tracker.skipped == int(skips)
+        assert not tracker.state_dict()["open"]
+
+
 def test_losses(trackers: Trackers) -> None:
     ours, hosts = trackers(5), Tracker(5)
     for tracker in (ours, hosts):

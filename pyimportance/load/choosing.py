@@ -8,7 +8,12 @@
 such as those of pyimportance.samplers that go epoch by epoch. One that can count is asked about each worker's
 samples by themselves, with a seed of the worker's own: ranks know all lengths without reading what others
 hold. One that cannot is asked about all samples, and so are ``ids`` and rates of bins: then every rank reads
-the indexes of all workers (tier "index"), once for a generation.
+the indexes of all workers (tier "index"), once for a generation. So is one that draws or weighs a sample by
+how its score compares with all others' (``compares = True``, as of ActiveSampling, ActiveWeighting and
+WeightedSampling): of what it draws each worker has what it holds, and `equalize` makes ranks' shares even.
+
+The weights of one that scales them batch by batch (``per_batch = True``, as of ActiveWeighting) have the mean
+1 in each batch of ``batched=True``. Who batches samples gives theirs to samplers.batch_weights.
 
 Samples that an epoch does not have are not read, unless they lie between two that it has and are small.
 """
@@ -30,6 +35,7 @@ from pyimportance.load.merge import Ints
 from pyimportance.load.plan import kept, most_important
 from pyimportance.load.tars import Tars
 from pyimportance.order.checks import part_of
+from pyimportance.order.samplers.active import batch_weights
 from pyimportance.order.samplers.chance import Chance
 from pyimportance.order.samplers.curriculum import Curriculum
 from pyimportance.order.samplers.draw import Draw
@@ -44,8 +50,9 @@ CURRICULUM = "curriculum"  # a value of mix
 
 
 class Sampler(Protocol):
-    """What `ImportanceDataset(sampler=)` takes. Its repr must say all that it goes by: a state of the loader
-    is refused where that differs (a frozen dataclass does)."""
+    """What `ImportanceDataset(sampler=)` takes; ``compares`` and ``per_batch`` are False where it lacks them.
+    Its repr must say all that it goes by: a state of the loader is refused where that differs (a frozen
+    dataclass does)."""
 
     def count(self, num_samples: int, epoch: int) -> int | None: ...
     def sample(self, scores: Scores, epoch: int, seed: int = 0) -> Draw: ...
@@ -98,6 +105,15 @@ class Choosing:
         return self.sampler is not None or self.rates is not None
 
     @property
+    def _compares(self) -> bool:
+        return getattr(self.sampler, "compares", False) is True
+
+    def weigh(self, weights: npt.NDArray[np.float32]) -> None:
+        """Makes a batch's weights of those that were drawn, in place."""
+        if getattr(self.sampler, "per_batch", False) is True:
+            weights[:] = batch_weights(weights)
+
+    @property
     def takes_all(self) -> bool:
         """Whether ``ids`` and ``keep`` leave every sample."""
         return self.ids is None and self.keep >= 1
@@ -113,7 +129,7 @@ class Choosing:
     def sizes(self, shards: Shards, epoch: int, meter: Meter) -> list[int]:
         """How many samples each worker's epoch has."""
         left = self._left(shards)
-        if self.sampler is not None:
+        if self.sampler is not None and not self._compares:
             counts = [self.sampler.count(n, epoch) for n in left]
             if None not in counts:
                 return [check_integer("sampler: count", n, 0) for n in counts]
@@ -128,7 +144,8 @@ class Choosing:
         if self.rates is not None:
             return self._by_rates(shards, worker, epoch, meter)
         sampler = cast(Sampler, self.sampler)
-        if (count := sampler.count(self._left(shards)[worker], epoch)) is None:
+        count = None if self._compares else sampler.count(self._left(shards)[worker], epoch)
+        if count is None:
             return self._of_all(shards, worker, epoch, meter)
         held = self._held(shards, worker, meter)
         draw = sampler.sample(_scores(shards, [held], sampler), epoch, self._seed_of(worker))

@@ -315,6 +315,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         if self._batched:
             size, before = self.own_batch_size, yielded.count // self.own_batch_size
             for n, batch in enumerate(reading.batches(size, self._making), before):
+                self._choosing.weigh(batch["__weight__"])
                 if self.equalize == "batch":
                     weight = np.float32(self._deal.weight(self.rank, process + n * processes))
                     batch["__weight__"] *= np.where(batch["__pad__"], np.float32(0), weight)

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from pyimportance import ArgumentError, ImportanceDataset, Scores, WebDataset, index, samplers
+from pyimportance import (
+    ArgumentError,
+    ImportanceDataset,
+    Scores,
+    WebDataset,
+    index,
+    partition,
+    samplers,
+    write_shards,
+)
 from pyimportance.io.meter import TIERS
 from tests.load.samples import bytes_of, ids
 
@@ -47,6 +56,14 @@ class Shifted:
 
     inner: object
 
+    @property
+    def compares(self):
+        return getattr(self.inner, "compares", False)
+
+    @property
+    def per_batch(self):
+        return getattr(self.inner, "per_batch", False)
+
     def count(self, num_samples, epoch):
         return self.inner.count(num_samples, epoch)
 
@@ -66,8 +83,8 @@ def test_infobatch_is_that_of_all_samples(shards, ranks, epoch):
 
 @pytest.mark.parametrize(
     "sampler",
-    [samplers.RS2(0.3), Shifted(samplers.WeightedSampling(0.5)), samplers.Curriculum(9)],
-    ids=["RS2", "weighted", "curriculum"],
+    [samplers.RS2(0.3), Shifted(samplers.RS2(0.5, True)), samplers.Curriculum(9)],
+    ids=["RS2", "somebody's", "curriculum"],
 )
 def test_other_samplers_ask_each_worker(shards, sampler):
     for epoch in (0, 3):
@@ -77,9 +94,60 @@ def test_other_samplers_ask_each_worker(shards, sampler):
             shards.worker_of(np.array(list(got.elements()))[:, :1].astype(int)).ravel().tolist()
         )
         assert [by_worker[w] for w in range(4)] == [sampler.count(n, epoch) for n in COUNTS]
-    if isinstance(sampler, Shifted):
-        assert any(times > 1 for times in got.values())
-        assert len({weight for _, weight in got}) > 10
+
+
+COMPARING = [samplers.ActiveSampling("SPV", 1), samplers.ActiveSampling("STC", 0, 0.5), ISD]
+COMPARING += [samplers.ActiveWeighting("WPV"), samplers.WeightedSampling(0.7, replacement=False)]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
+@pytest.mark.parametrize("sampler", COMPARING, ids=repr)
+def test_what_compares_scores_is_drawn_from_all_samples(shards, sampler, ranks):
+    """P ~ s + eps, eps the mean of s over the data set, though ranks are padded to be even."""
+    scores = scores_of(shards, range(4))
+    for epoch in (0, 1):
+        draw = Shifted(sampler).sample(scores, epoch, 5)
+        expected = Counter(zip(draw.ids.tolist(), draw.weights.tolist(), strict=True))
+        assert read(shards, epoch=epoch, ranks=ranks, sampler=Shifted(sampler), seed=5) == expected
+    lengths = {
+        len(ImportanceDataset(shards, rank=r, world_size=ranks, sampler=Shifted(sampler), batch_size=8))
+        for r in range(ranks)
+    }
+    assert len(lengths) == 1
+
+
+def test_a_worker_is_drawn_as_its_mass_says(tmp_path, write_tar):
+    """Also where one holds all that is hard, which by itself would look average."""
+    s = np.random.default_rng(0).exponential(size=200).astype(np.float32)
+    write_tar(tmp_path / "a.tar", [(f"{i:03d}", {"x": b"x"}) for i in range(200)])
+    blocks = partition(Scores(s, measure="prediction_variance"), 2, policy="blocks")
+    shards = write_shards(tmp_path / "a.tar", blocks, tmp_path / "set")
+    hard = float((s + s.mean())[blocks.worker(0)].sum()) / (2 * float(s.sum()))
+    drawn = [
+        np.bincount(shards.worker_of(np.array([i for i, _ in some.elements()])), minlength=2)
+        for some in (
+            read(shards, epoch=e, ranks=2, sampler=samplers.ActiveSampling("SPV")) for e in range(40)
+        )
+    ]
+    total = np.sum(drawn, axis=0)
+    assert hard > 0.6
+    assert total.sum() == 40 * 200
+    assert abs(total[0] / total.sum() - hard) < 4 * np.sqrt(hard * (1 - hard) / total.sum())
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_weights_have_the_mean_1_in_every_batch(shards, ranks):
+    scores = scores_of(shards, range(4))
+    s = np.exp(scores.values.astype(np.float64))
+    w = dict(zip(scores.ids.tolist(), (s + s.mean()).tolist(), strict=True))
+    sampler = Shifted(samplers.ActiveWeighting("WPV"))
+    for rank in range(ranks):
+        data = ImportanceDataset(
+            shards, rank=rank, world_size=ranks, sampler=sampler, batch_size=16, batched=True
+        )
+        for batch in data:
+            mass = np.array([w[i] for i in batch["__index__"].tolist()])
+            np.testing.assert_allclose(batch["__weight__"], mass / mass.mean(), rtol=1e-6)
 
 
 def test_an_epoch_may_be_empty(shards):
@@ -100,7 +168,7 @@ def test_weighted_sum_is_that_of_all(shards):
     for epoch in range(60):
         data.set_epoch(epoch)
         sums.append(sum(float(b["__weight__"] @ f[b["__index__"]]) for b in data))
-    drawn = sum(ISD.count(n, 0) * f[shards.index(w).ids].mean() for w, n in enumerate(COUNTS))
+    drawn = ISD.count(len(f), 0) * f.mean()
     assert abs(np.mean(sums) - drawn) < 4 * np.std(sums) / np.sqrt(60)
 
 

@@ -16,6 +16,7 @@ little: every sample is there once, with weight 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,7 @@ class ActiveSampling:
     rule: str
     burn_in: int = 0
     fraction: float = 1.0
+    compares: ClassVar[bool] = True  # eps and N P are of all samples, whoever holds them (load/choosing.py)
 
     def __post_init__(self) -> None:
         _check_rule(self.rule, DRAWING)
@@ -88,6 +90,8 @@ class ActiveWeighting:
 
     rule: str
     burn_in: int = 0
+    compares: ClassVar[bool] = True
+    per_batch: ClassVar[bool] = True  # a loader that makes batches gives them to `batch_weights`
 
     def __post_init__(self) -> None:
         _check_rule(self.rule, WEIGHING)
@@ -98,7 +102,8 @@ class ActiveWeighting:
         return num_samples
 
     def sample(self, scores: Scores, epoch: int, seed: int = 0) -> Draw:
-        """All samples in random order; the mean of their weights is 1. Batches go through `batch_weights`.
+        """All samples in random order; the mean of their weights is 1. Batches go through `batch_weights`,
+        which ImportanceDataset(batched=True) does.
 
         scores  of the measure that the rule names, or "custom" values of the same kind
         """

@@ -10,6 +10,7 @@ is decided by systematic sampling in a random order (Madow 1949), which takes ex
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class WeightedSampling:
     fraction: float = 1.0
     replacement: bool = True
     smoothing: float = 1.0
+    compares: ClassVar[bool] = True  # eps and N P are of all samples, whoever holds them (load/choosing.py)
 
     def __post_init__(self) -> None:
         check_fraction("fraction", self.fraction)

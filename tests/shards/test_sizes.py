@@ -1,0 +1,58 @@
+"""Our tars are no larger than the smallest that anybody writes for the same samples."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from webdataset import TarWriter
+
+from pyimportance import Partition, write_shards
+
+FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+
+
+@pytest.mark.parametrize(("samples", "payload"), [(1, 1), (1, 3_000), (97, 3_000), (5, 110_000)])
+def test_against_all_who_write_tars(
+    samples: int, payload: int, tmp_path: Path, divide: Callable[..., Partition]
+) -> None:
+    """GNU tar without its records of 10 KiB (-b 1) writes the least: a header a part, two blocks at the end."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(payload // 2, payload * 3 // 2 + 1, samples).tolist()
+    parts = {
+        f"{i:08d}.{e}": data for i, n in enumerate(sizes) for e, data in (("cls", b"7"), ("jpg", bytes(n)))
+    }
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name, data in parts.items():
+        (folder / name).write_bytes(data)
+    written: dict[str, int] = {}
+    for kind, number in FORMATS.items():
+        with tarfile.open(tmp_path / f"{kind}.tar", "w", format=number) as tar:
+            for name, data in parts.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        written[f"tarfile, {kind}"] = (tmp_path / f"{kind}.tar").stat().st_size
+    with TarWriter(str(tmp_path / "wds.tar"), encoder=False, mtime=0) as writer:
+        for i in range(samples):
+            key = f"{i:08d}"
+            writer.write({"__key__": key, "cls": parts[f"{key}.cls"], "jpg": parts[f"{key}.jpg"]})
+    written["webdataset"] = (tmp_path / "wds.tar").stat().st_size
+    if shutil.which("tar"):
+        for how in ("--format=ustar", "--format=gnu", "--format=posix", "--format=v7", "-b1"):
+            made = tmp_path / "by-tar.tar"
+            command = ["tar", "cf", str(made), how, "--sort=name", "-C", str(folder), *parts]
+            subprocess.run(command, check=True)
+            written[f"tar {how}"] = made.stat().st_size
+        assert min(written, key=written.__getitem__) == "tar -b1"
+    shards = write_shards(tmp_path / "ustar.tar", divide(samples, 1), tmp_path / "out")
+    (ours,) = (s.nbytes for s in shards.shards)
+    assert ours <= min(written.values()), written
+    assert ours == sum(512 + len(data) + -len(data) % 512 for data in parts.values()) + 1024

@@ -80,10 +80,13 @@ def _built(folder: Path, architecture: int) -> ModuleType:
     bindings = sorted(str(path.relative_to(ROOT / "csrc")) for path in (ROOT / "csrc").rglob("*.cuda.cc"))
     (folder / "bindings.cc").write_text("".join(f'#include "{path}"\n' for path in bindings))
     sources = [folder / "bindings.cc", *sorted((ROOT / "csrc").rglob("*.cu"))]
-    outputs = [folder / f"{source.parent.name}_{source.name}.o" for source in sources]
+    # No kernel, and so the same for all architectures.
+    bound = folder.parent / "bindings_on_host.o"
+    outputs = [bound, *(folder / f"{source.parent.name}_{source.name}.o" for source in sources[1:])]
     commands = [
         [compiler, *flags, "-x", "c++", "-c", str(source), "-o", str(output)]
         for source, output in zip(sources, outputs, strict=True)
+        if not output.exists()
     ]
     running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
     for process in running:

@@ -121,6 +121,10 @@ class LocalFile(Descriptor, File):
     def handle(self) -> int:
         return self.fileno()
 
+    def read_in_part(self) -> None:
+        """Has the system read what is asked for alone: it would read ahead, up to 8 MiB on some disks."""
+        os.posix_fadvise(self.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+
     def read_uncounted(self, offset: int, nbytes: int) -> tuple[bytes, int, int]:
         chunks, got, requests = [], 0, 0
         while got < nbytes:

@@ -52,6 +52,7 @@ class Columns:
     fields: parts that batches get as arrays. A sample whose part is missing or of another size is in error.
     views: other parts are memoryviews of the memory that a window was read into, and not bytes.
     part_begin: see `Narrowed`.
+    in_part: of the tars' bytes not all are wanted.
     """
 
     def __init__(
@@ -61,8 +62,9 @@ class Columns:
         *,
         views: bool = False,
         part_begin: Ints | None = None,
+        in_part: bool = False,
     ) -> None:
-        self.index = index
+        self.index, self.in_part = index, in_part
         self.native = _C.LoadColumns(
             *index.key_buffers,
             index.extensions,
@@ -130,6 +132,8 @@ class ReadAhead:
                 if isinstance(found, DataError):
                     native.give_up(number, found.problem, found.path, found.member, found.offset)
                 else:
+                    if columns.in_part and isinstance(found, LocalFile):
+                        found.read_in_part()
                     files.append((number, found))
             here = [(n, file) for n, file in files if not isinstance(file, Arriving | ArrivingFrames)]
             native.read([(number, file.handle, file.size, file.path) for number, file in here])

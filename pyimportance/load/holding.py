@@ -67,7 +67,10 @@ class Holding:
         stock = Stock(index.file, index.offset, index.nbytes, bins)
         self._stock = stock if self._rows is None else stock.some(self._rows)
         self.index, begin = Narrowed(index) if select_files is None else narrowed(index, select_files)
-        self.columns = Columns(self.index, making.fields, views=making.views, part_begin=begin)
+        in_part = not choosing.takes_all or choosing.draws or begin is not None
+        self.columns = Columns(
+            self.index, making.fields, views=making.views, part_begin=begin, in_part=in_part
+        )
 
     def plan(self, epoch: int, draw: Draw | None = None) -> Planned:
         """draw: the samples that the epoch has, where it has not all that are left."""

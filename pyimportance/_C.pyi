@@ -292,6 +292,8 @@ class LoadColumns:
         fields: Sequence[tuple[str, int, str]],
         views: bool,
         part_begin: npt.NDArray[np.int64] | None = None,
+        name_offsets: npt.NDArray[np.int64] | None = None,
+        name_text: npt.NDArray[np.uint8] | None = None,
     ) -> None: ...
 
 class LoadMemory:

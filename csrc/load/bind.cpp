@@ -235,11 +235,13 @@ void register_load(py::module_& m) {
   py::class_<LoadColumns, std::shared_ptr<LoadColumns>>(m, "LoadColumns")
       .def(py::init<Int64s, Bytes, const std::vector<std::string>&, Int64s, Int32s, Int64s, Int64s, Int64s,
                     Int32s, Int64s, Int64s, const std::vector<std::string>&, const std::vector<LoadField>&,
-                    bool, const std::optional<Int64s>&>(),
+                    bool, const std::optional<Int64s>&, const std::optional<Int64s>&,
+                    const std::optional<Bytes>&>(),
            arr("key_offsets"), arr("key_text"), py::arg("extensions"), arr("ids"), arr("file"), arr("offset"),
            arr("nbytes"), arr("part_start"), arr("part_ext"), arr("part_offset"), arr("part_size"),
            py::arg("files"), py::arg("fields"), py::arg("views"),
-           py::arg("part_begin").noconvert() = py::none());
+           py::arg("part_begin").noconvert() = py::none(), py::arg("name_offsets").noconvert() = py::none(),
+           py::arg("name_text").noconvert() = py::none());
   py::class_<LoadMemory>(m, "LoadMemory", py::buffer_protocol())
       .def(py::init([](std::shared_ptr<LoadColumns> columns, std::int64_t nbytes) {
              require(nbytes >= 0, "nbytes must be 0 or more");

@@ -18,12 +18,14 @@ namespace pyi {
 
 using LoadField = std::tuple<std::string, std::int64_t, std::string>;  // extension, bytes, and in words
 
-// The arrays of a SampleIndex, which were checked when it was made, and what its samples have in common.
+// The arrays of a SampleIndex, which were checked when it was made, and what its samples have in common; the
+// names of its parts in the tars, none where they are those of the samples.
 struct LoadColumns {
   LoadColumns(Int64s key_offsets, Bytes key_text, const std::vector<std::string>& extensions, Int64s ids,
               Int32s file, Int64s offset, Int64s nbytes, Int64s part_start, Int32s part_ext,
               Int64s part_offset, Int64s part_size, const std::vector<std::string>& files,
-              const std::vector<LoadField>& fields, bool views, const std::optional<Int64s>& part_begin);
+              const std::vector<LoadField>& fields, bool views, const std::optional<Int64s>& part_begin,
+              const std::optional<Int64s>& name_offsets, const std::optional<Bytes>& name_text);
 
   // Throws ArgumentError where a row, or what the index has of it, is out of range.
   void check_rows(const std::int64_t* rows, std::int64_t n) const;
@@ -35,7 +37,7 @@ struct LoadColumns {
 
   std::vector<py::object> arrays;  // keeps them
   load::Index index;
-  std::int64_t N, P, text;
+  std::int64_t N, P, text, names_text;
   std::vector<py::str> names, urls;  // of extensions; of files
   std::vector<LoadField> fields;
   std::vector<int> field_of;  // by extension; -1: of none

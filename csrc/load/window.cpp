@@ -41,7 +41,17 @@ std::int64_t Window::header_of(std::int64_t row, std::int64_t part) const {
 }
 
 tar::Place Window::place_of(std::int64_t row, std::int64_t part) const {
-  return {s_.key(row), s_.extension(part), header_of(row, part), s_.part_offset[part], s_.part_size[part]};
+  tar::Place place{s_.key(row), s_.extension(part), header_of(row, part), s_.part_offset[part],
+                   s_.part_size[part]};
+  if (index_.name_offsets != nullptr) {
+    const std::int64_t from = index_.name_offsets[part];
+    const std::string_view name(index_.name_text + from,
+                                static_cast<std::size_t>(index_.name_offsets[part + 1] - from));
+    const std::size_t folder = name.rfind('/'), dot = name.find('.', folder + 1);  // npos + 1 is 0
+    place.key = name.substr(0, dot);
+    place.extension = dot < name.size() ? name.substr(dot + 1) : std::string_view();
+  }
+  return place;
 }
 
 // Rows in order of storage, each once: that of an index, if it is in that order, as those of shards are.
@@ -251,7 +261,8 @@ void Window::read_alone(const Range& range, std::size_t number, std::int64_t at,
       source.input->read(scratch + spot.header, place.payload - place.begin, place.begin, count);
       source.input->read(payload, place.size, place.payload, count);
     } catch (const DataError& error) {
-      throw DataError(error.what(), s_.name(row, p), error.offset, source.path);
+      throw DataError(error.what(), std::string(place.key).append(1, '.').append(place.extension),
+                      error.offset, source.path);
     }
   });
 }

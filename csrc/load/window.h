@@ -23,6 +23,9 @@ struct Index {
   const std::int64_t *ids, *nbytes;  // [samples.n]
   const std::int64_t* part_begin;    // [P] of a part's first header; null: where the part before it ends
   std::vector<std::string> files;    // paths, for errors
+  // What parts are called where they lie, if not by key and extension of their samples: text, and [P + 1].
+  const std::int64_t* name_offsets = nullptr;
+  const char* name_text = nullptr;
 };
 
 // Where a part lies in memory.

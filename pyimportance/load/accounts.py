@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pyimportance.errors import DataError
 from pyimportance.load.making import Making
 from pyimportance.load.merge import Ints
 from pyimportance.load.shared import Shared
@@ -30,7 +31,7 @@ class Accounts:
         anew, where ``max_skipped`` goes by how many samples these are."""
         return self._shared.skipped()
 
-    def _may_skip(self, ids: Ints, row: int) -> bool:
+    def _may_skip(self, ids: Ints, row: int, error: DataError) -> bool:
         may = self._making.on_error == "skip" and self._skips.may(int(ids[row]), self._making.max_skipped)
         if may:
             self._shared.note_skipped()

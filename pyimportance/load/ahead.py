@@ -36,6 +36,7 @@ from pyimportance.io.urls import is_url
 from pyimportance.load.batch import Seats
 from pyimportance.load.fields import Field
 from pyimportance.load.merge import Ints
+from pyimportance.shards import keys
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.threads import default_threads
 
@@ -53,6 +54,7 @@ class Columns:
     views: other parts are memoryviews of the memory that a window was read into, and not bytes.
     part_begin: see `Narrowed`.
     in_part: of the tars' bytes not all are wanted.
+    names: what parts are called where they lie, large_string [P]; None: as the index says.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Columns:
         views: bool = False,
         part_begin: Ints | None = None,
         in_part: bool = False,
+        names: Any = None,
     ) -> None:
         self.index, self.in_part = index, in_part
         self.native = _C.LoadColumns(
@@ -80,6 +83,7 @@ class Columns:
             [(field.extension, field.nbytes, str(field)) for field in fields],
             views,
             part_begin,
+            *([None] * 2 if names is None else keys.to_buffers(names)),
         )
 
     def memory(self, nbytes: int) -> NDArray[np.uint8]:

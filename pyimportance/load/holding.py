@@ -66,10 +66,17 @@ class Holding:
         bins = np.zeros(len(index), np.int32) if index.bin is None else index.bin
         stock = Stock(index.file, index.offset, index.nbytes, bins)
         self._stock = stock if self._rows is None else stock.some(self._rows)
-        self.index, begin = Narrowed(index) if select_files is None else narrowed(index, select_files)
-        in_part = not choosing.takes_all or choosing.draws or begin is not None
+        narrow = Narrowed(index) if select_files is None else narrowed(index, select_files)
+        self.index, names = narrow.samples, shards.names if isinstance(shards, Tars) else None
+        if names is not None and narrow.parts is not None:
+            names = names.take(narrow.parts)
         self.columns = Columns(
-            self.index, making.fields, views=making.views, part_begin=begin, in_part=in_part
+            self.index,
+            making.fields,
+            views=making.views,
+            part_begin=narrow.part_begin,
+            in_part=not choosing.takes_all or choosing.draws or narrow.part_begin is not None,
+            names=names,
         )
 
     def plan(self, epoch: int, draw: Draw | None = None) -> Planned:

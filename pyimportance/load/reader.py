@@ -37,8 +37,8 @@ class _Run(NamedTuple):
 class Stream:
     """The samples of ``runs`` (what is held at a time) in order, the next run always read ahead.
 
-    An error is raised where the sample would have been yielded. ``may_skip``, asked with the row of a sample
-    that is in error, once for each of its places, says whether another one may take it: its neighbour in the
+    An error is raised where the sample would have been yielded. ``may_skip``, asked with row and error of a
+    sample, once for each of its places, says whether another one may take it: its neighbour in the
     window, as a pad, so that no batch and no rank gets shorter. ``seats`` says where the fields of the next
     so many samples go, when they begin to be read; None where there are no fields.
     """
@@ -51,7 +51,7 @@ class Stream:
         runs: Iterator[Part],
         ahead: ReadAhead,
         tier: str,
-        may_skip: Callable[[int], bool] = lambda row: False,
+        may_skip: Callable[[int, DataError], bool] = lambda row, error: False,
     ) -> None:
         self.columns, self._runs, self._ahead, self._tier = columns, runs, ahead, tier
         self._may_skip = may_skip
@@ -137,7 +137,7 @@ class Stream:
         window, rows = run.window, run.part.rows
         sound = _sound(window, errors)
         for position, error in errors:
-            if not self._may_skip(int(rows[position])):
+            if not self._may_skip(int(rows[position]), error):
                 self._error = position, error
                 return
             _log.warning("skipped: %s", error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,12 @@ class Tars:
     """What a loader asks of a generation of shards, of tars as they were found; ids are those of the index.
 
     Any number of ranks share the one worker, whose samples are then dealt to them batch by batch.
+
+    names: large_string [P], what parts are called in the tars where that is not what the index says; or None
     """
 
     samples: SampleIndex
+    names: Any = None
 
     generation: ClassVar[int] = 0
     workers: ClassVar[int] = 1
@@ -57,14 +60,26 @@ class Tars:
         return np.isin(ids, self.samples.ids).astype(np.int32) - np.int32(1)
 
 
+def bounds_of_parts(index: SampleIndex) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(begin, end) of each part with its headers and padding. Headers begin where the part before ends: parts
+    lie in the order in which they are listed.
+    """
+    end = index.part_offset + -(-index.part_size // BLOCK) * BLOCK
+    begin = np.concatenate([end[:1] * 0, end[:-1]])
+    begin[index.part_start[:-1]] = index.offset
+    return begin, end
+
+
 class Narrowed(NamedTuple):
     """An index of some parts of the samples, which lie in ``nbytes`` bytes from ``offset`` on, among others.
 
     part_begin  int64 [P]: where the first header of each part is; None: where the part before it ends
+    parts       int64 [P]: which ones they are of the index before; None: all
     """
 
     samples: SampleIndex
     part_begin: NDArray[np.int64] | None = None
+    parts: NDArray[np.int64] | None = None
 
 
 def narrowed(index: SampleIndex, select: Callable[[str], bool]) -> Narrowed:
@@ -89,10 +104,7 @@ def narrowed(index: SampleIndex, select: Callable[[str], bool]) -> Narrowed:
             f"select_files leaves nothing of sample {keys[empty[0]]!r}, nor of {empty.size - 1} others; to "
             "leave out whole samples use .select(), or keep="
         )
-    # A part's headers begin where the part before it ends: parts lie in the order in which they are listed.
-    end = index.part_offset + -(-index.part_size // BLOCK) * BLOCK
-    begin = np.concatenate([end[:1] * 0, end[:-1]])
-    begin[index.part_start[:-1]] = index.offset
+    begin, end = bounds_of_parts(index)
     start = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
     which = np.flatnonzero(keep)
     first, last = which[start[:-1]], which[start[1:] - 1]
@@ -106,4 +118,4 @@ def narrowed(index: SampleIndex, select: Callable[[str], bool]) -> Narrowed:
         part_size=index.part_size[which],
         part_crc32c=None if index.part_crc32c is None else index.part_crc32c[which],
     )
-    return Narrowed(some, begin[which])
+    return Narrowed(some, begin[which], which)

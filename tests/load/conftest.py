@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import tarfile
 
@@ -55,6 +56,26 @@ def _write_tar():
 @pytest.fixture(scope="session", name="open_below")
 def _open_below():
     return open_below
+
+
+def _npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.fixture
+def tars(tmp_path):
+    """Six tars of four samples, of which every fifth has a .text in the place of a .txt."""
+    for n in range(6):
+        samples = []
+        for i in range(4 * n, 4 * n + 4):
+            text = {"text" if i % 5 == 0 else "txt": b"number %d" % i}
+            array = _npy(np.full((2, 3), i, np.float32))
+            parts = {"cls": b"%d" % i, "json": json.dumps({"i": i}).encode(), "npy": array, **text}
+            samples.append((f"{i:03d}", parts))
+        write_tar(tmp_path / f"{n:03d}.tar", samples)
+    return f"{tmp_path}/{{000..005}}.tar"
 
 
 @pytest.fixture(scope="session", name="divide")

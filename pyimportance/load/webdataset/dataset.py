@@ -4,39 +4,41 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from math import prod
 from typing import Any, TypeVar
 
 import numpy.typing as npt
 import torch.utils.data
 
 from pyimportance.checks import check_flag, check_integer
-from pyimportance.errors import ArgumentError, PyimportanceError
+from pyimportance.errors import ArgumentError, DataError, PyimportanceError
 from pyimportance.load.callers import check_iteration
 from pyimportance.load.choosing import Sampler
-from pyimportance.load.dataset import ImportanceDataset
 from pyimportance.load.deal import Deal
+from pyimportance.load.merge import Ints
 from pyimportance.load.opening import raising
 from pyimportance.load.plan import SHARDS
 from pyimportance.load.reader import Yielded
 from pyimportance.load.shared import Pass
 from pyimportance.load.tars import Tars
 from pyimportance.load.webdataset.applied import filling, through
+from pyimportance.load.webdataset.arguments import cache_options, check_functions, check_like
+from pyimportance.load.webdataset.faults import Faults
 from pyimportance.load.webdataset.fluent import Fluent
 from pyimportance.load.webdataset.passes import Iteration, Rule
-from pyimportance.load.webdataset.sources import check_like, check_others, on_error, opened
-from pyimportance.load.webdataset.stages import Batched, Stage, reraise
+from pyimportance.load.webdataset.resuming import Resuming
+from pyimportance.load.webdataset.sources import opened
+from pyimportance.load.webdataset.stages import Batched, Handler, Stage, reraise
 from pyimportance.load.webdataset.turns import Turns
 from pyimportance.shards.shard_set import ShardSet
 
 Self = TypeVar("Self", bound="WebDataset")
 
 
-class WebDataset(Fluent, ImportanceDataset):
+class WebDataset(Fluent, Resuming):
     """webdataset's class of that name: its arguments, methods and samples, read by `ImportanceDataset`.
 
         dataset = WebDataset("data-{000..099}.tar", shardshuffle=True).shuffle(1000).decode("pil")
@@ -55,30 +57,39 @@ class WebDataset(Fluent, ImportanceDataset):
         resampled, repeat: epochs without an end, one after the other; see `with_epoch`.
         select_files, keep, mix, ids, sampler, epochs, equalize, elastic, rank, world_size, window_bytes,
             cache_dir, cache_size, batch_size (not where `batched` makes batches): see `ImportanceDataset`.
-        handler: webdataset's reraise_exception, or its warn_and_continue or ignore_and_continue, which skip
-            samples in error (``on_error="skip"``), at most ``max_skipped`` of them.
-        mode, detshuffle, nodesplitter, workersplitter, empty_check, verbose: for webdataset's sake. Orders
-            are functions of the seed, all ranks read their share, and there must be a sample.
+        rename_files: called with the name of each member of the tars, as the index has it (its extension in
+            lower case), once; samples are what the new names make them (see `renamed`).
+        handler: called with a DataError where a sample cannot be read. True: its neighbour takes its place,
+            so that ranks stay equal (``on_error="skip"``), for at most ``max_skipped`` samples; or it raises
+            what it likes. False ends the iteration of its process, which one rank of several may not.
+        mode, detshuffle, nodesplitter, workersplitter, empty_check, verbose, url_to_name: for webdataset's
+            sake. Orders are functions of the seed, all ranks read their share, there must be a sample, and
+            what is cached has names of its own.
 
-    Raises ArgumentError for others, saying what to use instead; and as `index`, `ImportanceDataset` do.
+    Raises ArgumentError for values that mean nothing here, saying what to use instead; and as `index` and
+    `ImportanceDataset` do.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # webdataset's arguments, in its order
         self,
         urls: Any,
-        *,
-        handler: Any = reraise,
+        handler: Handler = reraise,
         mode: str | None = None,
         resampled: bool = False,
         repeat: bool = False,
         shardshuffle: bool | int | None = None,
+        cache_size: int = -1,
+        cache_dir: str | os.PathLike[str] | None = None,
+        url_to_name: Callable[[str], str] | None = None,
         detshuffle: bool = False,
         nodesplitter: Any = None,
         workersplitter: Any = None,
         select_files: Callable[[str], bool] | None = None,
+        rename_files: Callable[[str], str] | None = None,
         empty_check: bool = True,
         verbose: bool = False,
         seed: int | None = None,
+        *,
         batch_size: int | None = None,
         keep: float = 1.0,
         mix: str | Sequence[float] = "stratified",
@@ -91,17 +102,17 @@ class WebDataset(Fluent, ImportanceDataset):
         world_size: int | None = None,
         window_bytes: int = 32 * 2**20,
         max_skipped: int = 100,
-        cache_dir: str | os.PathLike[str] | None = None,
-        cache_size: int | None = -1,
-        **others: Any,
     ) -> None:
-        check_others(others)
         splitters = {"nodesplitter": nodesplitter, "workersplitter": workersplitter}
+        functions = {"url_to_name": url_to_name, "rename_files": rename_files, "select_files": select_files}
         check_like(mode, **splitters, detshuffle=detshuffle, empty_check=empty_check, verbose=verbose)
+        check_functions(**functions)
         endless = check_flag("resampled", resampled) or check_flag("repeat", repeat) or mode is not None
         if not isinstance(shardshuffle, bool | None):
             shardshuffle = check_integer("shardshuffle", shardshuffle, 0) > 0
         sharded = resampled or mode is not None or bool(shardshuffle)
+        self._rename_files = rename_files
+        self._faults = Faults(handler)
         super().__init__(
             urls,
             batch_size=batch_size,
@@ -118,30 +129,33 @@ class WebDataset(Fluent, ImportanceDataset):
             elastic=elastic,
             select_files=select_files,
             window_bytes=window_bytes,
-            on_error=on_error(handler),
+            on_error="skip",  # where the handler says so
             max_skipped=max_skipped,
-            cache_dir=cache_dir,
-            cache_bytes=None if cache_size == -1 else cache_size,
+            **cache_options(cache_dir, cache_size),
         )
+        self._faults.check_may_stop(self.world_size)
         if equalize == "batch":
             raise ArgumentError("equalize='batch': batches are made by ImportanceDataset(batched=True)")
         self._stages: tuple[Stage, ...] = ()
         self._turns = Turns()
-        self._passes_each: int | None = None if endless else 1  # over the data, in an iteration; None: no end
+        self._passes_each = None if endless else 1
         self._outputs_each: int | None = None  # at most, of a process in an iteration
         self._stated_length: int | None = None
         self._at: Iteration | None = None  # the latest iteration of this process
         self._loaded: Iteration | None = None  # where a loader process's state told it to go on
 
     def _opened(self, shards: Any) -> ShardSet | Tars:
-        return opened(shards, self._shared.meter(), self._cache)
+        return opened(shards, self._shared.meter(), self._cache, self._rename_files)
+
+    def _may_skip(self, ids: Ints, row: int, error: DataError) -> bool:
+        return self._faults.skips(error, self.world_size) and super()._may_skip(ids, row, error)
 
     # -- pipeline -------------------------------------------------------------------------------------------
 
     def _copy(self: Self) -> Self:
         other = copy.copy(self)
         other._shared, other._skips = copy.copy(self._shared), copy.copy(self._skips)
-        other._turns = Turns()
+        other._turns, other._faults = Turns(), copy.copy(self._faults)
         other._at = other._loaded = None
         return other
 
@@ -197,16 +211,6 @@ class WebDataset(Fluent, ImportanceDataset):
         return self
 
     # -- how much of it -------------------------------------------------------------------------------------
-
-    @property
-    def _ratio(self) -> int:
-        """Samples that make an output, as far as that is known."""
-        return prod(stage.takes or 1 for stage in self._stages)
-
-    @property
-    def _unit(self) -> int:
-        """Samples that make a batch of the training loop, dealt to loader processes as a whole."""
-        return self._ratio * (self.batch_size or 1)
 
     def __len__(self) -> int:
         """Outputs of the next iteration on this rank, over all loader processes: the same on every rank.
@@ -280,8 +284,11 @@ class WebDataset(Fluent, ImportanceDataset):
 
         def samples(at: Iteration, process: int, processes: int, count: Yielded) -> Iterator[Any]:
             for epoch, share in rule.shares(at, self._pass, self.rank, process, processes):
-                for some in self._reading(share, self._shared.meter(), epoch).samples():
+                reading = self._reading(share, self._shared.meter(), epoch)
+                for some in self._faults.until_stopped(reading.samples()):
                     yield from count.each(some)
+                if self._faults.stopped:
+                    return
 
         start, fill = Iteration(at.epoch, (0,) * self._source.workers), None
         if self.world_size > 1 and self._passes_each is not None:
@@ -315,86 +322,3 @@ class WebDataset(Fluent, ImportanceDataset):
             self._at, self._loaded = self._loaded, None
             self._turns.reach(self._told.serial, self._at.epoch - self._told.epoch, info.num_workers)
         return self._at
-
-    def _from_turn(self, turn: int) -> Iteration:
-        epoch = self._told.epoch + turn
-        if turn == 0 and any(self._told.consumed):
-            return Iteration(epoch, self._told.consumed)
-        return Iteration(epoch, (0,) * self._source.workers)
-
-    # -- position -------------------------------------------------------------------------------------------
-
-    def state_dict(self, *, batches: int | None = None, epoch: int | None = None) -> dict[str, Any]:
-        """The position, as `ImportanceDataset.state_dict` gives it: which samples went into the pipeline.
-
-        batches: how many the training loop has consumed of the current iteration; counted here without loader
-        processes. An iteration that is over is the beginning of the next epoch. In a loader process it is of
-        that process alone, for StatefulDataLoader, which knows what stages left out.
-        Raises ArgumentError where a stage cannot go on from a position (a shuffle after `batched`,
-        `unbatched`, `rsample`, `slice`, `compose`); with `with_epoch` and `repeat`, outside of
-        StatefulDataLoader; and for ``batches`` where stages leave samples out.
-        """
-        if held := [type(s.run).__name__ for s in self._stages if not s.exact]:
-            raise ArgumentError(
-                f"state_dict: the stage {held[0]!r} remembers samples, or gives them bit by bit, and so "
-                "cannot go on in the middle of an epoch; shuffle before batched(), and do the others in the "
-                "training loop"
-            )
-        at = self._at
-        if (info := torch.utils.data.get_worker_info()) is not None:
-            at = self._loaded or at or self._from_turn(0)
-            state = self._state_here(info, at.epoch, list(at.consumed), at.pulled)
-            return {**state, "outputs": at.outputs}
-        if epoch is not None:
-            return super().state_dict(batches=batches, epoch=epoch)
-        if self._passes_each != 1:
-            raise ArgumentError(
-                "state_dict: epochs of with_epoch() and repeat() resume in torchdata's StatefulDataLoader "
-                "with loader processes; elsewhere between epochs, state_dict(epoch=)"
-            )
-        turn, processes = self._turns.latest(self._told.serial)
-        if turn < 0:
-            if batches:
-                raise ArgumentError(f"batches={batches}: no iteration has begun")
-            return self._state(self._told.epoch, list(self._told.consumed))
-        begin = self._told.consumed if turn == 0 else (0,) * self._source.workers
-        now = self._told.epoch + turn
-        deal = self._pass(now, begin)
-        length = int(deal.lengths[self.rank])
-        if batches is not None:
-            pulled = self._counted(check_integer("batches", batches, 0), length)
-            over = pulled >= length
-        elif processes or at is None:
-            raise ArgumentError(
-                "state_dict: loader processes read ahead of the training loop; say how many batches it "
-                "consumed, state_dict(batches=n)"
-            )
-        else:
-            pulled, over = at.pulled, at.over
-        if over:
-            return self._state(now + 1, [0] * self._source.workers)
-        return self._state(now, deal.after(pulled, self.rank).tolist() if pulled else list(begin))
-
-    def _counted(self, batches: int, length: int) -> int:
-        """The samples in so many batches of the training loop."""
-        if any(stage.takes is None for stage in self._stages) or self._turns.uneven:
-            raise ArgumentError(
-                "state_dict: stages left samples out, so that batches do not tell how many were read; "
-                "torchdata's StatefulDataLoader asks the loader processes"
-            )
-        if self.batch_size is None and not any(stage.mixes for stage in self._stages):
-            raise ArgumentError(
-                "state_dict: batches= needs the batch_size argument of WebDataset, or .batched()"
-            )
-        if batches > -(-length // self._unit):
-            raise ArgumentError(f"batches={batches}: an iteration has {-(-length // self._unit)}")
-        return batches * self._unit
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state_dict` was taken, in a pipeline of the same options and stages; see
-        `ImportanceDataset.load_state_dict`."""
-        super().load_state_dict(state)
-        self._ended = self._at = None
-        if torch.utils.data.get_worker_info() is not None:
-            outputs = check_integer("state: outputs", state.get("outputs", 0), 0)
-            self._loaded = Iteration(self._epoch, tuple(self._deal.consumed.tolist()), self._skip, outputs)

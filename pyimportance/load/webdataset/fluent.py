@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from pyimportance.checks import check_fraction, check_integer
 from pyimportance.errors import ArgumentError
+from pyimportance.load.webdataset import functions as functions_of
 from pyimportance.load.webdataset import stages
 from pyimportance.load.webdataset.applied import Applied
 from pyimportance.load.webdataset.decoders import Decode, Decoder
-from pyimportance.load.webdataset.stages import Handler, Stage, first_of, reraise
+from pyimportance.load.webdataset.functions import (
+    ExtractKeys,
+    MapDict,
+    MapTuple,
+    Rename,
+    RenameKeys,
+    ToTuple,
+    names_of,
+)
+from pyimportance.load.webdataset.stages import Handler, Stage, reraise
 
 Self = TypeVar("Self", bound="Fluent")
 Names = "str | Iterable[str]"
@@ -64,15 +72,33 @@ class Fluent:
         decoder = Decoder(args, pre=pre, post=post, only=only, partial=partial, unsafe_pickle=unsafe_pickle)
         return self.map(decoder, handler)
 
+    def xdecode(
+        self: Self,
+        *decoders: tuple[str, Callable[[Any], Any] | bool],
+        must_decode: bool = True,
+        defaults: Iterable[tuple[str, Callable[[Any], Any] | bool]] | None = None,
+        unsafe_pickle: bool = False,
+        **functions: Callable[[Any], Any] | bool,
+    ) -> Self:
+        """``xdecode(("*.jpg", f), png=g)``: functions of a stream of the bytes, by pattern or extension, the
+        last that matches. By default .bin stays bytes and .txt becomes text; other parts are errors, unless
+        must_decode=False."""
+        usual: Any = defaults
+        if defaults is None:
+            pickled = functions_of.unpickled if unsafe_pickle else functions_of.refused_pickle
+            usual = (("*.bin", functions_of.as_bytes), ("*.txt", functions_of.as_text), ("*.pyd", pickled))
+        named = ((f"*.{extension}", f) for extension, f in functions.items())
+        return self._with(Stage(Applied(functions_of.XDecode((*usual, *decoders, *named), must_decode))))
+
     def map_dict(self: Self, handler: Handler = reraise, **functions: Callable[[Any], Any]) -> Self:
         """``map_dict(jpg=f)``: f of that part."""
         if not functions:
             raise ArgumentError("map_dict: name a part, map_dict(jpg=f)")
-        return self._with(Stage(Applied(_MapDict(functions), handler)))
+        return self._with(Stage(Applied(MapDict(functions), handler)))
 
     def map_tuple(self: Self, *functions: Callable[[Any], Any] | None, handler: Handler = reraise) -> Self:
         """The i-th function of the i-th value; None leaves it as it is."""
-        return self._with(Stage(Applied(_MapTuple(functions), handler)))
+        return self._with(Stage(Applied(MapTuple(functions), handler)))
 
     def to_tuple(
         self: Self,
@@ -88,13 +114,13 @@ class Fluent:
             raise ArgumentError("to_tuple: name a part, to_tuple('jpg', 'cls')")
         strict = missing_is_error if none_is_error is None else none_is_error
         return self._with(
-            Stage(Applied(_ToTuple(tuple(map(_names, names)), missing_is_error, strict), handler))
+            Stage(Applied(ToTuple(tuple(map(names_of, names)), missing_is_error, strict), handler))
         )
 
     def rename(self: Self, handler: Handler = reraise, keep: bool = True, **new: str | Iterable[str]) -> Self:
         """``rename(image="jpg;png")``. keep: parts that are not named stay."""
         return self._with(
-            Stage(Applied(_Rename({name: _names(old) for name, old in new.items()}, keep), handler))
+            Stage(Applied(Rename({name: names_of(old) for name, old in new.items()}, keep), handler))
         )
 
     def rename_keys(
@@ -108,7 +134,7 @@ class Fluent:
         """``rename_keys(image="*.jpg")``: of parts by pattern; where several match, the last decides."""
         patterns = tuple((pattern, name) for name, pattern in [*pairs, *new.items()])
         return self._with(
-            Stage(Applied(_RenameKeys(patterns, keep_unselected, must_match, duplicate_is_error)))
+            Stage(Applied(RenameKeys(patterns, keep_unselected, must_match, duplicate_is_error)))
         )
 
     def extract_keys(
@@ -119,7 +145,7 @@ class Fluent:
     ) -> Self:
         """``extract_keys("*.jpg", "*.cls;*.txt")``: a tuple of the parts that match."""
         return self._with(
-            Stage(Applied(_ExtractKeys(tuple(map(_names, patterns)), duplicate_is_error, ignore_missing)))
+            Stage(Applied(ExtractKeys(tuple(map(names_of, patterns)), duplicate_is_error, ignore_missing)))
         )
 
     # -- fewer, or others -----------------------------------------------------------------------------------
@@ -144,7 +170,10 @@ class Fluent:
         back: positions are exact. Later, it is a buffer of ``size`` in each process, which has no position.
         """
         for name in others:
-            raise ArgumentError(f"shuffle: {name}= is not taken; the order is that of seed=, in any process")
+            if name != "handler":  # which webdataset takes, and calls for nothing
+                raise ArgumentError(
+                    f"shuffle: {name}= is not taken; the order is that of seed=, in any process"
+                )
         if check_integer("size", size, 0) < 1:
             return self
         if not any(stage.mixes for stage in self._stages):
@@ -199,9 +228,6 @@ class Fluent:
         """Adds a line for each sample to a file: its number in this process, its key, its sample id."""
         return self if not logfile else self._with(Stage(stages.Logged(os.fspath(logfile))))
 
-    def xdecode(self: Self, *args: Any, **kw: Any) -> Self:
-        raise ArgumentError("xdecode: not taken, as it unpickles; use decode, or map_dict(jpg=f)")
-
     def mcached(self: Self) -> Self:
         raise ArgumentError(
             "mcached: not taken, as it keeps one epoch's order for ever; the system's page cache keeps tars"
@@ -211,106 +237,3 @@ class Fluent:
         raise ArgumentError(
             "lmdb_cached: not taken, as it stores pickles and one epoch's order; see write_shards"
         )
-
-
-def _names(names: str | Iterable[str]) -> tuple[str, ...]:
-    return tuple(names.split(";") if isinstance(names, str) else names)
-
-
-@dataclass(frozen=True)
-class _MapDict:
-    functions: Mapping[str, Callable[[Any], Any]]
-
-    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
-        return {**sample, **{name: f(first_of(sample, (name,))) for name, f in self.functions.items()}}
-
-
-@dataclass(frozen=True)
-class _MapTuple:
-    functions: tuple[Callable[[Any], Any] | None, ...]
-
-    def __call__(self, sample: Any) -> tuple[Any, ...]:
-        functions = [*self.functions[: len(sample)], *[None] * (len(sample) - len(self.functions))]
-        return tuple(v if f is None else f(v) for f, v in zip(functions, sample, strict=True))
-
-
-@dataclass(frozen=True)
-class _ToTuple:
-    names: tuple[tuple[str, ...], ...]
-    missing_is_error: bool
-    none_is_error: bool
-
-    def __call__(self, sample: dict[str, Any]) -> tuple[Any, ...]:
-        values = tuple(first_of(sample, n, missing_is_error=self.missing_is_error) for n in self.names)
-        if self.none_is_error and any(value is None for value in values):
-            raise ArgumentError(f"to_tuple: a part of sample {sample.get('__key__')!r} is None")
-        return values
-
-
-@dataclass(frozen=True)
-class _Rename:
-    names: Mapping[str, tuple[str, ...]]
-    keep: bool
-
-    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
-        gone = {old for names in self.names.values() for old in names}
-        rest = {name: value for name, value in sample.items() if name not in gone} if self.keep else {}
-        return {**rest, **{name: first_of(sample, old) for name, old in self.names.items()}}
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, p) or fnmatchcase(f".{name}", p) for p in patterns)
-
-
-@dataclass(frozen=True)
-class _RenameKeys:
-    patterns: tuple[tuple[str, str], ...]
-    keep_unselected: bool
-    must_match: bool
-    duplicate_is_error: bool
-
-    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        matched = set()
-        for old, value in sample.items():
-            found = next(
-                ((p, new) for p, new in reversed(self.patterns) if _matches(old.lower(), (p,))), None
-            )
-            if found is None:
-                if self.keep_unselected or old.startswith("__"):
-                    result[old] = value
-                continue
-            matched.add(found[0])
-            if found[1] not in result:
-                result[found[1]] = value
-            elif self.duplicate_is_error:
-                raise ArgumentError(
-                    f"rename_keys: two parts of {sample.get('__key__')!r} become {found[1]!r}"
-                )
-        missing = [p for p, _ in self.patterns if p not in matched]
-        if self.must_match and missing:
-            raise ArgumentError(f"rename_keys: nothing in {sample.get('__key__')!r} matches {missing[0]!r}")
-        return result
-
-
-@dataclass(frozen=True)
-class _ExtractKeys:
-    patterns: tuple[tuple[str, ...], ...]
-    duplicate_is_error: bool
-    ignore_missing: bool
-
-    def __call__(self, sample: dict[str, Any]) -> tuple[Any, ...]:
-        values = []
-        for patterns in self.patterns:
-            found = [name for name in sample if _matches(name, patterns)]
-            if not found and not self.ignore_missing:
-                raise ArgumentError(
-                    f"extract_keys: nothing in {sample.get('__key__')!r} matches {';'.join(patterns)}"
-                )
-            if len(found) > 1 and self.duplicate_is_error:
-                raise ArgumentError(
-                    f"extract_keys: {', '.join(found)} in {sample.get('__key__')!r} "
-                    f"match {';'.join(patterns)}"
-                )
-            values += [sample[name] for name in found[:1]]
-        return tuple(values)

@@ -1,13 +1,12 @@
-"""What may stand where webdataset takes URLs, and its arguments that are answered otherwise here."""
+"""What may stand where webdataset takes URLs."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pyimportance.checks import check_flag
 from pyimportance.errors import ArgumentError
 from pyimportance.io import urls
 from pyimportance.io.meter import Meter
@@ -15,34 +14,41 @@ from pyimportance.io.node_cache import NodeCache
 from pyimportance.io.storage import exists
 from pyimportance.load import opening
 from pyimportance.load.tars import Tars
-from pyimportance.load.webdataset.stages import reraise
+from pyimportance.load.webdataset.renaming import renamed
 from pyimportance.shards.index import index
 from pyimportance.shards.manifest import POINTER
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 
-# What a value of an argument of webdataset's means here that need not be said, as it is so anyway.
-_SPLITTERS = ("single_node_only", "split_by_node", "split_by_worker")
 
-_HANDLERS = {"reraise_exception": "raise", "ignore_and_continue": "skip", "warn_and_continue": "skip"}
-
-_INSTEAD = {
-    "url_to_name": "nothing is cached under other names",
-    "rename_files": "use .rename_keys() or .rename() on the samples",
-}
-
-
-def opened(source: Any, meter: Meter, cache: NodeCache | None) -> ShardSet | Tars:
-    """A ShardSet, the path of one, an index, or whatever `index` takes, which is then indexed.
+def opened(
+    source: Any, meter: Meter, cache: NodeCache | None, rename_files: Callable[[str], str] | None = None
+) -> ShardSet | Tars:
+    """A ShardSet, the path of one, an index, or whatever `index` takes, which is then indexed; of tars the
+    samples that ``rename_files`` makes of them.
 
     Raises ArgumentError for what only webdataset reads, and as `index` and `ShardSet.open` do.
     """
+    found = _found(source, meter, cache)
+    if rename_files is None:
+        return found
+    if isinstance(found, ShardSet):
+        raise ArgumentError(
+            "rename_files: a shard set has scores of the samples that it has, under their keys; rename parts "
+            "by .rename_keys(), or give rename_files where tars are read as they are"
+        )
+    return renamed(found.samples, rename_files)
+
+
+def _found(source: Any, meter: Meter, cache: NodeCache | None) -> ShardSet | Tars:
     if isinstance(source, ShardSet):
         return opening.opened(source, meter, cache)
     if isinstance(source, SampleIndex):
         return Tars(source)
     if isinstance(source, Mapping):
-        raise ArgumentError("urls: a specification of several data sets is not read; give the tars of one")
+        raise ArgumentError(
+            "urls: a specification of several data sets is not read; give the tars of all as one list"
+        )
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         if _may_be_a_set(path) and exists(urls.join(path, POINTER)):
@@ -69,44 +75,3 @@ def _not_a_path(url: Any) -> str:
 def _may_be_a_set(path: str) -> bool:
     """Whether this may be the folder of one; servers are not asked about what is a pattern or a tar."""
     return not urls.is_url(path) or not re.search(r"[{*?\[]|::|\.(tar|tgz)\b", path)
-
-
-def _check_splitter(name: str, value: Any) -> None:
-    """Samples are dealt to ranks and loader processes here; webdataset's own functions mean no more."""
-    if getattr(value, "__name__", None) not in _SPLITTERS:
-        raise ArgumentError(
-            f"{name}={value!r}: samples are dealt to ranks and loader processes here, all equally many; to "
-            "have every rank read everything: rank=0, world_size=1"
-        )
-
-
-def check_like(mode: Any, **arguments: Any) -> None:
-    """Those that are there for webdataset's sake, as everything is so anyway."""
-    if mode not in (None, "resampled"):
-        raise ArgumentError(f"mode={mode!r}: must be None or 'resampled'")
-    for name, value in arguments.items():
-        if name in ("nodesplitter", "workersplitter"):
-            if value is not None:
-                _check_splitter(name, value)
-        else:
-            check_flag(name, value)
-
-
-def on_error(handler: Any) -> str:
-    """What `ImportanceDataset` takes for it. A function of one's own could end one rank's epoch alone."""
-    name = "reraise_exception" if handler is reraise else getattr(handler, "__name__", None)
-    if name not in _HANDLERS:
-        raise ArgumentError(
-            f"handler={handler!r}: must be {' or '.join(_HANDLERS)}, as no rank may stop alone; those of the "
-            "methods, .map() and .decode(), may be any"
-        )
-    return _HANDLERS[name]
-
-
-def check_others(arguments: Mapping[str, Any]) -> None:
-    """Raises ArgumentError for an argument that is not taken, and says what to do instead."""
-    for name, value in arguments.items():
-        if name not in _INSTEAD:
-            raise ArgumentError(f"{name}={value!r}: WebDataset takes no such argument")
-        if value is not None:
-            raise ArgumentError(f"{name}={value!r}: not taken; {_INSTEAD[name]}")

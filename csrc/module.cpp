@@ -9,6 +9,7 @@ PYBIND11_MODULE(_C, m) {
   pyi::register_policies(m);
   pyi::register_tar(m);
   pyi::register_load(m);
+  pyi::register_sending(m);
   pyi::register_mixing(m);
   pyi::register_observe(m);
   pyi::register_ensemble(m);

@@ -18,6 +18,7 @@ void register_order(py::module_& m);
 void register_policies(py::module_& m);
 void register_tar(py::module_& m);
 void register_load(py::module_& m);
+void register_sending(py::module_& m);
 void register_mixing(py::module_& m);
 void register_observe(py::module_& m);
 void register_ensemble(py::module_& m);

@@ -245,7 +245,7 @@ void register_load(py::module_& m) {
   py::class_<LoadMemory>(m, "LoadMemory", py::buffer_protocol())
       .def(py::init([](std::shared_ptr<LoadColumns> columns, std::int64_t nbytes) {
              require(nbytes >= 0, "nbytes must be 0 or more");
-             load::Buffer buffer = columns->buffers.take(static_cast<std::size_t>(nbytes));
+             load::Buffer buffer = columns->buffers.take(static_cast<std::size_t>(nbytes), true);
              return std::make_unique<LoadMemory>(std::move(columns), std::move(buffer), nbytes, false);
            }),
            py::arg("columns"), py::arg("nbytes"))

@@ -11,6 +11,12 @@
 
 namespace pyi {
 
+// What a function of Python's has made, which throws where it is nothing.
+inline py::object owned(PyObject* made) {
+  if (made == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(made);
+}
+
 inline unsigned char* contents(PyObject* bytes) {
   return reinterpret_cast<unsigned char*>(PyBytes_AS_STRING(bytes));
 }

@@ -10,11 +10,6 @@
 namespace pyi {
 namespace {
 
-py::object owned(PyObject* made) {
-  if (made == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(made);
-}
-
 void set(PyObject* sample, const py::object& name, const py::object& value) {
   if (PyDict_SetItem(sample, name.ptr(), value.ptr()) != 0) throw py::error_already_set();
 }

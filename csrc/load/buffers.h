@@ -11,10 +11,15 @@
 #include <utility>
 #include <vector>
 
+#include "load/region.h"
+
 namespace pyi::load {
 
 struct Free {
-  void operator()(unsigned char* memory) const { std::free(memory); }
+  std::shared_ptr<Region> region = nullptr;  // that it is of
+  void operator()(unsigned char* memory) const {
+    region != nullptr ? region->give_back(memory) : std::free(memory);
+  }
 };
 
 struct Buffer {
@@ -41,8 +46,12 @@ inline Buffer allocate(std::size_t n) {
 // Not for several threads at a time.
 class Buffers {
  public:
-  // At least n bytes. Throws std::bad_alloc.
-  Buffer take(std::size_t n) {
+  // At least n bytes. What is `sent` in a loader process is in memory that it shares, while there is room.
+  // Throws std::bad_alloc.
+  Buffer take(std::size_t n, bool sent) {
+    if (const auto region = sent ? region_to_read_into() : nullptr) {
+      if (unsigned char* const data = region->take(n)) return {{data, {region}}, n};
+    }
     largest_ = std::max(largest_, n);
     const auto fits = [n](const Buffer& b) { return b.capacity >= n && b.capacity / 2 <= n; };
     const auto found = std::find_if(spare_.rbegin(), spare_.rend(), fits);
@@ -53,7 +62,7 @@ class Buffers {
     return buffer;
   }
   void give_back(Buffer buffer) {
-    if (buffer.data == nullptr) return;
+    if (buffer.data == nullptr || buffer.data.get_deleter().region != nullptr) return;
     bytes_ += buffer.capacity;
     spare_.push_back(std::move(buffer));
     std::size_t oldest = 0;

@@ -153,7 +153,7 @@ void Window::place_in_buffer(Buffers* buffers) {
       if (!piece.own) room += piece.size;
     }
   }
-  buffer_ = buffers->take(static_cast<std::size_t>(room));
+  buffer_ = buffers->take(static_cast<std::size_t>(room), as_it_lies_);
   for (std::size_t i = 0; i < pieces_.size(); ++i)
     if (!pieces_[i].own) pieces_[i].data = buffer_.data.get() + places[i];
 }

@@ -7,6 +7,7 @@ ahead.py    windows of planned rows, read by native threads ahead of whoever con
 holding.py  what a worker holds, and the rows of its sequence
 reader.py   those rows as samples or batches
 fields.py   parts of one size that batches get as arrays
+sending.py  how loader processes send them: through memory, and not through a pipe
 making.py   how samples are handed over, and what is done with those in error
 batch.py    a batch that is being filled
 shared.py   what the training process and its loader processes share: epoch, generation, position, counts

@@ -15,6 +15,7 @@ import torch.utils.data
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError, PyimportanceError
 from pyimportance.io.meter import Meter
+from pyimportance.load import sending
 from pyimportance.load.accounts import Accounts
 from pyimportance.load.ahead import ReadAhead
 from pyimportance.load.callers import check_iteration, check_sent
@@ -128,16 +129,15 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         super().__init__()
         self._cache = cache_of(cache_dir, cache_bytes)
         self._making = Making(batched, check_fields(fields), pin_memory, parts, on_error, max_skipped)
-        batched = self._making.batched
-        batch_size = None if batch_size is None else check_integer("batch_size", batch_size, 1)
-        if batched and batch_size is None:
+        self._batched = self._making.batched
+        self.batch_size = None if batch_size is None else check_integer("batch_size", batch_size, 1)
+        if self._batched and batch_size is None:
             raise ArgumentError("batched=True: give batch_size, the number of samples per batch")
-        if equalize == "batch" and not batched:
+        if equalize == "batch" and not self._batched:
             raise ArgumentError(
                 "equalize='batch': batches differ between ranks; let them be made here, batched=True"
             )
         (self.rank, self.world_size), self._given = placement(rank, world_size), (rank, world_size)
-        self.batch_size, self._batched = batch_size, batched
         self._choosing, mix = choosing(seed=seed, keep=keep, ids=ids, mix=mix, sampler=sampler, epochs=epochs)
         self._recipe = Recipe(seed, shuffle, mix, window_bytes, str(self._choosing))
         self.equalize, self._elastic, self._select_files = equalize, elastic, select_files
@@ -245,7 +245,6 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             self._yielded, share = Yielded(), self._deal.share(self.rank)
             return self._iterate(self._reading(share, meter, self._epoch), 0, 1, self._yielded)
         self._passes += 1
-        self._making.begin_in_loader_process()
         # The seeds of a DataLoader's processes are a random number of its own and their number in it.
         this = Pass(info.seed - info.id, info.id, self._passes)
         try:
@@ -281,6 +280,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
     def _reading(self, share: Share, meter: Meter, epoch: int) -> Reading:
         """Opens what ``share`` is read from, now; it is read as the samples are taken."""
         home = self._deal.home(self.rank)
+        sending.begin(self._shared)
         ahead = ReadAhead(meter, origin_of(self._source, self._cache, share))
         workers, streams = share.workers, {}
         room = max(1, self._recipe.window_bytes // max(1, len(workers)))

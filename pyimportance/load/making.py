@@ -8,14 +8,12 @@ window, as a buffer of a shuffle may hold, is all of the data in memory. Who let
 does holds the two windows of an iteration and those of the batches at hand, and buffers are read into again.
 np.frombuffer, io.BytesIO, gzip.decompress and other takers of buffers take views as they are.
 
-Processes cannot send each other views. In loader processes they are for what is made of them there, as by a
-collate_fn; what is sent on arrives as bytes.
+Loader processes send them as they are: the buffer is memory that the training process maps too (sending.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from multiprocessing.reduction import ForkingPickler
 
 from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError
@@ -51,15 +49,6 @@ class Making:
     @property
     def views(self) -> bool:
         return self.parts == "memoryview"
-
-    def begin_in_loader_process(self) -> None:
-        """Has views sent on as bytes: a queue drops what it cannot send, and who waits for it waits on."""
-        if self.views:
-            ForkingPickler.register(memoryview, _sent)
-
-
-def _sent(view: memoryview) -> tuple[type[bytes], tuple[bytes]]:
-    return bytes, (bytes(view),)
 
 
 def _has_cuda() -> bool:

@@ -26,9 +26,15 @@ class Mapped:
         self._map(os.memfd_create("pyimportance"))
 
     def _map(self, fd: int) -> None:
-        os.ftruncate(fd, self.nbytes)
-        self._fd, self._memory = fd, mmap.mmap(fd, self.nbytes)
+        self._fd = fd
+        self._make_room(self.nbytes)
+        self._memory = mmap.mmap(fd, self.nbytes)
         weakref.finalize(self, os.close, fd)
+
+    def _make_room(self, nbytes: int) -> None:
+        """The file is so long, or longer, as other processes may have made it. Not two at a time."""
+        if os.fstat(self._fd).st_size < nbytes:
+            os.ftruncate(self._fd, nbytes)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

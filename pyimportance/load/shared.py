@@ -9,7 +9,8 @@ processes and not others. So each notes what it took up, and the one that finds 
 something else raises.
 
 Every process counts into a row of its own, claimed under a lock that the kernel releases when a process
-dies. A row keeps what was counted when its process is gone, and the next one counts on from there.
+dies. A row keeps what was counted when its process is gone, and the next one counts on from there. The row's
+number is that of the region that its process sends through as well (sending.py), further on in the file.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
-from typing import Any
+from mmap import PAGESIZE
+from typing import Any, ClassVar, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyimportance import _C
 from pyimportance.errors import ArgumentError
 from pyimportance.io.meter import TIERS, Meter
 from pyimportance.load.mapped import Mapped
@@ -31,6 +35,9 @@ _ROOM = 2**17  # bytes for an assignment: a path and a number per worker
 _PID, _POOL, _MEMBER, _PASS, _SERIAL, _SKIPPED, _COUNTS = range(7)  # columns of a row; counts are the rest
 _COLUMNS = _COUNTS + 2 * len(TIERS)
 _SIZE = _ROOM + 8 * PROCESSES * _COLUMNS
+_REGIONS = (
+    -(-_SIZE // PAGESIZE) * PAGESIZE
+)  # where the first of them begins; what nobody used takes no memory
 
 
 @dataclass(frozen=True)
@@ -54,13 +61,24 @@ class Pass:
     number: int
 
 
+class Place(NamedTuple):
+    """Which file, of all that a process maps, and the row of who sends."""
+
+    device: int
+    inode: int
+    row: int
+
+
 class Shared(Mapped):
     """Shared memory of one dataset, and of its copies in forked and spawned processes."""
 
     nbytes = _SIZE
+    _of: ClassVar[WeakValueDictionary[tuple[int, int], Shared]] = WeakValueDictionary()
+    _regions: dict[int, _C.LoadRegion]  # that were received from
     _meter: Meter | None
     _row: int
     _pid: int
+    _file: tuple[int, int]
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,6 +161,30 @@ class Shared(Mapped):
         total: NDArray[np.int64] = self._rows[:, _COUNTS:].sum(axis=0).reshape(len(TIERS), 2)
         return total
 
+    @staticmethod
+    def of(place: Place) -> Shared | None:
+        """What a place is in, where this process has it."""
+        return Shared._of.get((place.device, place.inode))
+
+    @property
+    def place(self) -> Place:
+        """Of this process."""
+        self.meter()  # makes sure of a row
+        return Place(*self._file, self._row)
+
+    def own_region(self) -> _C.LoadRegion:
+        """Memory that this process sends through. Raises OSError where it cannot be had."""
+        begin = _REGIONS + self.place.row * _C.LoadRegion.nbytes
+        with self._locked():
+            self._make_room(begin + _C.LoadRegion.nbytes)
+        return _C.LoadRegion(self._fd, begin, True)
+
+    def region(self, row: int) -> _C.LoadRegion:
+        """That of another process, to receive from."""
+        if row not in self._regions:
+            self._regions[row] = _C.LoadRegion(self._fd, _REGIONS + row * _C.LoadRegion.nbytes, False)
+        return self._regions[row]
+
     def _assignment(self) -> Assignment:
         text = self._memory[:_ROOM].split(b"\0", 1)[0]
         fields: dict[str, Any] = json.loads(text)
@@ -155,6 +197,10 @@ class Shared(Mapped):
         super()._map(fd)
         self._meter = None
         self._row = self._pid = -1
+        self._regions = {}
+        status = os.fstat(fd)
+        self._file = status.st_dev, status.st_ino
+        self._of[self._file] = self
         self._rows: NDArray[np.int64] = np.frombuffer(self._memory, np.int64, offset=_ROOM).reshape(
             PROCESSES, _COLUMNS
         )

@@ -1,6 +1,7 @@
 """Parquet files: a row is a sample, a column a part (see fields.py).
 
 Keys are those of a text column ``__key__``, else the file's stem and the row, as in ``train-00000/00000017``.
+Pages that say what they sum to (CRC-32 in their headers, which writers may leave out) are compared with it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def _read(path: str, meter: Meter | None) -> Iterator[Sample]:
     with open_file(path, meter, "origin") as file:
         try:
             data = pa.PythonFile(_Seekable(file), "r")
-            table = pq.ParquetFile(data, buffer_size=1 << 20, pre_buffer=False)
+            table = pq.ParquetFile(
+                data, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True
+            )
             check_columns(table.schema_arrow.names, shown)
             row = 0
             for group in range(table.num_row_groups):

@@ -159,6 +159,23 @@ def test_damaged_ones(tmp_path: Path) -> None:
             index(path, spool=tmp_path / "spool")
 
 
+def test_a_page_that_is_not_what_it_sums_to(tmp_path: Path, read: Read) -> None:
+    """Any bytes would do for a value: that some are wrong is known by the page's checksum alone."""
+    path = tmp_path / "x.parquet"
+    table = pa.table({"__key__": ["a", "b"], "bin": [b"<first>", b"<second>"]})
+    for checked in (False, True):
+        options: Any = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+        pq.write_table(table, path, write_page_checksum=checked, **options)
+        data = path.read_bytes()
+        assert data.count(b"<second>") == 1
+        path.write_bytes(data.replace(b"<second>", b"<secund>"))
+        if checked:
+            with pytest.raises(DataError, match=r"x\.parquet: is no sound Parquet file \(.*(CRC|checksum)"):
+                index(path, spool=tmp_path / "checked")
+        else:
+            assert read(index(path, spool=tmp_path / "spool"))[1] == {"__key__": "b", "bin": b"<secund>"}
+
+
 def test_tables_and_tars_do_not_mix(tmp_path: Path, source: Path) -> None:
     write(tmp_path / "x.parquet")
     with pytest.raises(

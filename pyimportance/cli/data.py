@@ -314,6 +314,18 @@ def read_source(
         return read(source, spool=spool, progress=progress)
 
 
+def survey_source(source: str) -> tuple[SampleIndex, list[int]] | None:
+    """Of what is read in order, the index that its spool would have, and bytes of its units; else None."""
+    from pyimportance.shards.spool import survey
+    from pyimportance.shards.streams.recognise import recognise
+    from pyimportance.shards.streams.stream import Stream
+
+    if source.endswith(".arrow") or not isinstance(stream := recognise(source), Stream):
+        return None
+    with progress_bar("reading") as progress:
+        return survey(stream, progress=progress), [state.nbytes for state in stream.states()]
+
+
 def is_read_in_order(source: str) -> bool:
     """Whether it is no tars that can be read anywhere, nor an index of some."""
     from pyimportance.shards.streams.recognise import recognise

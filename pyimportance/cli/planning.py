@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from pyimportance.cli.data import SourceArgument, SpoolOption, read_source
+from pyimportance.cli.data import SourceArgument, SpoolOption, is_read_in_order, read_source, survey_source
 from pyimportance.cli.output import JsonOption, show, text
+from pyimportance.errors import ArgumentError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,12 +53,16 @@ def plan(
     by the assumptions that are printed: requests * latency / at once + bytes / bandwidth of each storage.
     Nothing but the headers is read; with --compression also some MiB of samples from all over the shards,
     which are compressed: what all of them come to, and how long that takes, is an estimate from those.
+    A source that can only be read from start to end is read once for that, and the spool is the only way;
+    the copy stays in --spool, if it is given, and the rest of the plan is from there.
 
     Examples:
 
         pyimportance plan index.arrow --partition partition.parquet
 
         pyimportance plan 'https://host/train-{000..999}.tar' --partition partition.parquet --latency 80
+
+        pyimportance plan images --partition partition.parquet
     """
     from pyimportance.checks import check_nonnegative, check_positive
     from pyimportance.order.values import Partition
@@ -80,13 +85,17 @@ def plan(
     }
     Costs.of((), **known)  # before the source is read
     parts = Partition.load(partition)
-    index = read_source(source, spool)
+    if spool is None and layout.compression is not None and is_read_in_order(source):
+        raise ArgumentError("--compression: samples are to be read from a spool that stays; give --spool DIR")
+    surveyed = survey_source(source) if spool is None else None
+    index, in_order = surveyed or (read_source(source, spool), None)
     found = estimate(
         index,
         parts,
         layout=layout,
         keys=cast(Literal["error", "prefix"], keys),
-        costs=Costs.of(index.files, **known),
+        costs=Costs.of([source] if in_order is not None else index.files, **known),
+        in_order=in_order,
     )
     about = {"stored_bytes": found.stored_bytes, "cheaper": found.cheaper}
     show(asdict(found) | about, as_json, None if as_json else _table(found))
@@ -103,7 +112,7 @@ def _table(found: Estimate) -> Table:
         "bytes of the disk",
         "disk space",
         "seconds",
-        title=f"{found.cheaper} is cheaper",
+        title=f"{found.cheaper} is {'cheaper' if found.direct else 'the only way'}",
         caption=(
             f"source: {c.latency * 1e3:g} ms a request, {c.bandwidth / 1e6:g} MB/s, {c.at_once} at once; "
             f"disk: {c.disk_latency * 1e3:g} ms, {c.disk_bandwidth / 1e6:g} MB/s\n"
@@ -112,6 +121,8 @@ def _table(found: Estimate) -> Table:
         ),
     )
     for name, way in (("direct", found.direct), ("spool", found.spool)):
+        if way is None:
+            continue
         row: list[Any] = [way.requests, way.bytes, way.disk_bytes, way.space]
         table.add_row(name, *map(text, row), f"{way.seconds:,.{1 if way.seconds >= 10 else 3}f}")
     for column in table.columns[1:]:

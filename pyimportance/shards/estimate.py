@@ -98,6 +98,7 @@ class Way:
 class Estimate:
     """Both ways, and what comes out.
 
+    direct             None: the source can only be read in order
     shards             per worker; exact
     bytes              per worker, of the shards' tars; exact
     smallest, largest  tar of a shard; exact
@@ -105,7 +106,7 @@ class Estimate:
     """
 
     costs: Costs
-    direct: Way
+    direct: Way | None
     spool: Way
     shards: tuple[int, ...]
     bytes: tuple[int, ...]
@@ -121,7 +122,7 @@ class Estimate:
     @property
     def cheaper(self) -> Literal["direct", "spool"]:
         """The way that takes less time; direct where both take the same."""
-        return "spool" if self.spool.seconds < self.direct.seconds else "direct"
+        return "spool" if self.direct is None or self.spool.seconds < self.direct.seconds else "direct"
 
 
 def estimate(
@@ -131,20 +132,24 @@ def estimate(
     layout: Layout | None = None,
     keys: Literal["error", "prefix"] = "error",
     costs: Costs | None = None,
+    in_order: Sequence[int] | None = None,
 ) -> Estimate:
     """What ``write_shards(index, partition, ...)`` would cost.
 
-    layout  as the shards are to be cut; None: as `write_shards` does by itself
-    costs   None: `Costs.of` the index' files
+    layout    as the shards are to be cut; None: as `write_shards` does by itself
+    costs     None: `Costs.of` the index' files
+    in_order  bytes of the files of a source that can only be read in order, of whose spool the index is
 
     Reads nothing, unless the layout is compressed: then some 8 MiB of samples (at most 16), from all over the
     shards. Raises ArgumentError as `write_shards` does, DataError where those samples cannot be read.
     """
     work = Work.of(index, partition, layout or Layout(), keys)
-    return estimate_work(work, costs or Costs.of(index.files), work.layout.compression)
+    return estimate_work(work, costs or Costs.of(index.files), work.layout.compression, in_order)
 
 
-def estimate_work(work: Work, costs: Costs, compression: Zstd | None = None) -> Estimate:
+def estimate_work(
+    work: Work, costs: Costs, compression: Zstd | None = None, in_order: Sequence[int] | None = None
+) -> Estimate:
     """`estimate`, for what was looked up already; without ``compression`` as if shards were plain."""
     files = work.index.files
     remote = np.array([is_url(file) for file in files], bool)
@@ -162,8 +167,9 @@ def estimate_work(work: Work, costs: Costs, compression: Zstd | None = None) -> 
     local = local if remote.any() else direct
     ratio = None if sampler is None else measure(work, sampler)
     each = [size for worker in sizes for size in worker]
-    source = int(work.index.file_bytes.sum())
-    in_order = sum(-(-n // _SEQUENTIAL) for n in work.index.file_bytes.tolist())
+    copy = int(work.index.file_bytes.sum())
+    sizes_read = work.index.file_bytes.tolist() if in_order is None else in_order
+    source, pieces = sum(sizes_read), sum(-(-n // _SEQUENTIAL) for n in sizes_read)
     # A tar that is compressed is written and read back first, a few at a time.
     out, tars = stored(sum(each), ratio), 0 if ratio is None else sum(each)
     space = out + (sum(sorted(each)[-AT_ONCE:]) if tars else 0)
@@ -175,12 +181,14 @@ def estimate_work(work: Work, costs: Costs, compression: Zstd | None = None) -> 
 
     requests, nbytes = direct.tolist()
     copied = int(local[0]) * costs.disk_latency / costs.at_once + int(local[1]) / costs.disk_bandwidth
-    spooled = asked(in_order, source) + source / costs.disk_bandwidth + copied + written
+    spooled = asked(pieces, source) + copy / costs.disk_bandwidth + copied + written
     out += 2 * tars
     return Estimate(
         costs=costs,
-        direct=Way(requests, nbytes, out, space, asked(requests, nbytes) + written),
-        spool=Way(in_order, source, source + int(local[1]) + out, source + space, spooled),
+        direct=(
+            Way(requests, nbytes, out, space, asked(requests, nbytes) + written) if in_order is None else None
+        ),
+        spool=Way(pieces, source, copy + int(local[1]) + out, copy + space, spooled),
         shards=tuple(map(len, sizes)),
         bytes=tuple(map(sum, sizes)),
         smallest=min(each, default=0),

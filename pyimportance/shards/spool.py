@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from contextlib import suppress
 from typing import Any
 
@@ -107,6 +108,21 @@ def spool_stream(
         remove(root, lambda name: name.endswith(".arrow") and name != INDEX)
         journal.settle([INDEX])
         return read(root, journal, INDEX)
+
+
+def survey(stream: Stream, *, progress: Progress | None = None) -> SampleIndex:
+    """The index that a spool of the source would have, of tars that are gone.
+
+    They are made in a temporary directory (as TMPDIR says), and each is removed once it is indexed: at most 4
+    are there at a time, of 256 MiB or as large as a tar of the source is without its compression. Raises what
+    `spool` does.
+    """
+    states = stream.states()
+    with tempfile.TemporaryDirectory(prefix="pyimportance-") as root, locked(f"{root}/{job.JOB}") as file:
+        journal = Journal(file)
+        journal.begin({"job": "survey"})
+        run = Run(root, journal, Counter(None, progress, states), 256 << 20, False, keep=False)
+        return run.all_units(stream, states)
 
 
 def _lies_in(path: str, folder: str) -> bool:

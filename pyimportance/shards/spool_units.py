@@ -68,9 +68,11 @@ class Run:
     meter: Counter
     shard_bytes: int
     allow_missing_eof: bool
+    keep: bool = True  # the tars; otherwise each is removed once it is indexed
     failed: threading.Event = field(default_factory=threading.Event)
 
-    def all_units(self, stream: Stream, states: list[State]) -> None:
+    def all_units(self, stream: Stream, states: list[State]) -> SampleIndex:
+        """The index of all, its tars relative to the root."""
         work = list(zip(range(len(states)), stream.units, states, strict=True))
         with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
             try:
@@ -83,6 +85,7 @@ class Run:
         if whole.num_samples == 0:
             raise DataError("holds no samples (members named KEY.EXTENSION)", path=stream.what)
         self.write(INDEX, whole)
+        return whole
 
     def unit(self, number: int, unit: Samples | Tar, state: State) -> SampleIndex:
         """The unit's index, its tars relative to the root; kept from an interrupted run or made."""
@@ -92,9 +95,9 @@ class Run:
             index = read(self.root, self.journal, f"{name}.arrow")
             return replace(index, files=tuple(map(os.path.basename, index.files)))
         remove(self.root, lambda left: left.startswith(f"{number:06d}-"))  # by a run that did not finish it
-        files = list(self.copy(name, unit) if isinstance(unit, Tar) else self.pack(name, unit))
+        files = self.copy(name, unit) if isinstance(unit, Tar) else self.pack(name, unit)
         index = concatenate([self.scan(file, crc32c, unit) for file, crc32c in files])
-        if isinstance(unit, Samples) and len(files) > 1:
+        if isinstance(unit, Samples) and len(index.files) > 1:
             _check_keys(index, unit.where)
         if unit.state() != state:
             raise DataError("was changed while it was read", path=unit.where)
@@ -137,6 +140,8 @@ class Run:
         if got != crc32c:
             os.unlink(path)
             raise OutputError(f"{path}: has CRC32C {got:#010x}; {crc32c:#010x} was written to it")
+        if not self.keep:
+            os.unlink(path)
         return replace(found, files=(file,))
 
     def write(self, name: str, index: SampleIndex) -> None:

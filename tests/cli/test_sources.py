@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,7 +68,6 @@ def test_compressed_shards(cli: Callable, source: Path, parts: Path, tmp_path: P
 def test_without_a_spool(cli: Callable, packed: Path, parts: Path, tmp_path: Path) -> None:
     words = ("train-0.tar.gz' and 1 more tars", "read from its start to its end; give --spool DIR")
     cli("index", packed, "-o", tmp_path / "index.arrow").refused(*words)
-    cli("plan", packed, "--partition", parts).refused(*words)
     cli("shard", packed, "s3://bucket/out", "--partition", parts).refused(*words)
     direct = ("shard", packed, tmp_path / "out", "--partition", parts, "--exchange", "direct")
     cli(*direct).refused("--exchange 'direct': the source can only be read in order")
@@ -115,6 +115,30 @@ def test_plan(cli: Callable, source: Path, parts: Path) -> None:
     shown = cli("plan", source, "--partition", parts, *slow).out
     for words in ("direct is cheaper", "20 ms a request, 100 MB/s, 1 at once", "shards per worker 1,"):
         assert words in shown
+
+
+def test_plan_of_what_is_read_in_order(
+    cli: Callable, packed: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spool that it tells of is not made, and nothing is left behind."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    command = ("plan", packed, "--partition", parts, "--shard-samples", 5)
+    told = cli(*command, "--json").json
+    assert not [*(tmp_path / "temporary").iterdir()]
+    compressed = ("--compression", "zstd")
+    cli(*command, *compressed).refused("--compression: samples are to be read from", "give --spool DIR")
+    kept = cli(*command, "--spool", tmp_path / "spool", "--json").json
+    for same in ("shards", "bytes", "smallest", "largest", "stored_bytes"):
+        assert told[same] == kept[same]
+    assert (told["direct"], told["cheaper"]) == (None, "spool")
+    assert told["spool"]["bytes"] == sum(tar.stat().st_size for tar in packed.iterdir())
+    assert told["spool"]["requests"] == len([*packed.iterdir()])
+    for same in ("disk_bytes", "space"):
+        assert told["spool"][same] == kept["spool"][same]
+    shown = cli(*command).out
+    assert "spool is the only way" in shown
+    assert "direct" not in shown
 
 
 def test_plan_of_compressed_shards(cli: Callable, source: Path, parts: Path) -> None:

@@ -14,8 +14,9 @@ import obstore
 import pytest
 from webdataset import tariterators
 
-from pyimportance import Partition, SampleIndex, Scores, partition
+from pyimportance import Partition, SampleIndex, Scores, ShardSet, partition, write_shards
 from pyimportance.io import remote
+from tests.shards.stores import OPTIONS, URL
 
 Members = Iterable[tuple[str, bytes]]
 SIZES = (0, 1, 511, 512, 513, 1024, 5000, 40_000)
@@ -120,3 +121,15 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Any:
     store = obstore.store.MemoryStore()
     monkeypatch.setattr(remote, "_store", lambda *url: store)
     return store
+
+
+@pytest.fixture
+def shards(store: Any, source: Path) -> ShardSet:
+    """In `store`; modules whose shards lie elsewhere have a fixture of their own."""
+    return write_shards(source, divide(66, 3, 2), URL, **OPTIONS)
+
+
+@pytest.fixture
+def small(store: Any, source: Path) -> ShardSet:
+    """As `shards`, of few objects."""
+    return write_shards(source, divide(66, 2), URL)

@@ -16,6 +16,7 @@ from pyimportance import OutputError
 from pyimportance.io import upload
 
 URL = "s3://bucket/deep/out"
+OPTIONS: Any = {"shard_bytes": 40_000}
 
 
 def objects(store: Any, url: str = URL) -> dict[str, str]:

@@ -28,6 +28,7 @@ from pyimportance.io.storage import File
 from pyimportance.shards import journal, offers
 from pyimportance.shards.index_file import decode, encode
 from pyimportance.shards.manifest import encode_pointer
+from tests.native.fuzz.readers import Memory
 
 Divide = Callable[..., Partition]
 LONG = int(os.environ.get("PYIMPORTANCE_FUZZ_RUNS", "100000"))
@@ -173,25 +174,6 @@ def sound(index: SampleIndex) -> bool:
     return bool(
         inside.all() and within.all() and index.digest and index.key(0) and len(index.key_buffers) == 2
     )
-
-
-class Memory(File):
-    """A file that is not on a disk."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__("mutant.tar.zst", len(data), None, None, "disk")
-        self.data = data
-
-    @property
-    def handle(self) -> int:
-        raise AssertionError("there is no descriptor")
-
-    def read_uncounted(self, offset: int, nbytes: int) -> tuple[bytes, int, int]:
-        assert 0 <= offset <= offset + nbytes <= self.size
-        return self.data[offset : offset + nbytes], nbytes, 1
-
-    def close(self) -> None:
-        pass
 
 
 def read_or_refused(framed: File, offset: int, nbytes: int) -> bytes | None:

@@ -21,20 +21,7 @@ from pyimportance import (
 from pyimportance.shards.claims import claims_of
 from pyimportance.shards.generations import commit_generation, write_delta
 from tests.shards.conftest import divide, tree
-from tests.shards.stores import URL, interrupt_everywhere, objects, without_notes, written
-
-OPTIONS: Any = {"shard_bytes": 40_000}
-
-
-@pytest.fixture
-def shards(store: Any, source: Path) -> ShardSet:
-    return write_shards(source, divide(66, 3, 2), URL, **OPTIONS)
-
-
-@pytest.fixture
-def small(store: Any, source: Path) -> ShardSet:
-    """Of few objects."""
-    return write_shards(source, divide(66, 2), URL)
+from tests.shards.stores import OPTIONS, URL, interrupt_everywhere, objects, without_notes, written
 
 
 def test_what_is_pruned(store: Any, shards: ShardSet, source: Path, tmp_path: Path) -> None:

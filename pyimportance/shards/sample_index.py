@@ -256,14 +256,13 @@ class SampleIndex:
         """
         state = hashlib.sha256(b"pyimportance sample index 1\0")
         starts, text = self.key_buffers
-        blobs = ["\0".join(self.relative_files).encode(), "\0".join(self.extensions).encode()]
-        blobs += [starts.tobytes(), text.tobytes()]
+        names = ["\0".join(self.relative_files).encode(), "\0".join(self.extensions).encode()]
         columns = ["file_bytes", "ids", "file", "offset", "nbytes"]
         columns += ["part_start", "part_ext", "part_offset", "part_size"]
         columns += ["part_crc32c"] if self.part_crc32c is not None else []
-        blobs += [getattr(self, name).tobytes() for name in columns]
-        for blob in blobs:
-            state.update(len(blob).to_bytes(8, "little"))
+        for part in (*names, starts, text, *(getattr(self, name) for name in columns)):
+            blob = np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else memoryview(part)
+            state.update(blob.nbytes.to_bytes(8, "little"))
             state.update(blob)
         return state.hexdigest()
 

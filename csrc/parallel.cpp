@@ -95,15 +95,16 @@ class Pool {
     loop.ended.wait(lock, [&] { return loop.left == 0; });
   }
 
-  // Ends the threads that are asleep; those that work are not waited for, as whoever calls this may have what
-  // they need.
-  void end_sleepers() {
+  // Ends the threads that are in no part, whether asleep, awake or only just begun; those that work are not
+  // waited for, as whoever calls this may have what they need.
+  void end_idle() {
     std::list<std::thread> ended;
     {
       std::unique_lock<std::mutex> lock(mutex_);
-      leaving_ = asleep_;
+      ++leaving_;
       work_.notify_all();
-      left_.wait(lock, [this] { return leaving_ == 0; });
+      left_.wait(lock, [this] { return threads_.size() == busy_; });
+      --leaving_;
       ended.swap(ended_);
     }
     for (std::thread& thread : ended) thread.join();
@@ -112,9 +113,9 @@ class Pool {
  private:
   using Thread = std::list<std::thread>::iterator;
 
-  // Fewer threads where no more are to be had: who calls does what is left.
+  // Fewer threads where no more are to be had, or idle ones are to end: who calls does what is left.
   void grow(std::int64_t threads) {
-    if (static_cast<std::int64_t>(threads_.size()) >= threads) return;
+    if (leaving_ > 0 || static_cast<std::int64_t>(threads_.size()) >= threads) return;
     const NoSignals blocked;
     processors_ = usable_processors();
     try {
@@ -138,18 +139,20 @@ class Pool {
       --asleep_;
       if (leaving_ > 0) {
         ended_.splice(ended_.end(), threads_, self);
-        if (--leaving_ == 0) left_.notify_all();
+        left_.notify_all();
         return;
       }
       Loop& loop = *open_.front();
       const bool another = loop.then == Then::kAnother && loop.parts <= processors_;
       const std::int64_t part = take(loop);
+      ++busy_;
       lock.unlock();
       call(loop, part, lock);
+      --busy_;
       if (!another) continue;
       ++awake_;
       lock.unlock();
-      wait_awake([this] { return opened_ > 0; });
+      wait_awake([this] { return opened_ > 0 || leaving_ > 0; });
       lock.lock();
       --awake_;
     }
@@ -183,7 +186,8 @@ class Pool {
   std::atomic<int> opened_{0};  // how many, for those who wait without the lock
   std::list<std::thread> threads_, ended_;
   std::int64_t asleep_ = 0, awake_ = 0;  // waiting for a loop
-  std::int64_t leaving_ = 0;             // of those asleep, how many are to end
+  std::size_t busy_ = 0;                 // in a part
+  std::atomic<int> leaving_{0};          // how many wait for all others to end
   std::int64_t processors_ = 1;
 };
 
@@ -193,7 +197,7 @@ std::atomic<Pool*> pool{nullptr};
 // A fork's child has no threads, and leaves alone what those of its parent held. It is best made without any:
 // Python from 3.12 on warns about others.
 void before_fork() {
-  if (Pool* const existing = pool) existing->end_sleepers();
+  if (Pool* const existing = pool) existing->end_idle();
 }
 void in_child() { pool = nullptr; }
 [[maybe_unused]] const int forks = pthread_atfork(before_fork, nullptr, in_child);

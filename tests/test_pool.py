@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,12 @@ NAME = "pyimportance"
 
 def own_threads() -> set[str]:
     """The system's numbers of the threads that this process's pool has."""
-    tasks = Path("/proc/self/task").iterdir()
-    return {task.name for task in tasks if (task / "comm").read_text().strip() == NAME}
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one that ends meanwhile
+            if (task / "comm").read_text().strip() == NAME:
+                found.add(task.name)
+    return found
 
 
 def parts_of(n: int, threads: int) -> list[tuple[int, int]]:
@@ -219,18 +225,73 @@ def test_many_callers_at_once_and_thousands_of_small_loops() -> None:
     assert wrong == []
 
 
+def left_by_a_fork(most: int = 0) -> set[str]:
+    """The threads of the pool that a fork leaves. Those that it has ended are listed for a moment yet, on a
+    busy machine; others, beyond `most`, would stay.
+    """
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    until = time.monotonic() + 10
+    while len(own_threads()) > most and time.monotonic() < until:
+        time.sleep(0.0005)
+    return own_threads()
+
+
 @linux
 def test_a_fork_finds_no_threads_asleep() -> None:
     """They end before it, or Python from 3.12 on would warn of them."""
     meet(4)
     assert own_threads()
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    left = own_threads()
-    os.waitpid(child, 0)
-    assert left == set()
+    assert left_by_a_fork() == set()
     assert len(meet(4)) == 4
+
+
+def nothing(begin: int, end: int) -> None:
+    pass
+
+
+def a_while(begin: int, end: int) -> None:
+    time.sleep(0.001)
+
+
+@linux
+@pytest.mark.parametrize(
+    "loop",
+    [
+        pytest.param(lambda: _C.parallel_for(4, 4, nothing), id="threads that have only begun"),
+        pytest.param(lambda: _C.parallel_for(2, 2, a_while), id="threads about to sleep"),
+        pytest.param(lambda: _C.parallel_pieces(1000, 2, 10, nothing), id="threads awake for another loop"),
+        pytest.param(lambda: (meet(2), _C.parallel_pieces(4, 2, 1, a_while)), id="threads awake after work"),
+    ],
+)
+def test_a_fork_right_after_a_loop_finds_no_threads(loop: Callable[[], object]) -> None:
+    for _ in range(150):
+        loop()
+        assert left_by_a_fork() == set()
+
+
+@linux
+def test_a_fork_leaves_the_threads_of_a_running_loop_and_waits_for_none() -> None:
+    meet(4)
+    inside, go_on = threading.Barrier(3), threading.Event()
+
+    def work(begin: int, end: int) -> None:
+        inside.wait(60)
+        assert go_on.wait(60)
+
+    caller = threading.Thread(target=_C.parallel_for, args=(2, 2, work))
+    caller.start()
+    inside.wait(60)
+    busy = left_by_a_fork(most=1)
+    assert len(busy) == 1
+    assert len(parts_of(4, 4)) == 4
+    assert busy <= own_threads()
+    go_on.set()
+    caller.join(60)
+    assert not caller.is_alive()
+    assert left_by_a_fork() == set()
 
 
 # While threads call without a pause, others fork; a child forks once more.

@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
@@ -16,6 +15,8 @@
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "signals.h"
 
 namespace pyi {
 namespace {
@@ -32,21 +33,6 @@ struct Loop {
   std::int64_t taken = 0;                  // parts that somebody has begun
   std::atomic<std::int64_t> left{parts};   // parts that have not ended
   std::condition_variable ended{};
-};
-
-// The signals of a process are for the threads it began with, but for those that a thread brings upon itself.
-class NoSignals {
- public:
-  NoSignals() {
-    sigset_t most;
-    sigfillset(&most);
-    for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&most, own);
-    pthread_sigmask(SIG_SETMASK, &most, &before_);
-  }
-  ~NoSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
- private:
-  sigset_t before_;
 };
 
 std::int64_t usable_processors() {

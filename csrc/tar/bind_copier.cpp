@@ -115,6 +115,11 @@ class TarCopier {
     return py::make_tuple(w->bytes, w->crc32c, w->read.bytes, w->read.requests);
   }
 
+  bool ended(std::int64_t number) {
+    const py::gil_scoped_release release;
+    return tasks_.ended(number);
+  }
+
   void forget(std::int64_t number) {
     const py::gil_scoped_release release;
     tasks_.forget(number);
@@ -148,6 +153,7 @@ void register_copier(py::module_& m) {
            arr("offset"), arr("part_offset"), arr("part_crc32c"), py::arg("window"), py::arg("sync"))
       .def("begin_sum", &TarCopier::begin_sum, py::arg("handle"), py::arg("size"))
       .def("wait", &TarCopier::wait, py::arg("number"))
+      .def("ended", &TarCopier::ended, py::arg("number"))
       .def("forget", &TarCopier::forget, py::arg("number"))
       .def("close", &TarCopier::close);
 }

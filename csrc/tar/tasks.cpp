@@ -7,20 +7,25 @@
 #include <utility>
 
 #include "errors.h"
+#include "signals.h"
 
 namespace pyi::tar {
 
-bool Tasks::elsewhere() const { return process_ != 0 && process_ != getpid(); }
+bool Tasks::elsewhere() const {
+  const pid_t process = process_;
+  return process != 0 && process != getpid();
+}
 
 std::int64_t Tasks::begin(Task task) {
   if (elsewhere())
-    throw ArgumentError("these threads are of process " + std::to_string(process_) +
+    throw ArgumentError("these threads are of process " + std::to_string(process_.load()) +
                         ", before a fork; begin others here");
   State& state = *state_;
   const std::lock_guard<std::mutex> lock(state.mutex);
   if (state.closed) throw ArgumentError("is closed");
   if (state.threads.empty()) {
     process_ = getpid();
+    const NoSignals blocked;
     try {
       while (static_cast<int>(state.threads.size()) < threads_) state.threads.emplace_back(run, &state);
     } catch (const std::exception&) {  // fewer threads do as well, none do not
@@ -48,6 +53,14 @@ std::optional<Written> Tasks::wait(std::int64_t number, std::chrono::millisecond
   return entry->written;
 }
 
+bool Tasks::ended(std::int64_t number) const {
+  if (elsewhere()) throw ArgumentError("this was begun before a fork; begin it here");
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  const auto found = state_->entries.find(number);
+  if (found == state_->entries.end()) throw ArgumentError("task " + std::to_string(number) + " is unknown");
+  return found->second->ended;
+}
+
 void Tasks::forget(std::int64_t number) {
   if (elsewhere()) return;
   std::shared_ptr<Entry> entry;
@@ -72,6 +85,7 @@ void Tasks::close() {
     state_->closed = true;
     return;
   }
+  const std::lock_guard<std::mutex> alone(state_->closing);
   {
     const std::lock_guard<std::mutex> lock(state_->mutex);
     state_->closed = true;

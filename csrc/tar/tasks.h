@@ -39,10 +39,12 @@ class Tasks {
   // What came out of a task, or what it threw, once; waits up to so long for it. Throws ArgumentError if
   // there is no such task.
   std::optional<Written> wait(std::int64_t number, std::chrono::milliseconds most);
+  // Whether a task has ended, so that `wait` does not. Throws ArgumentError as `wait` does.
+  bool ended(std::int64_t number) const;
   // Has a task end soon, and waits for that: then nobody uses what it was given. One whose outcome is known
   // already, or that nobody knows, is none.
   void forget(std::int64_t number);
-  // Has all tasks end soon, and the threads. Twice is harmless.
+  // Has all tasks end soon, and the threads, and waits for that. Twice is harmless, also at the same time.
   void close();
 
  private:
@@ -55,6 +57,7 @@ class Tasks {
   };
   struct State {
     std::mutex mutex;
+    std::mutex closing;  // taken before the other, by who joins the threads
     std::condition_variable work, done;
     std::map<std::int64_t, std::shared_ptr<Entry>> entries;  // those that were not waited for
     std::deque<std::shared_ptr<Entry>> waiting;              // those that nobody has begun
@@ -68,7 +71,7 @@ class Tasks {
   static void carry_out(Entry* entry);
 
   int threads_;
-  pid_t process_ = 0;  // 0: not begun
+  std::atomic<pid_t> process_{0};  // 0: not begun. Read by all, also while the first of them begins
   std::unique_ptr<State> state_ = std::make_unique<State>();
 };
 

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -32,10 +32,10 @@ WINDOW = 16 << 20
 AT_ONCE = 4  # shards: while one waits for the disk to sync, others are copied
 _BEGUN = 16  # shards that are open: what the threads have to do while the next ones are planned
 
-Steps: TypeAlias = "Generator[None, None, ShardInfo]"
-"""A shard on its way: it is begun by the first `next`, and waited for by another."""
+Steps: TypeAlias = "Generator[int, None, ShardInfo]"
+"""A shard on its way: it yields the task of native threads that it is at; another `next` waits for that."""
 Pending: TypeAlias = "Future[ShardInfo] | Begun"
-"""Its `result`, once it is asked for."""
+"""Its `result`, once it is asked for; that does not wait when it is `done`."""
 
 
 class ShardPool:
@@ -47,7 +47,8 @@ class ShardPool:
     tier       what is read is charged to, of the meter given with each shard
 
     Native threads copy, sum and sync. What is compressed then, or sent to a store, goes through Python's as
-    well. Leaving the block by an error stops what is under way.
+    well. What they have finished is named and noted at the next call here; leaving the block by an error
+    stops what is under way, and keeps what was finished.
     """
 
     def __init__(
@@ -78,10 +79,23 @@ class ShardPool:
         """
         if plan.frames or urls.is_url(self.root):
             return self._threads.submit(lambda: _end(self._make(plan, meter)))
+        self.take_up()
         while len(self._begun) >= _BEGUN:
-            self._begun.popleft().result()
-        self._begun.append(Begun(self._make(plan, meter)))
+            self._begun[0].result()
+            self.take_up()
+        self._begun.append(Begun(self, self._make(plan, meter)))
         return self._begun[-1]
+
+    def take_up(self) -> None:
+        """Names and notes the shards that are finished, so that whoever kills this process takes few of them.
+
+        What went wrong with one is raised by its `Begun.result`: the first in order, whichever ended first.
+        """
+        for begun in self._begun:
+            with suppress(Exception):
+                while not begun.done() and self._copier.ended(begun.task):
+                    begun.go_on()
+        self._begun = deque(begun for begun in self._begun if begun.info is None)
 
     def _make(self, plan: ShardPlan, meter: Meter | None) -> Steps:
         kept = yield from self._reused(plan, meter)
@@ -91,7 +105,7 @@ class ShardPool:
         self.journal.add(info.path, info.nbytes, info.crc32c, durable=False)
         return info
 
-    def _reused(self, plan: ShardPlan, meter: Meter | None) -> Generator[None, None, ShardInfo | None]:
+    def _reused(self, plan: ShardPlan, meter: Meter | None) -> Generator[int, None, ShardInfo | None]:
         """The shard as an interrupted run of the same job finished it; None if there is none.
 
         It is read, as "disk", and taken only if it still sums to what that run noted; an object is taken at
@@ -148,10 +162,10 @@ class ShardPool:
             meter.add(self.tier, read, requests)
         return _info(plan, nbytes, crc32c)
 
-    def _outcome(self, task: int) -> Generator[None, None, tuple[int, int, int, int]]:
+    def _outcome(self, task: int) -> Generator[int, None, tuple[int, int, int, int]]:
         """What became of a task of the native threads: (bytes, CRC32C, bytes and requests read)."""
         try:
-            yield
+            yield task
             return self._copier.wait(task)
         finally:
             self._copier.forget(task)  # before anybody closes the files that it uses
@@ -162,30 +176,59 @@ class ShardPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._copier.close()
-        for begun in self._begun:
-            begun.close() if kind is not None else begun.result()
-        self._threads.shutdown(wait=True, cancel_futures=kind is not None)
-        self._copier.close()
+        stopped = True
+        try:
+            if kind is None:
+                for begun in list(self._begun):
+                    begun.result()
+                stopped = False
+        finally:
+            with ExitStack() as last:  # all of it, from below, whatever is raised on the way
+                last.callback(self._copier.close)
+                last.callback(self._threads.shutdown, wait=True, cancel_futures=stopped)
+                for begun in reversed(self._begun):
+                    last.callback(begun.close)
+                if stopped:
+                    last.callback(self._copier.close)
 
 
 class Begun:
-    """A shard that native threads write meanwhile."""
+    """A shard that native threads write meanwhile. ``task``: what they are at; ``info``: once it is done."""
 
-    def __init__(self, steps: Steps) -> None:
-        self._steps = steps
-        self._info: ShardInfo | None = None
-        next(steps)  # there is one: something is summed or written
+    def __init__(self, pool: ShardPool, steps: Steps) -> None:
+        self._pool, self._steps = pool, steps
+        self._error: BaseException | None = None
+        self.info: ShardInfo | None = None
+        self.task = next(steps)  # there is one: something is summed or written
+
+    def done(self) -> bool:
+        return self.info is not None or self._error is not None
 
     def result(self) -> ShardInfo:
-        if self._info is None:
-            self._info = _end(self._steps)
-        return self._info
+        """Raises what went wrong, each time that it is called."""
+        if not self.done():
+            self._pool.take_up()
+        while self.info is None:
+            if self._error is not None:
+                raise self._error
+            self.go_on()
+        return self.info
+
+    def go_on(self) -> None:
+        """The step after ``task``, which is waited for."""
+        try:
+            self.task = next(self._steps)
+        except StopIteration as e:
+            self.info = e.value
+        except BaseException as e:
+            self._error = e
+            raise
 
     def close(self) -> None:
-        """Ends it where it is; nothing is left of what was not finished."""
-        self._steps.close()
+        """Once the threads are stopped: takes it up if it is finished, and leaves nothing of it if not."""
+        while not self.done():
+            with suppress(Exception):
+                self.go_on()
 
 
 def _end(steps: Steps) -> ShardInfo:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -87,8 +88,9 @@ def write_shards(
     resume         False: an ``out`` that holds shards is an error
     meters         one per worker: what is read for it, as "origin". With a spool, as "disk", and what is read
                    of the source for all of them is "origin" of the first
-    progress       called with (payload bytes done, payload bytes in all); before that, where the source is
-                   indexed or spooled first, with (bytes of the source done, bytes of it in all; 0: unknown)
+    progress       called with (payload bytes done, payload bytes in all) as shards end; before that, where
+                   the source is indexed or spooled first, with (bytes of the source done, bytes of it in all;
+                   0: unknown)
 
     The same source, partition and options give the same bytes, also after interruptions: files appear whole
     or not at all, the manifest last. (Only job.json differs: it notes when each tar of the source was last
@@ -161,6 +163,7 @@ class _Run:
     root: str
     work: Work
     progress: Progress | None
+    ahead: deque[tuple[ShardPlan, Pending]] = field(default_factory=deque)  # whose end was not told
     done: int = 0
     total: int = field(init=False)
 
@@ -198,7 +201,7 @@ class _Run:
         done = []
         begun: _Begun | None = None
         for worker, meter in enumerate(meters):
-            following = list(self.begin(worker, pool, meter))
+            following = self.begin(worker, pool, meter)
             if begun is not None:
                 done.append(self.finish(worker - 1, begun))
             begun = following
@@ -206,18 +209,29 @@ class _Run:
             done.append(self.finish(len(meters) - 1, begun))
         return done
 
-    def begin(self, worker: int, pool: ShardPool, meter: Meter | None) -> Iterator[tuple[ShardPlan, Pending]]:
+    def begin(self, worker: int, pool: ShardPool, meter: Meter | None) -> _Begun:
         job.own_directory(self.root, worker)
+        begun: _Begun = []
         for plan in self.work.shards(worker):
-            yield plan, pool.submit(plan, meter)
+            begun.append((plan, pool.submit(plan, meter)))
+            self.ahead.append(begun[-1])
+            self.tell()
+        return begun
 
-    def finish(self, worker: int, begun: _Begun) -> tuple[IndexInfo, tuple[ShardInfo, ...]]:
-        infos = []
-        for plan, shard in begun:
-            infos.append(shard.result())
+    def tell(self) -> None:
+        """Reports the shards that have ended, in order."""
+        while self.ahead and self.ahead[0][1].done():
+            plan, shard = self.ahead.popleft()
+            shard.result()
             self.done += int(plan.samples.part_size.sum())
             if self.progress is not None:
                 self.progress(self.done, self.total)
+
+    def finish(self, worker: int, begun: _Begun) -> tuple[IndexInfo, tuple[ShardInfo, ...]]:
+        infos = []
+        for _, shard in begun:
+            infos.append(shard.result())
+            self.tell()
         index = with_scores(concatenate([plan.index() for plan, _ in begun]), self.work.partition, worker)
         info = copy.write_worker_index(self.root, index_name(worker, 0), index)
         return info, copy.describe(index, infos)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -52,7 +53,8 @@ def test_no_thread_of_python_writes_local_tars(
     assert renaming == {threading.get_ident()}
 
 
-# Interrupted when the copier has something of a shard of gigabytes, at which it would be for seconds.
+# Interrupted when the copier has something of a shard of gigabytes, at which it would be for seconds. It
+# tells what was there of the shard when it was given up.
 INTERRUPTED = """
 import os, signal, sys, threading, time
 import numpy as np
@@ -61,6 +63,15 @@ from pyimportance import Scores, index, partition, write_shards
 source, out = sys.argv[1:]
 found = index(source)
 parts = partition(Scores(np.arange(found.num_samples, dtype=np.float32)), 1)
+
+unlink = os.unlink
+
+def telling(path):
+    if path.endswith(".tmp"):
+        print(os.path.getsize(path))
+    unlink(path)
+
+os.unlink = telling
 
 def interrupt():
     while not any(os.path.getsize(os.path.join(at, n)) for at, _, names in os.walk(out) for n in names
@@ -81,7 +92,7 @@ def test_an_interruption_ends_it_soon_and_leaves_nothing(tmp_path: Path) -> None
     source, out = tmp_path / "source", tmp_path / "out"
     source.mkdir()
     sparse = 1 << 30  # of zeros, which take no room on the disk and none of a source's
-    for number in range(2):
+    for number in range(4):
         with open(source / f"{number}.tar", "wb") as tar:
             header = np.zeros(512, np.uint8)
             name, size = f"k{number}.bin".encode(), f"{sparse:011o}".encode()
@@ -100,7 +111,9 @@ def test_an_interruption_ends_it_soon_and_leaves_nothing(tmp_path: Path) -> None
         timeout=60,
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout == "interrupted\n['job.json']\n", (ended, time.monotonic() - start)
+    written, *told = ended.stdout.splitlines()
+    assert told == ["interrupted", "['job.json']"], (ended, time.monotonic() - start)
+    assert int(written) <= 2 * sparse, "it went on to the end of what nobody wanted"
     assert not list(out.rglob("*.tmp"))
 
 
@@ -114,9 +127,13 @@ def test_tasks(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"offset 2304000: the file ends here; it has become shorter"):
         copier.wait(tasks[2])
     assert copier.wait(tasks[1]) == (0, 0, 0, 0)
+    while not copier.ended(tasks[0]):
+        time.sleep(0.001)
     assert copier.wait(tasks[0]) == (2304000, crc32c, 2304000, 3)
     with pytest.raises(ArgumentError, match="task 0 is unknown"):
         copier.wait(tasks[0])
+    with pytest.raises(ArgumentError, match="task 0 is unknown"):
+        copier.ended(tasks[0])
     copier.forget(tasks[0])
     forgotten = [copier.begin_sum(file, 256 * 9000) for _ in range(9)]
     for task in forgotten:
@@ -147,6 +164,54 @@ def test_what_is_closed_ends_what_waits(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="was stopped"):
             copier.wait(task)
     os.close(descriptor)
+
+
+def test_several_threads_begin_and_close(tmp_path: Path) -> None:
+    """As compressed shards and those of stores do. The first of them begins the threads, whichever it is."""
+    path = tmp_path / "a"
+    path.write_bytes(bytes(range(256)) * 400)
+    crc32c = _C.crc32c(path.read_bytes())
+    file = os.open(path, os.O_RDONLY)
+    for _ in range(20):
+        copier, together = _C.TarCopier([], False, 2), threading.Barrier(4)
+        ended: list[bool] = []
+
+        def work(copier: Any = copier, together: Any = together, ended: list[bool] = ended) -> None:
+            together.wait()
+            for _ in range(3):
+                task = copier.begin_sum(file, 256 * 400)
+                copier.ended(task)
+                ended.append(copier.wait(task)[1] == crc32c)
+            together.wait()
+            copier.close()
+            with pytest.raises(ArgumentError, match="is closed"):
+                copier.begin_sum(file, 1)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert ended == [True] * 12
+    os.close(file)
+
+
+def test_its_threads_leave_signals_to_python(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(100))
+    before = set(os.listdir("/proc/self/task"))
+    copier = _C.TarCopier([], False, 2)
+    file = os.open(path, os.O_RDONLY)
+    copier.wait(copier.begin_sum(file, 100))
+    own = set(os.listdir("/proc/self/task")) - before
+    assert len(own) == 2
+    for thread in own:
+        status = Path(f"/proc/self/task/{thread}/status").read_text(encoding="ascii")
+        blocked = int(status.split("SigBlk:")[1].split()[0], 16)
+        assert blocked >> (signal.SIGINT - 1) & 1
+        assert not blocked >> (signal.SIGSEGV - 1) & 1
+    copier.close()
+    os.close(file)
 
 
 FORKED = """

@@ -246,6 +246,12 @@ def test_energon_reads_it(shards: ShardSet) -> None:
         assert got["__key__"].endswith(expected[i]["__key__"])
 
 
+def test_compressed_shards_are_refused(source: Path, divide: Divide, tmp_path: Path) -> None:
+    shards = write_shards(source, divide(66, 2), tmp_path / "zstd", compression="zstd")
+    with pytest.raises(ArgumentError, match="its shards are compressed, and an index of dali is of places"):
+        shards.export("dali")
+
+
 def test_dali_reads_it(shards: ShardSet) -> None:
     pytest.importorskip("nvidia.dali", reason="DALI is not installed")
     from nvidia.dali import fn, pipeline_def

@@ -194,3 +194,26 @@ def test_repartition_is_refused_and_then_it_is_not(
     assert repartition(shards, second).verify().ok
     repartition(ShardSet.open(tmp_path / "fresh"), second)
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"compression": "gzip"}, "compression='gzip': allowed are None and 'zstd'"),
+        ({"level": 3}, "level=3: goes with compression='zstd'"),
+        ({"frame_bytes": 3}, "frame_bytes=3: goes with compression='zstd'"),
+        ({"compression": "zstd", "level": 0}, "level=0: must be at least 1"),
+        ({"compression": "zstd", "level": 23}, "level=23: must be at most 22"),
+        (
+            {"compression": "zstd", "frame_bytes": 2**30 + 1},
+            "frame_bytes=1073741825: must be at most 1073741824",
+        ),
+    ],
+)
+def test_options_of_compression(
+    source: Path, divide: Divide, tmp_path: Path, options: Any, problem: str
+) -> None:
+    with pytest.raises(ArgumentError) as raised:
+        write_shards(source, divide(66, 2), tmp_path / "x", **options)
+    assert str(raised.value) == problem
+    assert not (tmp_path / "x").exists()

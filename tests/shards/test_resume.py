@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from typing import Any
 import pytest
 
 import pyimportance
-from pyimportance import OutputError, Partition, ShardSet, compact, repartition, write_shards
+from pyimportance import _C, OutputError, Partition, ShardSet, compact, repartition, write_shards
 from pyimportance.io.lock import locked
 from pyimportance.io.meter import Meter
+from pyimportance.shards import pool
 from pyimportance.shards.generations import write_delta
 
 Divide = Callable[..., Partition]
@@ -117,6 +120,120 @@ def test_finished_shards_are_kept(source: Path, tmp_path: Path, divide: Divide, 
     reused = sum(p.stat().st_size for p in kept if p != half)
     assert sum(m.bytes("disk") for m in meters) == reused
     assert 0 < sum(m.bytes("origin") for m in meters) < index.nbytes.sum()
+
+
+@pytest.mark.parametrize("error", [StopHereError(), KeyboardInterrupt()])
+def test_what_native_threads_have_finished_is_kept(  # noqa: PLR0917
+    error: BaseException, source: Path, tmp_path: Path, divide: Divide, tree: Any, monkeypatch: Any
+) -> None:
+    """Though nobody has asked for it, whatever ends the run."""
+    index, parts, out = pyimportance.index(source), divide(66, 1), tmp_path / "out"
+    whole = write_shards(index, parts, tmp_path / "whole", shard_bytes=30_000)
+    submit, finished = pool.ShardPool.submit, 10
+
+    def failing(own: pool.ShardPool, *arguments: Any) -> Any:
+        if len(own._begun) < finished:
+            return submit(own, *arguments)
+        while not all(own._copier.ended(begun.task) for begun in own._begun):
+            time.sleep(0.001)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool.ShardPool, "submit", failing)
+        patch.setattr(pool.ShardPool, "take_up", lambda own: None)
+        with pytest.raises(type(error)):
+            write_shards(index, parts, out, shard_bytes=30_000)
+    kept = {path: path.stat().st_ino for path in out.rglob("*.tar")}
+    first = [s.path for s in whole.shards[:finished]]
+    assert sorted(str(path.relative_to(out)) for path in kept) == first
+    noted = [json.loads(line)["path"] for line in (out / "job.json").read_text().splitlines()[1:]]
+    assert noted == first
+    assert not list(out.rglob("*.tmp"))
+    write_shards(index, parts, out, shard_bytes=30_000)
+    assert tree(out) == tree(tmp_path / "whole")
+    assert {path: path.stat().st_ino for path in kept} == kept
+
+
+def test_all_is_closed_whatever_is_raised_meanwhile(
+    source: Path, tmp_path: Path, divide: Divide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by who interrupts twice."""
+    index, close, closed = pyimportance.index(source), pool.Begun.close, []
+
+    def interrupted(begun: pool.Begun) -> None:
+        close(begun)
+        closed.append(begun.done())
+        raise KeyboardInterrupt
+
+    submit = pool.ShardPool.submit
+
+    def failing(own: pool.ShardPool, *arguments: Any) -> Any:
+        if len(own._begun) == 5:
+            raise StopHereError
+        return submit(own, *arguments)
+
+    monkeypatch.setattr(pool.ShardPool, "submit", failing)
+    monkeypatch.setattr(pool.ShardPool, "take_up", lambda own: None)
+    monkeypatch.setattr(pool.Begun, "close", interrupted)
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(index, divide(66, 1), tmp_path / "out", shard_bytes=10_000)
+    assert closed == [True] * 5
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert set(threading.enumerate()) == before
+
+
+def test_what_is_finished_is_noted_while_another_shard_takes_long(
+    source: Path, tmp_path: Path, divide: Divide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that who kills this process takes little of it."""
+
+    class FirstTakesLong(_C.TarCopier):
+        def ended(self, number: int) -> bool:
+            while number > 0 and not super().ended(number):
+                time.sleep(0.001)
+            return number > 0
+
+    result, noted = pool.Begun.result, []
+
+    def looking(begun: pool.Begun) -> Any:
+        if not noted:
+            lines = (tmp_path / "out" / "job.json").read_text().splitlines()[1:]
+            noted.extend(json.loads(line)["path"] for line in lines)
+        return result(begun)
+
+    monkeypatch.setattr(_C, "TarCopier", FirstTakesLong)
+    monkeypatch.setattr(pool.Begun, "result", looking)
+    shards = write_shards(source, divide(66, 1), tmp_path / "out", shard_bytes=30_000)
+    assert noted == [s.path for s in shards.shards[1:-1]]  # the last one is just begun
+
+
+def test_an_error_is_raised_as_often_as_it_is_asked_for(
+    source: Path, tmp_path: Path, divide: Divide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, raised = pool.Begun.result, []
+
+    def twice(begun: pool.Begun) -> Any:
+        for _ in range(2):
+            with pytest.raises(OutputError, match="cannot be written") as caught:
+                result(begun)
+            raised.append(caught.value)
+        raise caught.value
+
+    def full(old: str, new: str) -> None:
+        if new.endswith(".tar"):
+            raise OSError(28, "No space left on device")
+        rename(old, new)
+
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(pool.Begun, "result", twice)
+    with pytest.raises(
+        OutputError, match=r"-000000\.tar: cannot be written \(No space"
+    ):  # the first in order
+        write_shards(source, divide(66, 1), tmp_path / "out", shard_bytes=30_000)
+    assert raised[0] is raised[1]
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_finished_set_is_returned_as_it_is(source: Path, tmp_path: Path, divide: Divide, tree: Any) -> None:

@@ -27,7 +27,6 @@ from pyimportance import (
     repartition,
     write_shards,
 )
-from pyimportance.io.meter import Meter
 from pyimportance.io.storage import open_files
 from pyimportance.shards import delta, plan, work
 
@@ -276,22 +275,6 @@ def test_scores_that_are_unknown(source: Path, tmp_path: Path, divide: Divide) -
     plain = write_shards(index, replace(parts, values=None), tmp_path / "none")
     assert plain.index(0).score is None
     assert {s.score_min for s in plain.shards} == {None}
-
-
-def test_meters_and_progress(source: Path, tmp_path: Path, divide: Divide) -> None:
-    index = pyimportance.index(source)
-    parts = divide(index, 3)
-    meters = [Meter() for _ in range(3)]
-    seen: list[tuple[int, int]] = []
-    write_shards(index, parts, tmp_path / "out", meters=meters, progress=lambda *done: seen.append(done))
-    for worker, meter in enumerate(meters):
-        rows = index.rows_of(parts.worker(worker))
-        payload, extent = index.payload_bytes[rows].sum(), index.nbytes[rows].sum()
-        assert payload <= meter.bytes("origin") <= extent  # headers between parts are read, no other samples
-        assert meter.requests("origin") <= len(index.part_ext)
-    assert seen[-1] == (index.payload_bytes.sum(),) * 2
-    with pytest.raises(ArgumentError, match=r"meters are 2; there must be one per worker \(3\)"):
-        write_shards(index, parts, tmp_path / "out", meters=meters[:2])
 
 
 def test_ids_that_the_source_lacks(source: Path, tmp_path: Path, divide: Divide) -> None:

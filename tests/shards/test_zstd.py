@@ -19,7 +19,6 @@ import zstandard
 
 import pyimportance
 from pyimportance import (
-    ArgumentError,
     DataError,
     ImportanceDataset,
     OutputError,
@@ -380,29 +379,3 @@ def test_repair(shards: ShardSet, parts: Partition, tmp_path: Path, tree: Any) -
     Path(shards.path_of(shards.manifest.indexes[1].path)).unlink()
     assert repair(ShardSet.open(shards.root), partition=parts).ok
     assert tree(tmp_path / "out") == before
-
-
-def test_export_refuses(shards: ShardSet) -> None:
-    with pytest.raises(ArgumentError, match="its shards are compressed, and an index of dali is of places"):
-        shards.export("dali")
-
-
-@pytest.mark.parametrize(
-    ("options", "problem"),
-    [
-        ({"compression": "gzip"}, "compression='gzip': allowed are None and 'zstd'"),
-        ({"level": 3}, "level=3: goes with compression='zstd'"),
-        ({"frame_bytes": 3}, "frame_bytes=3: goes with compression='zstd'"),
-        ({"compression": "zstd", "level": 0}, "level=0: must be at least 1"),
-        ({"compression": "zstd", "level": 23}, "level=23: must be at most 22"),
-        (
-            {"compression": "zstd", "frame_bytes": 2**30 + 1},
-            "frame_bytes=1073741825: must be at most 1073741824",
-        ),
-    ],
-)
-def test_options(index: SampleIndex, parts: Partition, tmp_path: Path, options: Any, problem: str) -> None:
-    with pytest.raises(ArgumentError) as raised:
-        write_shards(index, parts, tmp_path / "x", **options)
-    assert str(raised.value) == problem
-    assert not (tmp_path / "x").exists()

@@ -1,5 +1,6 @@
 """Samples that stages leave out: one rank loses more than others, and yields as many batches all the same."""
 
+import weakref
 from itertools import islice
 
 import pytest
@@ -172,6 +173,32 @@ def test_nothing_to_take_the_places(tar):
     dataset = ranks(tar(range(N)), 2)[0].decode(handler=wds.ignore_and_continue)
     with pytest.raises(ArgumentError, match=r"leaves out every sample .* as ranks yield equally many"):
         next(iter(dataset))
+
+
+class Sample:
+    """What the stages hold of these can be counted."""
+
+    def __init__(self, sample):
+        self.id = sample["__index__"]
+
+
+def test_few_are_held_while_one_is_looked_for(tar):
+    """Of those that follow; what takes the places of the first may lie far behind."""
+    there, most = weakref.WeakSet(), [0]
+
+    def made(sample):
+        there.add(made := Sample(sample))
+        return made
+
+    def sound(sample):
+        most[0] = max(most[0], len(there))
+        return sample if sample.id >= 198 else None
+
+    for dataset in ranks(tar((), 200), 2):
+        found = [sample.id for sample in dataset.map(made).map(sound)]
+        assert len(found) == len(dataset) == 100
+        assert set(found) == set(found[-1:])
+        assert 0 < most[0] < 25
 
 
 def test_no_rank_stops_alone(tar):

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from pyimportance.load.shared import Shared
 from pyimportance.load.webdataset.stages import Handler, Stage, reraise
 
 Others = Callable[[], Iterator[Any]]
+
+_AHEAD = 16  # inputs that are kept at most, where what takes a place is looked for among those that follow
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class Applied:
 
     def filled(self, inputs: Iterator[Any], others: Others, note: Callable[[], None]) -> Iterator[Any]:
         """As many outputs as inputs: in the place of one that is left out, the result of its neighbour,
-        marked as a pad: that of the last that was not left out, or of the next, or else of the ``others``.
+        marked as a pad: that of the last that was not left out, or of the next few, or else of the
+        ``others``, which are read for that alone, and not kept.
 
         note() is called for each. Raises ArgumentError where there is none, and where the handler says stop.
         """
@@ -135,7 +138,7 @@ def _followed(ahead: deque[Any], inputs: Iterator[Any]) -> Iterator[Any]:
 
 
 def _held(inputs: Iterator[Any], ahead: deque[Any]) -> Iterator[Any]:
-    for sample in inputs:
+    for sample in islice(inputs, _AHEAD - len(ahead)):
         ahead.append(sample)
         yield sample
 

@@ -66,8 +66,9 @@ class Holding:
         bins = np.zeros(len(index), np.int32) if index.bin is None else index.bin
         stock = Stock(index.file, index.offset, index.nbytes, bins)
         self._stock = stock if self._rows is None else stock.some(self._rows)
-        narrow = Narrowed(index) if select_files is None else narrowed(index, select_files)
-        self.index, names = narrow.samples, shards.names if isinstance(shards, Tars) else None
+        names, begin = (shards.names, shards.part_begin) if isinstance(shards, Tars) else (None, None)
+        narrow = Narrowed(index, begin) if select_files is None else narrowed(index, select_files, begin)
+        self.index = narrow.samples
         if names is not None and narrow.parts is not None:
             names = names.take(narrow.parts)
         self.columns = Columns(

@@ -22,10 +22,13 @@ class Tars:
     Any number of ranks share the one worker, whose samples are then dealt to them batch by batch.
 
     names: large_string [P], what parts are called in the tars where that is not what the index says; or None
+    part_begin: int64 [P], where the first header of each part is, where others that are not of the index lie
+        between; or None: where the part before it ends
     """
 
     samples: SampleIndex
     names: Any = None
+    part_begin: NDArray[np.int64] | None = None
 
     generation: ClassVar[int] = 0
     workers: ClassVar[int] = 1
@@ -82,8 +85,10 @@ class Narrowed(NamedTuple):
     parts: NDArray[np.int64] | None = None
 
 
-def narrowed(index: SampleIndex, select: Callable[[str], bool]) -> Narrowed:
-    """Those parts alone whose names ``select`` is true of.
+def narrowed(
+    index: SampleIndex, select: Callable[[str], bool], part_begin: NDArray[np.int64] | None = None
+) -> Narrowed:
+    """Those parts alone whose names ``select`` is true of; part_begin: as `Tars` has it.
 
     Raises ArgumentError where nothing would be left of a sample.
     """
@@ -105,6 +110,8 @@ def narrowed(index: SampleIndex, select: Callable[[str], bool]) -> Narrowed:
             "leave out whole samples use .select(), or keep="
         )
     begin, end = bounds_of_parts(index)
+    if part_begin is not None:
+        begin = part_begin
     start = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
     which = np.flatnonzero(keep)
     first, last = which[start[:-1]], which[start[1:] - 1]

@@ -134,6 +134,19 @@ def test_plain_tars(made):
     assert nbytes < 0.4 * os.path.getsize(folder / "s.tar")
 
 
+@pytest.mark.parametrize("select", [None, wanted])
+def test_parts_that_rename_files_leaves_out(made, select):
+    """Are not read either: as many bytes as select_files has read."""
+
+    def rename(name):
+        return "" if name.endswith(".jpg" if select else (".jpg", ".z")) else name
+
+    whole = WebDataset(str(made[0] / "s.tar"), select_files=wanted)
+    some = WebDataset(str(made[0] / "s.tar"), rename_files=rename, select_files=select)
+    assert list(some) == list(whole)
+    assert some.io_report().bytes("origin") == whole.io_report().bytes("origin")
+
+
 def part_at(index, row, extension):
     for p in range(index.part_start[row], index.part_start[row + 1]):
         if index.extensions[index.part_ext[p]] == extension:

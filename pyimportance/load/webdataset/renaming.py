@@ -81,4 +81,5 @@ def renamed(index: SampleIndex, rename: Callable[[str], str]) -> Tars:
         bin=index.bin if same else None,
         frame=None if index.frame is None else index.frame[row],
     )
-    return Tars(samples, pa.array(names, pa.large_string()))
+    part_begin = begin[parts] if len(which) < len(rows) else None  # those that are left out are not read
+    return Tars(samples, pa.array(names, pa.large_string()), part_begin)

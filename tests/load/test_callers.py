@@ -47,6 +47,21 @@ def test_a_loader_of_other_batches(shard_set, method):
         next(iter(DataLoader(batched, 8, **options)))
 
 
+@pytest.mark.parametrize("processes", [0, 2])
+def test_batches_that_are_taken_apart_again(shard_set, processes):
+    """The DataLoader makes those that the training loop has."""
+    dataset = WebDataset(shard_set((40, 40))[0].root, rank=0, world_size=1, batch_size=16)
+    whole = dataset.listed(4).listed(2)
+    for pipeline in (dataset.listed(4).unlisted(), whole.unlisted().unlisted()):
+        assert not pipeline.makes_batches
+        batches = list(DataLoader(pipeline, 16, num_workers=processes, collate_fn=list))
+        assert [len(batch) for batch in batches] == [16] * 5
+    for pipeline in (dataset.listed(4), whole.unlisted(), dataset.map(list).unlisted().listed(4)):
+        assert pipeline.makes_batches
+        with pytest.raises(ArgumentError, match="would make batches of 16 of them"):
+            next(iter(DataLoader(pipeline, 16, num_workers=processes, collate_fn=list)))
+
+
 def test_batches_that_were_not_yielded(shard_set):
     dataset = ImportanceDataset(shard_set((40, 40))[0], rank=0, world_size=1, batch_size=16)
     samples = iter(dataset)

@@ -31,7 +31,7 @@ from pyimportance.load.webdataset.fluent import Fluent
 from pyimportance.load.webdataset.passes import Iteration, Rule
 from pyimportance.load.webdataset.resuming import Resuming
 from pyimportance.load.webdataset.sources import opened
-from pyimportance.load.webdataset.stages import Batched, Handler, Stage, reraise
+from pyimportance.load.webdataset.stages import Batched, Handler, Stage, Unbatched, reraise
 from pyimportance.load.webdataset.turns import Turns
 from pyimportance.shards.shard_set import ShardSet
 
@@ -246,7 +246,13 @@ class WebDataset(Fluent, Resuming):
 
     @property
     def makes_batches(self) -> bool:
-        return any(isinstance(stage.run, Batched) for stage in self._stages)
+        depth = 0  # of batches in batches
+        for stage in self._stages:
+            if isinstance(stage.run, Batched):
+                depth += 1
+            elif isinstance(stage.run, Unbatched):
+                depth = max(0, depth - 1)
+        return depth > 0
 
     @property
     def epoch(self) -> int:

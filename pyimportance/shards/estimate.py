@@ -2,7 +2,8 @@
 
 direct  samples are read where they lie, in the requests that the copier would make: per window of a shard,
         what lies close together in the source is one request (csrc/tar/read.h has the distances)
-spool   the source is read once in order and written to this node's disk, and samples are read from there
+spool   the source is read once in order and written to this node's disk, read back to be summed, and samples
+        are read from there
 
 Seconds are  requests * latency / requests at once + bytes / bandwidth  for each storage, and their sum: an
 upper bound where they overlap, the same for both ways. Bytes and requests need no assumptions; of a shard's
@@ -181,14 +182,14 @@ def estimate_work(
 
     requests, nbytes = direct.tolist()
     copied = int(local[0]) * costs.disk_latency / costs.at_once + int(local[1]) / costs.disk_bandwidth
-    spooled = asked(pieces, source) + copy / costs.disk_bandwidth + copied + written
+    spooled = asked(pieces, source) + 2 * copy / costs.disk_bandwidth + copied + written
     out += 2 * tars
     return Estimate(
         costs=costs,
         direct=(
             Way(requests, nbytes, out, space, asked(requests, nbytes) + written) if in_order is None else None
         ),
-        spool=Way(pieces, source, copy + int(local[1]) + out, copy + space, spooled),
+        spool=Way(pieces, source, 2 * copy + int(local[1]) + out, copy + space, spooled),
         shards=tuple(map(len, sizes)),
         bytes=tuple(map(sum, sizes)),
         smallest=min(each, default=0),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pyimportance.io.frames import Framed
 from pyimportance.io.storage import File
-from pyimportance.shards.combine import parts_of
+from pyimportance.shards.combine import parts_of, sums_of
 from pyimportance.shards.sample_index import SampleIndex
 
 
@@ -30,6 +30,8 @@ def is_listed(index: SampleIndex, number: int, tar: File, columns: Any) -> bool:
         "key_offsets": starts[start : end + 1] - starts[start],
         "key_text": text[starts[start] : starts[end]],
     }
+    if index.part_crc32c is not None and columns["part_crc32c"] is not None:
+        listed["part_crc32c"] = index.part_crc32c[first:last]
     if not all(np.array_equal(values, columns[name]) for name, values in listed.items()):
         return False
     if index.frame is not None and isinstance(tar, Framed):
@@ -52,6 +54,20 @@ def rows_not_there(index: SampleIndex, found: SampleIndex) -> list[int]:
     sound[own] = _same_parts(index, own, found, rows)
     rows_wrong: list[int] = np.flatnonzero(~sound).tolist()
     return rows_wrong
+
+
+def payloads_not_listed(
+    index: SampleIndex, found: SampleIndex, but: Sequence[int]
+) -> list[tuple[int, int, int]]:
+    """(row, part, what it sums to) of each payload of ``index``, of one tar, that sums to something else in
+    ``found``; ``but`` those of rows that are not there.
+    """
+    if index.part_crc32c is None or found.part_crc32c is None or found.num_samples == 0:
+        return []
+    row = np.repeat(np.arange(index.num_samples), np.diff(index.part_start))
+    sums = sums_of(index, found)
+    parts = np.flatnonzero((sums != index.part_crc32c) & ~np.isin(row, but))
+    return list(zip(row[parts].tolist(), parts.tolist(), sums[parts].tolist(), strict=True))
 
 
 def _recoded(extensions: Sequence[str], codes: NDArray[np.int32], others: Sequence[str]) -> NDArray[np.int32]:

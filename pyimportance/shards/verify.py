@@ -19,7 +19,7 @@ from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File, open_file
 from pyimportance.shards.combine import of_file
 from pyimportance.shards.index import index_of
-from pyimportance.shards.listed import is_listed, rows_not_there
+from pyimportance.shards.listed import is_listed, payloads_not_listed, rows_not_there
 from pyimportance.shards.manifest import ShardInfo
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
@@ -30,7 +30,7 @@ _PER_SHARD = 10  # problems listed of one shard; after so many the rest says not
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is not as it should be; ``member`` (a key) and ``offset`` where they are known."""
+    """Something that is not as it should be; ``member`` (or its key) and ``offset`` where they are known."""
 
     file: str
     problem: str
@@ -68,7 +68,8 @@ def verify(
     meter: Meter | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
-    """Reads every shard of the generation, and compares size, CRC32C, headers and samples.
+    """Reads every shard of the generation, and compares size, CRC32C, headers and samples; payloads
+    too, where the index has their checksums.
 
     threads  shards read at a time; None: as many as there are CPUs, at most 8
     meter    counts what was read, as "disk" and "index"
@@ -138,7 +139,7 @@ def _verify_shards(
     with ExitStack() as stack:
         try:
             opened = [_open(shards, info, stack, meter) for info in infos]
-            read = _read(opened)
+            read = _read(opened, index is not None and index.part_crc32c is not None)
         except DataError as e:
             if len(infos) == 1:
                 return [_problem(shards, e)]
@@ -173,25 +174,29 @@ class _Read:
     wrong: tuple[str, str | None, int | None] | None
 
 
-def _read(files: Sequence[tuple[File, File]]) -> list[_Read]:
-    """Reads (file, tar) whole. Those that are plain, by one call."""
+def _read(files: Sequence[tuple[File, File]], checksums: bool) -> list[_Read]:
+    """Reads (file, tar) whole, ``checksums``: and sums each payload. Those that are plain, by one call."""
     if any(tar is not file for file, tar in files):
-        return [_read_compressed(*each) if each[0] is not each[1] else _read([each])[0] for each in files]
+        return [
+            _read_compressed(*each, checksums) if each[0] is not each[1] else _read([each], checksums)[0]
+            for each in files
+        ]
     found = []
     opened = [(file.handle, file.size, file.path) for file, _ in files]
     for (file, _), (crc32c, read, requests, columns, wrong) in zip(
-        files, _C.tar_sum_and_scan(opened), strict=True
+        files, _C.tar_sum_and_scan(opened, checksums=checksums), strict=True
     ):
         file.charge(read, requests)
         found.append(_Read(crc32c, columns, wrong))
     return found
 
 
-def _read_compressed(file: File, tar: File) -> _Read:
+def _read_compressed(file: File, tar: File, checksums: bool) -> _Read:
     crc32c, read, requests = _C.crc32c_of_file(file.handle, file.size)
     file.charge(read, requests)
     try:
-        ((_, read, requests, columns, wrong),) = _C.tar_sum_and_scan([(tar.handle, tar.size, tar.path)])
+        opened = [(tar.handle, tar.size, tar.path)]
+        ((_, read, requests, columns, wrong),) = _C.tar_sum_and_scan(opened, checksums=checksums)
     except DataError as e:  # a frame behind all headers
         return _Read(crc32c, None, (e.problem, e.member, e.offset))
     tar.charge(read, requests)
@@ -220,8 +225,15 @@ def _problems_of(
 
 
 def _compare(name: str, index: SampleIndex, found: SampleIndex) -> list[Problem]:
-    """The samples of an index that a shard does not hold as the index says."""
-    return [
+    """The samples of an index that a shard does not hold as the index says, and the payloads."""
+    rows = rows_not_there(index, found)
+    problems = [
         Problem(name, "the sample here is not as its index says", index.key(row), int(index.offset[row]))
-        for row in rows_not_there(index, found)[:_PER_SHARD]
+        for row in rows[:_PER_SHARD]
     ]
+    for row, part, crc32c in payloads_not_listed(index, found, rows):
+        assert index.part_crc32c is not None
+        member = f"{index.key(row)}.{index.extensions[index.part_ext[part]]}"
+        says = f"has CRC32C {crc32c:#010x}; its index says {int(index.part_crc32c[part]):#010x}"
+        problems.append(Problem(name, f"the payload here {says}", member, int(index.part_offset[part])))
+    return problems[:_PER_SHARD]

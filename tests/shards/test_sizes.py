@@ -1,4 +1,9 @@
-"""Our tars are no larger than the smallest that anybody writes for the same samples."""
+"""Our tars are no larger than the smallest that anybody writes for the same samples.
+
+But for members of two kinds, by decision: a name that is not ASCII, and a payload of 8 GiB or more, take a
+pax header of 1 KiB, as POSIX has no other way to say them. tarfile does without: of names it writes the bytes
+in whatever encoding it is given (ustar and gnu), and of sizes a binary number (gnu; its ustar refuses them).
+"""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from pyimportance.io.meter import Meter
 from pyimportance.io.storage import open_file
 from pyimportance.shards import verify as module
 from pyimportance.shards.index import index_of, scan_file
+from pyimportance.shards.index_file import encode
 from pyimportance.shards.listed import is_listed
 
 Divide = Callable[..., Partition]
@@ -128,17 +129,65 @@ def test_one_shard_that_cannot_be_read_is_one_problem(
     info = shards.shards[1]
     scan = _C.tar_sum_and_scan
 
-    def fails(files: Any) -> Any:
+    def fails(files: Any, **options: Any) -> Any:
         for _, _, path in files:
             if path.endswith(info.path):
                 raise DataError("cannot be read (Input/output error)", path=path, offset=512)
-        return scan(files)
+        return scan(files, **options)
 
     monkeypatch.setattr(_C, "tar_sum_and_scan", fails)
     meter = Meter()
     (problem,) = shards.verify(meter=meter).problems
     assert str(problem) == f"{info.path}, offset 512: cannot be read (Input/output error)"
     assert meter.bytes("disk") == sum(s.nbytes for s in shards.shards) - info.nbytes
+
+
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_payloads_are_compared_with_an_index_that_has_checksums(
+    compression: Any, source: Path, tmp_path: Path, divide: Divide
+) -> None:
+    """Whichever of the two is not what it was, though files sum to what the manifest says."""
+    whole = pyimportance.index(source, checksums=True)
+    shards = write_shards(
+        whole, divide(66, 2), tmp_path / "out", shard_bytes=60_000, compression=compression, order="shuffled"
+    )
+    assert shards.verify().ok
+    index, info = shards.index(1), shards.manifest.indexes[1]
+    assert index.part_crc32c is not None
+    part = len(index.part_crc32c) // 2
+    row = int(np.searchsorted(index.part_start, part, side="right")) - 1
+    right = int(index.part_crc32c[part])
+    forged = index.part_crc32c.copy()
+    forged[part] ^= 1
+    changed = replace(index, part_crc32c=forged, files=tuple(s.path for s in shards.shards if s.worker == 1))
+    data = encode(changed)
+    Path(shards.path_of(info.path)).write_bytes(data)
+    put_right = replace(info, nbytes=len(data), crc32c=_C.crc32c(data))
+    manifest = replace(shards.manifest, indexes=(shards.manifest.indexes[0], put_right))
+    (problem,) = replace(shards, manifest=manifest).verify().problems
+    assert shards.path_of(problem.file) == index.files[index.file[row]]
+    assert problem.member == f"{index.key(row)}.{index.extensions[index.part_ext[part]]}"
+    assert problem.offset == index.part_offset[part]
+    says = f"has CRC32C {right:#010x}; its index says {right ^ 1:#010x}"
+    assert problem.problem == f"the payload here {says}"
+
+
+def test_a_damaged_payload_names_its_member(source: Path, tmp_path: Path, divide: Divide) -> None:
+    whole = pyimportance.index(source, checksums=True)
+    shards = write_shards(whole, divide(66, 2), tmp_path / "out", shard_bytes=60_000)
+    index = shards.index(0)
+    part = int(np.argmax(index.part_size))
+    row = int(np.searchsorted(index.part_start, part, side="right")) - 1
+    with open(index.files[index.file[row]], "r+b") as file:
+        file.seek(int(index.part_offset[part] + index.part_size[part]) - 1)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([last ^ 1]))
+    of_file, of_payload = shards.verify().problems
+    assert "the manifest says" in of_file.problem
+    assert of_payload.member == f"{index.key(row)}.{index.extensions[index.part_ext[part]]}"
+    assert of_payload.offset == index.part_offset[part]
+    assert of_payload.problem.startswith("the payload here has CRC32C 0x")
 
 
 def test_a_shard_with_many_problems_lists_the_first(tmp_path: Path, write_tar: Callable[..., Path]) -> None:

@@ -203,7 +203,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             # Opened here as well as in spawned loader processes: errors show at once, forked ones inherit.
             holdings = {w: self._hold(shards, w, self._shared.meter()) for w in deal.home(self.rank)}
             self._choosing.try_out(shards, deal.home(self.rank), epoch, self._shared.meter())
-        if torch.utils.data.get_worker_info() is None:
+        if torch.utils.data.get_worker_info() is None or not self._shared.is_of_another_process:
             serial, position = self._told.serial + 1, tuple(deal.consumed.tolist())
             told = Assignment(serial, shards.root, shards.generation, shards.digest, epoch, position)
             self._shared.assign(told)
@@ -279,7 +279,6 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
 
     def _reading(self, share: Share, meter: Meter, epoch: int) -> Reading:
         """Opens what ``share`` is read from, now; it is read as the samples are taken."""
-        home = self._deal.home(self.rank)
         sending.begin(self._shared)
         ahead = ReadAhead(meter, origin_of(self._source, self._cache, share))
         workers, streams = share.workers, {}
@@ -287,7 +286,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         pieces, *each = tee(share.pieces(), 1 + len(workers))  # each is worked out once, for all of them
         for w, some in zip(workers, each, strict=True):
             holding, plan = self._planned(w, epoch, meter)
-            runs, tier = holding.runs(plan, some, room), self._source.tier if w in home else "origin"
+            runs, tier = holding.runs(plan, some, room), self._source.tier if w in self.home else "origin"
             streams[w] = Stream(
                 holding.columns, runs, ahead, tier, partial(self._may_skip, holding.index.ids)
             )

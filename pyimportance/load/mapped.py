@@ -21,9 +21,16 @@ class Mapped:
 
     nbytes: int  # of the class
     _memory: mmap.mmap
+    _maker: int | None  # process that made it; None: it was sent here
 
     def __init__(self) -> None:
+        self._maker = os.getpid()
         self._map(os.memfd_create("pyimportance"))
+
+    @property
+    def is_of_another_process(self) -> bool:
+        """Whether this one was forked with it, or spawned; nobody else has what was made, or copied, here."""
+        return self._maker != os.getpid()
 
     def _map(self, fd: int) -> None:
         self._fd = fd
@@ -52,6 +59,7 @@ class Mapped:
             return {"contents": self._memory[:].rstrip(b"\0")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._maker = None if "fd" in state else os.getpid()
         if "fd" in state:
             self._map(state["fd"].detach())
         else:

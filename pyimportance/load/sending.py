@@ -112,8 +112,11 @@ _senders: list[_Sender] = []  # one, once a loader process has begun
 
 
 def begin(shared: Shared) -> None:
-    """Has a loader process send through memory from now on, where there may be any."""
-    if get_worker_info() is None or _senders:
+    """Has a loader process send through memory from now on, where there may be any.
+
+    Not through that of a data set which was made or copied in this process: its training process has it not.
+    """
+    if get_worker_info() is None or _senders or not shared.is_of_another_process:
         return
     ForkingPickler.register(memoryview, _view)
     queue = _queue(inspect.currentframe())

@@ -1,6 +1,7 @@
 """What loader processes send: the same objects as were sent, through memory that is let go of."""
 
 import contextlib
+import copy
 import gc
 import os
 import pickle
@@ -13,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from pyimportance import _C, ImportanceDataset, WebDataset, write_shards
 from tests.load.conftest import divide, write_tar
@@ -178,6 +179,39 @@ def test_processes_of_webdataset_send_so(made):
     assert os.fstat(dataset._shared._fd).st_blocks * 512 > 16 * SIDE * SIDE * 3
     assert sorted(i for _, i in samples) == list(range(N))
     assert all(x == made[1][i]["x"] for x, i in samples)
+
+
+class Within(IterableDataset):
+    """Makes what it reads in the loader process, or copies it there."""
+
+    def __init__(self, dataset, how):
+        self.dataset, self.how = dataset, how
+
+    def __iter__(self):
+        if self.how == "made":
+            return iter(WebDataset(self.dataset.shards.root, **ONE).to_tuple("x", "__index__"))
+        if self.how == "kept":
+            self.kept = getattr(self, "kept", None) or ImportanceDataset(self.dataset.shards.root, **ONE)
+            return ((sample["x"], sample["__index__"]) for sample in self.kept)
+        if self.how == "fluent":  # each of these makes a copy
+            return iter(self.dataset.shuffle(10).to_tuple("x", "__index__"))
+        return iter(copy.deepcopy(self.dataset).to_tuple("x", "__index__"))
+
+
+@pytest.mark.parametrize(
+    ("how", "method"),
+    [("made", "fork"), ("kept", "fork"), ("fluent", "fork"), ("copied", "fork"), ("fluent", "forkserver")],
+)
+def test_a_data_set_that_is_made_in_a_loader_process(made, how, method):
+    """The training process has not its memory, and gets the samples through the pipe."""
+    dataset = Within(WebDataset(made[0].root, **ONE), how)
+    how = {"num_workers": 2, "persistent_workers": True, "multiprocessing_context": method}
+    batches = DataLoader(dataset, 16, collate_fn=list, **how)
+    for _ in range(2):
+        samples = [pair for batch in batches for pair in batch]
+        assert sorted(i for _, i in samples) == list(range(N))
+        assert all(x == made[1][i]["x"] for x, i in samples)
+    assert os.fstat(dataset.dataset._shared._fd).st_blocks * 512 < SIDE * SIDE * 3 * N // 2
 
 
 @pytest.fixture(name="regions")

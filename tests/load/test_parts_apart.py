@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from pyimportance import DataError, ImportanceDataset, WebDataset, write_shards
+from pyimportance import DataError, ImportanceDataset, WebDataset, samplers, write_shards
 from tests.load.conftest import divide, write_tar
 from tests.server import Server
 
@@ -56,6 +56,32 @@ def requests(stretches):
     """How many that are, those joined that follow one another."""
     ends = {(file, end) for file, _, end in stretches}
     return sum((file, begin) not in ends for file, begin, _ in stretches)
+
+
+@pytest.mark.parametrize(
+    ("options", "in_part"),
+    [
+        ({}, False),
+        ({"shuffle": False}, False),
+        ({"select_files": wanted}, True),
+        ({"keep": 0.4}, True),
+        ({"ids": range(0, N, 7)}, True),
+        ({"sampler": samplers.RS2(0.3)}, True),
+    ],
+)
+def test_the_system_reads_ahead_of_nothing_but_what_is_read_whole(made, monkeypatch, options, in_part):
+    """It would read as much again, and more, and no count of requests shows it."""
+    advised, advise = set(), os.posix_fadvise
+
+    def noted(fd, begin, length, advice):
+        advised.add((os.readlink(f"/proc/self/fd/{fd}"), begin, length, advice))
+        advise(fd, begin, length, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", noted)
+    samples = list(ImportanceDataset(made[0] / "set", **ONE, **options))
+    files = {os.path.realpath(sample["__url__"]) for sample in samples}
+    assert len(files) > 2
+    assert advised == {(file, 0, 0, os.POSIX_FADV_RANDOM) for file in files if in_part}
 
 
 @pytest.mark.parametrize("name", ["set", "packed"])

@@ -10,8 +10,10 @@ What arrives is of the same types as what was sent, whatever collate_fn made it.
 The file has no name and belongs to the data set (shared.py): forked and spawned processes have it from the
 beginning, /dev/shm is not used, and it is gone when the last process is, however that ends. A block is taken
 again when it was copied, or the last view or tensor of it is gone. Where `Region` has no room left, views are
-sent as views of copies, and all goes through the pipe: nobody waits for anybody's memory. A process that is
-forked holds nothing of what was received before: its parent does.
+sent as views of copies, and all goes through the pipe: nobody waits for anybody's memory. So it does where
+address space is limited, as a training process maps a region for each loader process, and who sends cannot
+tell whether the last one still fits. A process that is forked holds nothing of what was received before: its
+parent does.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from collections.abc import Callable
 from multiprocessing.queues import Queue
 from multiprocessing.reduction import ForkingPickler
 from pickle import loads
+from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
 from types import FrameType
 from typing import Any
 
@@ -46,7 +49,7 @@ class _Sender:
         self._place = shared.place
         self._region = shared.own_region()
         self._region.read_into()
-        self._here = threading.local()  # .pickles: this thread pickles a batch
+        self._here = threading.local()  # .sent: blocks of the batch that this thread pickles, if it does
 
     def through(self, queue: Queue[Any]) -> None:
         """Has a queue send so what is put into it; no other one, whose other end is somewhere else."""
@@ -60,21 +63,22 @@ class _Sender:
     def pickled(self, batch: Any) -> bytes:
         """What arrives as ``batch``; in the thread of the queue."""
         written = self._region.write(batch)
-        self._here.pickles = True
+        sent: Handles = [] if written is None else [*written[0]]
+        self._here.sent = sent
         try:
             if written is None:
                 return bytes(ForkingPickler.dumps(batch))
             return bytes(ForkingPickler.dumps(_Written(self._place, *written)))
         except BaseException:
-            if written is not None:
-                self._region.take_back(written[0])
+            self._region.take_back(sent)
             raise
         finally:
-            self._here.pickles = False
+            self._here.sent = None
 
     def tensor(self, tensor: torch.Tensor) -> Rebuilt:
         """How it is pickled: where it lies, if it is of a field; small ones as they are; else as by torch."""
-        if not getattr(self._here, "pickles", False) or tensor.device.type != "cpu":
+        handles: Handles | None = getattr(self._here, "sent", None)
+        if handles is None or tensor.device.type != "cpu":
             return _by_torch(tensor)
         if tensor.layout is not torch.strided or tensor.requires_grad or not tensor.numel():
             return _by_torch(tensor)
@@ -85,7 +89,10 @@ class _Sender:
             contents = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
             return _small, (contents, *layout[:2])
         sent = self._region.send(tensor.data_ptr())
-        return _by_torch(tensor) if sent is None else (_tensor, (self._place, sent, layout))
+        if sent is None:
+            return _by_torch(tensor)
+        handles.append(sent[:2])
+        return _tensor, (self._place, sent, layout)
 
 
 class _Batch:
@@ -117,6 +124,8 @@ def begin(shared: Shared) -> None:
     Not through that of a data set which was made or copied in this process: its training process has it not.
     """
     if get_worker_info() is None or _senders or not shared.is_of_another_process:
+        return
+    if getrlimit(RLIMIT_AS)[0] != RLIM_INFINITY:
         return
     ForkingPickler.register(memoryview, _view)
     queue = _queue(inspect.currentframe())

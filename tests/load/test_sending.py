@@ -5,6 +5,7 @@ import copy
 import gc
 import os
 import pickle
+import resource
 import signal
 import time
 from multiprocessing.reduction import ForkingPickler
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, IterableDataset
 
 from pyimportance import _C, ImportanceDataset, WebDataset, write_shards
+from pyimportance.load import sending
 from tests.load.conftest import divide, write_tar
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -212,6 +214,37 @@ def test_a_data_set_that_is_made_in_a_loader_process(made, how, method):
         assert sorted(i for _, i in samples) == list(range(N))
         assert all(x == made[1][i]["x"] for x, i in samples)
     assert os.fstat(dataset.dataset._shared._fd).st_blocks * 512 < SIDE * SIDE * 3 * N // 2
+
+
+def test_where_address_space_is_limited(made):
+    """A loader process may find room for its region where the training process has none for all of them."""
+    alone = [plain(batch) for batch in loader(made, "dicts", 0)[1]]
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as sizes:
+        now = int(sizes.read().split()[0]) * resource.getpagesize()
+    dataset, batches = loader(made, "dicts", 2, "fork")
+    resource.setrlimit(resource.RLIMIT_AS, (now + _C.LoadRegion.nbytes * 7 // 4, hard))
+    try:
+        assert [plain(batch) for batch in batches] == alone
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert os.fstat(dataset._shared._fd).st_blocks * 512 < SIDE * SIDE * 3 * N // 2
+
+
+def sent_in_vain(batch):
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
+        sending._senders[0].pickled([BIG, batch["x"], batch["x"][2:], lambda: None])
+    return batch
+
+
+def test_what_cannot_be_pickled_holds_no_memory(made):
+    options, how = KINDS["fields"]
+    dataset = ImportanceDataset(made[0], **ONE, **options, window_bytes=2**18)
+    batches = list(DataLoader(dataset, **how, num_workers=1, collate_fn=sent_in_vain))
+    assert dataset._shared.region(1).room() < WHOLE
+    assert len(batches) == N // 16
+    del batches
+    assert dataset._shared.region(1).room() == WHOLE
 
 
 @pytest.fixture(name="regions")

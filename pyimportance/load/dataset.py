@@ -78,14 +78,14 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         elastic: allow ranks that do not fit the workers; samples from others' shards count as "origin".
         select_files: called with the name of each part (key, dot, extension in lower case), once; parts of
             which it is not true are left out, and not read unless they are small and lie between two that
-            are. The order of samples does not depend on it. A sample of which nothing would be left is an
-            ArgumentError.
+            are. The order does not depend on it. A sample of which nothing would be left is an ArgumentError.
         window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process holds
             two such windows (or two samples that are larger), one of which threads read ahead, and keeps the
             memory for the next iteration. Of compressed shards it holds 64 MiB of decompressed frames
             besides, or one that is larger.
         fields: ``{"x": ("uint8", (32, 32, 3))}``, with batched=True: parts that hold such an array and
-            nothing else come as one tensor [B, 32, 32, 3] a batch. pin_memory: in pinned memory.
+            nothing else come as one tensor [B, 32, 32, 3] a batch. pin_memory: in pinned memory; with
+            loader processes, where it raises ArgumentError, give it to the DataLoader instead.
         parts: "memoryview": the others are read-only views of what a window was read into (load/making.py).
         on_error: "raise" raises DataError at a sample that is in error. "skip" repeats a neighbour in its
             window in its place, marked as a pad, logs it, and counts it in ``skipped``; ranks stay equal.

@@ -379,9 +379,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         position, shards = Position.from_state(state, self._recipe), self._source
         place = ProcessPosition.from_state(state)
         if place is not None:
-            info = torch.utils.data.get_worker_info()
-            process, processes = (None, None) if info is None else (info.id, info.num_workers)
-            place.check(self.rank, self.world_size, process, processes)
+            place.check(self.rank, self.world_size, torch.utils.data.get_worker_info())
         if position.generation != shards.generation:
             meter, cache = self._shared.meter(), self._cache
             shards = ShardSet.open(shards.root, generation=position.generation, meter=meter, cache=cache)

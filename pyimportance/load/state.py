@@ -106,15 +106,13 @@ class ProcessPosition:
             raise ArgumentError(f"state: place and yielded must be five integers of 0 or more, got {numbers}")
         return ProcessPosition(*numbers)
 
-    def check(self, rank: int, world_size: int, process: int | None, processes: int | None) -> None:
-        """Raises ArgumentError unless it is of the same process; None where this is the training process."""
-        if (self.rank, self.world_size, self.process, self.processes) != (
-            rank,
-            world_size,
-            process,
-            processes,
-        ):
-            this = "the training process" if process is None else f"loader process {process} of {processes}"
+    def check(self, rank: int, world_size: int, info: Any) -> None:
+        """Raises ArgumentError unless it is of this process; info: torch's get_worker_info()."""
+        this, place = "the training process", [rank, world_size]
+        if info is not None:
+            this = f"loader process {info.id} of {info.num_workers}"
+            place += [info.id, info.num_workers]
+        if [self.rank, self.world_size, self.process, self.processes] != place:
             raise ArgumentError(
                 f"state: of loader process {self.process} of {self.processes} on rank {self.rank} of "
                 f"{self.world_size}; this is {this} on rank {rank} of {world_size}. Keep num_workers, or "

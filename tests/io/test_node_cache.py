@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -245,42 +242,6 @@ def test_each_byte_is_fetched_by_one_of_those_who_want_it(server: Server, tmp_pa
     assert read == [DATA] * 4
     assert server.nbytes == len(DATA) == sum(r.counts()[0] for r in readers)
     assert sum(r.counts()[1] for r in readers) == 3 * len(DATA)
-
-
-READ = """
-import sys
-from pyimportance.io.arriving import Arriving, Origin
-from pyimportance.io.downloads import Downloads
-from pyimportance.io.meter import Meter
-from pyimportance.io.node_cache import NodeCache
-url, folder, size, crc = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-file = Arriving(url, Origin(NodeCache(folder), {url: (size, crc)}), Downloads(), Meter())
-print("begins", flush=True)
-file.pread(0, 4096)
-"""
-
-
-def test_a_killed_process_keeps_nobody_waiting(server: Server, tmp_path: Path) -> None:
-    url, folder = f"{server.url}/a", tmp_path / "cache"
-    server.fail("stall", times=1)
-    asked = threading.Event()
-    server.on_request = lambda request: request.method == "GET" and asked.set()
-    command = [sys.executable, "-c", READ, url, str(folder), str(len(DATA)), str(SUM)]
-    other = subprocess.Popen(command, stdout=subprocess.PIPE)
-    try:
-        assert asked.wait(60)  # the other process has claimed the bytes, and waits for the server
-        reader = Reader(folder, a=(len(DATA), SUM))
-        with ThreadPoolExecutor(1) as pool:
-            waits = pool.submit(reader.open(url).pread, 0, 4096)
-            time.sleep(0.3)
-            assert not waits.done()
-            assert len(server.ranges) == 1  # which it does not ask for as well
-            other.kill()
-            assert waits.result(30) == DATA[:4096]
-    finally:
-        other.kill()
-        other.communicate()
-    assert reader.counts() == (4096, 0)
 
 
 def test_nobody_waits_for_ever_for_one_that_is_stopped(

@@ -1,4 +1,4 @@
-"""Processes that read at random through one small cache, some of them killed: every byte is right."""
+"""Processes that read through one cache, some of them killed: nobody waits for one, every byte is right."""
 
 from __future__ import annotations
 
@@ -6,18 +6,64 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pyimportance import _C
+from pyimportance.io.arriving import Arriving, Origin
+from pyimportance.io.downloads import Downloads
+from pyimportance.io.meter import Meter
+from pyimportance.io.node_cache import NodeCache
 from tests.server import Server
 
 MiB = 1 << 20
-READ = """
+READ_ONCE = """
+import sys
+from pyimportance.io.arriving import Arriving, Origin
+from pyimportance.io.downloads import Downloads
+from pyimportance.io.meter import Meter
+from pyimportance.io.node_cache import NodeCache
+url, folder, size, crc = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+file = Arriving(url, Origin(NodeCache(folder), {url: (size, crc)}), Downloads(), Meter())
+print("begins", flush=True)
+file.pread(0, 4096)
+"""
+
+
+def test_a_killed_process_keeps_nobody_waiting(impatient: None, tmp_path: Path) -> None:
+    data, folder, meter = np.random.default_rng(0).bytes(2 * MiB), tmp_path / "cache", Meter()
+    crc, asked = _C.crc32c(data), threading.Event()
+    (tmp_path / "origin").mkdir()
+    (tmp_path / "origin" / "a").write_bytes(data)
+    with Server(tmp_path / "origin") as server, closing(Downloads()) as downloads:
+        url = f"{server.url}/a"
+        server.fail("stall", times=1)
+        server.on_request = lambda request: request.method == "GET" and asked.set()
+        command = [sys.executable, "-c", READ_ONCE, url, str(folder), str(len(data)), str(crc)]
+        other = subprocess.Popen(command, stdout=subprocess.PIPE)
+        try:
+            assert asked.wait(60)  # the other process has claimed the bytes, and waits for the server
+            file = Arriving(url, Origin(NodeCache(folder), {url: (len(data), crc)}), downloads, meter)
+            with ThreadPoolExecutor(1) as pool:
+                waits = pool.submit(file.pread, 0, 4096)
+                time.sleep(0.3)
+                assert not waits.done()
+                assert len(server.ranges) == 1  # which it does not ask for as well
+                other.kill()
+                assert waits.result(30) == data[:4096]
+        finally:
+            other.kill()
+            other.communicate()
+    assert (meter.bytes("origin"), meter.bytes("cache")) == (4096, 0)
+
+
+READ_AT_RANDOM = """
 import json, random, sys, time
 from pathlib import Path
 from pyimportance.io.arriving import Arriving, Origin
@@ -60,7 +106,7 @@ def test_random_readers_of_whom_some_are_killed(tmp_path: Path) -> None:
 
         def start(seed: int) -> subprocess.Popen[bytes]:
             arguments = [server.url, str(tmp_path / "origin"), str(folder), str(bound), "20", str(seed)]
-            command = [sys.executable, "-c", READ, *arguments, json.dumps(objects)]
+            command = [sys.executable, "-c", READ_AT_RANDOM, *arguments, json.dumps(objects)]
             return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
         readers, kills = [start(seed) for seed in range(4)], 0

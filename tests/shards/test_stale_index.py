@@ -279,10 +279,10 @@ def test_an_index_of_shards_that_leaves_no_room_for_headers(tmp_path: Path, writ
     (tmp_path / "worker-000").mkdir()
     text = r"a\.tar, member 'é{100}\.x', offset 512: the index leaves 512 bytes .*, which are 1536"
     with (
+        pytest.raises(DataError, match=text),
         locked(str(tmp_path / "job.json")) as notes,
         copy.open_sources(index) as files,
         pool.ShardPool(str(tmp_path), files, Journal(notes), canonical=True) as writing,
-        pytest.raises(DataError, match=text),
     ):
         writing.submit(plan, None).result()
     assert not list((tmp_path / "worker-000").iterdir())

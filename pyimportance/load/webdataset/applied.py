@@ -20,6 +20,7 @@ import numpy as np
 
 from pyimportance.errors import ArgumentError
 from pyimportance.load.shared import Shared
+from pyimportance.load.webdataset.barren import Barren
 from pyimportance.load.webdataset.stages import Handler, Stage, reraise
 
 Others = Callable[[], Iterator[Any]]
@@ -48,12 +49,21 @@ def filling(stages: Sequence[Stage], others: Others, shared: Shared, process: in
     return None if chosen else Fill(others, shared.note_skipped)
 
 
-def through(stages: Sequence[Stage], samples: Iterator[Any], seed: str, fill: Fill | None) -> Iterator[Any]:
-    """What comes out of all stages; fill: where none of them may leave samples out."""
+def through(
+    stages: Sequence[Stage],
+    samples: Iterator[Any],
+    seed: str,
+    fill: Fill | None,
+    barren: Barren | None = None,
+) -> Iterator[Any]:
+    """What comes out of all stages; fill: where none of them may leave samples out; barren: counts what those
+    that may leave out."""
     outputs = samples
     for number, stage in enumerate(stages):
         if fill is not None and isinstance(stage.run, Applied):
             outputs = stage.run.filled(outputs, partial(_others, stages[:number], fill, seed), fill.note)
+        elif barren is not None and (stage.chooses or isinstance(stage.run, Applied)):
+            outputs = barren.run(stage)(outputs, seed)
         else:
             outputs = stage.run(outputs, seed)
     return outputs

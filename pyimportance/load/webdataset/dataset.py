@@ -26,6 +26,7 @@ from pyimportance.load.shared import Pass
 from pyimportance.load.tars import Tars
 from pyimportance.load.webdataset.applied import filling, through
 from pyimportance.load.webdataset.arguments import cache_options, check_functions, check_like
+from pyimportance.load.webdataset.barren import Barren
 from pyimportance.load.webdataset.faults import Faults
 from pyimportance.load.webdataset.fluent import Fluent
 from pyimportance.load.webdataset.passes import Iteration, Rule
@@ -184,7 +185,8 @@ class WebDataset(Fluent, Resuming):
     def with_epoch(self: Self, nsamples: int = -1, nbatches: int = -1) -> Self:
         """Epochs of so many outputs of each loader process, each going on where the one before ended, over as
         many passes as that takes. Where stages leave samples out, it begins where that one would have ended
-        had they not. Ranks then yield equally much, whatever is left out."""
+        had they not. Ranks then yield equally much, whatever is left out; a stage that leaves out all, pass
+        after pass, is an ArgumentError, here and in other epochs without an end."""
         outputs = max(nsamples, nbatches)
         if outputs > 0:
             self._no_slice("with_epoch")
@@ -289,18 +291,22 @@ class WebDataset(Fluent, Resuming):
         rule = Rule(self._passes_each, self._outputs_each, ratio, self._unit)
 
         def samples(at: Iteration, process: int, processes: int, count: Yielded) -> Iterator[Any]:
-            for epoch, share in rule.shares(at, self._pass, self.rank, process, processes):
+            for epoch, share, whole in rule.shares(at, self._pass, self.rank, process, processes):
                 reading = self._reading(share, self._shared.meter(), epoch)
                 for some in self._faults.until_stopped(reading.samples()):
                     yield from count.each(some)
                 if self._faults.stopped:
                     return
+                if barren is not None:
+                    barren.end_pass(whole=whole)
 
+        shared = processes > 1 or self.world_size > 1
+        barren = Barren(shared=shared) if self._passes_each is None else None
         start, fill = Iteration(at.epoch, (0,) * self._source.workers), None
         if self.world_size > 1 and self._passes_each is not None:
             fill = filling(self._stages, partial(samples, start, 0, 1, Yielded()), self._shared, process)
         seed = f"{self._recipe.seed} {at.epoch} {self.rank} {process}"
-        outputs = through(self._stages, samples(at, process, processes, count), seed, fill)
+        outputs = through(self._stages, samples(at, process, processes, count), seed, fill, barren)
         if self._outputs_each is not None:
             outputs = islice(outputs, max(0, self._outputs_each - at.outputs))
         for number, output in enumerate(outputs, 1):

@@ -156,9 +156,8 @@ class Fluent:
 
     def rsample(self: Self, p: float = 0.5) -> Self:
         """Each sample with probability p, drawn anew in each epoch, by its seed."""
-        return self._with(
-            Stage(stages.Sampled(check_fraction("p", p)), takes=None, exact=False, chooses=True)
-        )
+        some = stages.Sampled(check_fraction("p", p, positive=True))
+        return self._with(Stage(some, takes=None, exact=False, chooses=True))
 
     def slice(self: Self, *bounds: int | None) -> Self:
         """As itertools.islice: of what each loader process yields in an epoch."""

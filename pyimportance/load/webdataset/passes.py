@@ -71,8 +71,9 @@ class Rule:
         rank: int,
         process: int,
         processes: int,
-    ) -> Iterator[tuple[int, Share]]:
-        """(number of the pass, what this process reads of it), from where ``at`` got to on.
+    ) -> Iterator[tuple[int, Share, bool]]:
+        """(number of the pass, what this process reads of it, whether that is from the beginning of the pass
+        on), from where ``at`` got to on; passes of which it reads nothing are not among them.
 
         deal: the Deal of a pass, by its number, from a position on.
         """
@@ -84,11 +85,12 @@ class Rule:
             if not len(share) and not first:
                 return
             part = share.where(partial(self._falls_to, process, processes, base))
+            whole = not (first or skip or any(consumed or ()))
             left = part.after(skip)
             if left.is_empty:
                 skip -= len(part)
             else:
-                yield number, left
+                yield number, left, whole
                 skip = 0
             base += len(share)
             number, consumed, first = number + 1, None, 0

@@ -17,6 +17,7 @@ import pytest
 from pyimportance import ImportanceDataset, SampleIndex, write_shards
 from pyimportance.shards import keys
 from tests.load.conftest import divide, write_tar
+from tests.load.memory import grown, status
 
 ROOT = Path(__file__).parents[2]
 MEBI = 2**20
@@ -97,25 +98,6 @@ def test_bytes_of_a_row(tmp_path, parts, options, more):
     assert samples == (ROWS // 2 if more else ROWS)
     said = 52 + 12 + 20 * parts + more
     assert 0.5 * said < nbytes / ROWS < 1.08 * said + 2 * MEBI / ROWS
-
-
-def status(name):
-    """A line of what the system says of this process: sizes are in KiB."""
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(name))
-
-
-def grown(dataset):
-    """Bytes by which this process is larger at most, while it reads an epoch, than after it began one."""
-    next(iter(dataset))
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # the peak begins anew
-    except OSError as error:
-        pytest.skip(f"the peak of memory cannot be had: {error}")
-    before = status("VmRSS")
-    assert sum(1 for _ in dataset) == len(dataset)
-    return (status("VmHWM") - before) * 1024
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from pyimportance import ArgumentError, DataError, ImportanceDataset, ShardSet, write_shards
 from tests.load.conftest import divide, write_tar
+from tests.load.memory import grown
 from tests.server import Server
 
 N = 120
@@ -144,21 +145,7 @@ def test_memory_is_bounded_by_windows(large, options):
     if "fields" in options:
         options = {**options, "fields": {"x": ("uint8", (20_000,))}}
     dataset = ImportanceDataset(large, **ONE, window_bytes=2**21, **options)
-    next(iter(dataset))
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # the peak begins anew
-    except OSError as error:
-        pytest.skip(f"the peak of memory cannot be had: {error}")
-    before = kibibytes("VmRSS")
-    for _ in dataset:
-        pass
-    assert kibibytes("VmHWM") - before < 6 * 2**11  # two that are held, two to read into, and the rest
-
-
-def kibibytes(name):
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(name))
+    assert grown(dataset) < 6 * 2**21  # two that are held, two to read into, and the rest
 
 
 def outcome(dataset):

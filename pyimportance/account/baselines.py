@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
+from pyimportance.account.lru_cache import LRUCache
 from pyimportance.account.report import IOReport
 from pyimportance.checks import check_integer, check_rank
 from pyimportance.errors import ArgumentError
-from pyimportance.io.cache import LRUCache
 from pyimportance.io.files import Files
 from pyimportance.io.headers import check_headers, check_size
 from pyimportance.io.meter import Meter

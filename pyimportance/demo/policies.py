@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from pyimportance.account.baselines import VanillaDataset, spans
+from pyimportance.account.lru_cache import LRUCache
 from pyimportance.account.report import IOReport
 from pyimportance.demo.config import FIXED, LRU_SHARE, VANILLA, DemoConfig, parse_policy
 from pyimportance.demo.source import Split
-from pyimportance.io.cache import LRUCache
 from pyimportance.io.meter import Meter
 from pyimportance.load.dataset import ImportanceDataset
 from pyimportance.order.partition import partition

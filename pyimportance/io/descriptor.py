@@ -34,3 +34,11 @@ class Descriptor:
 
     def __del__(self) -> None:
         self.close()
+
+
+def open_nameless(path: str) -> int:
+    """A new file at ``path``, which must not exist, to read and write, and its name removed: it goes with its
+    descriptor. OSError where it cannot be made."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    os.unlink(path)
+    return fd

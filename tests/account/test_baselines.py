@@ -11,7 +11,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from pyimportance import ArgumentError, DataError, VanillaDataset, index
-from pyimportance.io.cache import LRUCache
+from pyimportance.account.lru_cache import LRUCache
 from pyimportance.io.meter import Meter
 from pyimportance.shards.sample_index import SampleIndex
 

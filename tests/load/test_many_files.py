@@ -15,7 +15,7 @@ from pathlib import Path
 import torch  # opens files of its own as it is loaded
 from pyimportance import ImportanceDataset, VanillaDataset, index
 from pyimportance.demo.source import Split, _parts
-from pyimportance.io.cache import LRUCache
+from pyimportance.account.lru_cache import LRUCache
 
 resource.setrlimit(resource.RLIMIT_NOFILE, ({LIMIT}, {LIMIT}))
 folder = Path(sys.argv[1])

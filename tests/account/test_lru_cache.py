@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyimportance import ArgumentError, OutputError
-from pyimportance.io.cache import LRUCache
+from pyimportance.account.lru_cache import LRUCache
 from pyimportance.io.meter import Meter
 
 OPERATIONS = st.lists(

@@ -1,4 +1,4 @@
-"""LRUCache: what was fetched lately, kept on this node's disk within a bound."""
+"""LRUCache: a plain loader's, to compare with; what processes of a node share is io/node_cache.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Hashable
 
 from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError, DataError, OutputError
-from pyimportance.io.descriptor import Descriptor
+from pyimportance.io.descriptor import Descriptor, open_nameless
 from pyimportance.io.meter import Meter
 
 
@@ -36,8 +36,7 @@ class LRUCache(Descriptor):
         self._slots = 0
         self._lock = threading.Lock()
         try:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            os.unlink(self.path)
+            self._fd = open_nameless(self.path)
         except OSError as e:
             raise OutputError(f"{self.path}: the cache cannot be made ({e.strerror})") from e
 

@@ -15,6 +15,7 @@ have the names and sizes that the index has. What is wrong is raised at the samp
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyimportance import _C
-from pyimportance.errors import DataError
+from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.arriving import JOIN, Arriving, Origin, Request
 from pyimportance.io.arriving_frames import ArrivingFrames, arriving
 from pyimportance.io.downloads import AT_ONCE, Downloads
@@ -94,10 +95,14 @@ class Columns:
 class ReadAhead:
     """Reads what one iteration asks for, with threads and files of its own until `close`.
 
+    It belongs to the process that made it. In a fork's child, which has none of its threads and maybe some of
+    their locks for good, it raises ArgumentError for whatever is asked of it; only `close` is harmless.
+
     origin: of files behind URLs, which are fetched ahead by threads that only wait, see `Arriving`.
     """
 
     def __init__(self, meter: Meter, origin: Origin | None = None) -> None:
+        self._process = os.getpid()
         self._limit = make_room(2 * _OPEN_FILES) // 2
         self._meter, self._origin = meter, origin
         self._join = _PAGE if origin is None else JOIN
@@ -120,6 +125,7 @@ class ReadAhead:
         seats: where the fields of the columns go, if it has any, for as many samples.
         Waits for earlier windows where more files would be open than may be.
         """
+        self._check_process()
         index = columns.index
         places = [(slots, batch.arrays) for batch, slots in seats]
         native = _C.LoadWindow(self._native, columns.native, rows, pad, places, self._join)
@@ -188,6 +194,7 @@ class ReadAhead:
 
     def ready(self, window: Window) -> None:
         """Waits until ``window`` is read, counts it, and lets go of it and of its files."""
+        self._check_process()
         window.wait()
         self._count(window)
         self._asked = deque(asked for asked in self._asked if asked[0] is not window)
@@ -199,8 +206,17 @@ class ReadAhead:
                 self._meter.add(window.tier, *window.native.count())
             window.end()
 
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise ArgumentError(
+                f"this iteration was begun in process {self._process}, before a fork; begin another one here"
+            )
+
     def close(self) -> None:
         """Ends the threads, and counts what they read for nobody. Does not wait for a server."""
+        if os.getpid() != self._process:  # the parent counts, and ends, what is its own
+            self._native.close()
+            return
         self._openings.close()
         self._downloads.close()
         self._native.close()

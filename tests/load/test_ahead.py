@@ -224,30 +224,50 @@ def test_no_thread_is_left(made, end):
 
 
 FORK = """
-import os, sys
+import gc, os, sys, time
 from pyimportance import ArgumentError, ImportanceDataset
-dataset = ImportanceDataset(sys.argv[1], window_bytes=1, rank=0, world_size=1)
-begun = iter(dataset)
-first = next(begun)
-child = os.fork()
-if child == 0:
+
+def forked(what):
+    child = os.fork()
+    if child == 0:
+        os._exit(what())
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def go_on():
+    global begun
     try:
         list(begun)
     except ArgumentError as error:
         assert "before a fork" in str(error)
         del begun
-        os._exit(len(list(dataset)))
-    os._exit(1)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 1 + len(list(begun)))
+        return len(list(dataset))
+    return 1
+
+def drop():
+    global begun
+    before = dataset.counts()
+    del begun
+    gc.collect()
+    return int((dataset.counts() != before).sum())
+
+dataset = ImportanceDataset(sys.argv[1], window_bytes=int(sys.argv[2]), rank=0, world_size=1)
+begun = iter(dataset)
+next(begun)
+time.sleep(0.2)  # what is read ahead is read
+print(forked(drop), forked(go_on), end=" ")
+print(1 + len(list(begun)), dataset.counts()[2, 0] / dataset.shards.index(0).nbytes.sum())
 """
 
 
-def test_a_forked_child_reads_anew(shard_set):
-    """What it inherits has no threads there: it says so, goes away without waiting, and is no hindrance."""
+@pytest.mark.parametrize("window", [1, 4096])
+def test_a_forked_child_reads_anew(shard_set, window):
+    """What it inherits has no threads there: it says so, goes away without waiting or counting what the
+    parent will count, and is no hindrance. That a window of it was read before changes nothing.
+    """
     shards, _ = shard_set((31,))
-    command = [sys.executable, "-W", "ignore", "-c", FORK, shards.root]
+    command = [sys.executable, "-W", "ignore", "-c", FORK, shards.root, str(window)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert result.stdout == "31 31\n", result.stderr
+    assert result.stdout == "0 31 31 2.0\n", result.stderr  # what child and parent read, each once
 
 
 def test_rows_far_apart_in_a_large_index(tmp_path):

@@ -152,7 +152,7 @@ def divide(
     given = {"k": k, "tolerance": tolerance}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if capacity is not None:
-        options["capacity"] = numbers(capacity)
+        options["capacity"] = numbers("--capacity", capacity)
     try:
         return compute(
             scores,
@@ -180,12 +180,12 @@ def check_division(**options: Any) -> None:
     divide(one, Path(), sizes=np.ones(1, np.int64), classes=None, **options)
 
 
-def numbers(text: str) -> list[float]:
-    """What --capacity lists, "1,1,2.5"."""
+def numbers(option: str, text: str, words: str = "") -> list[float]:
+    """What an option lists, "1,1,2.5"; ``words``: what else it may be."""
     try:
         return [float(number) for number in text.split(",")]
     except ValueError:
-        raise ArgumentError(f"--capacity {text!r}: must be numbers with commas between them") from None
+        raise ArgumentError(f"{option} {text!r}: must be {words}numbers with commas between them") from None
 
 
 def integers(path: Path) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from pyimportance.cli.dividing import (
     about_partition,
     about_quality,
     integers,
+    numbers,
     sizes_of,
 )
 from pyimportance.cli.output import JsonOption, show
@@ -45,6 +47,21 @@ def inspect(
     batch_size: Annotated[
         int, typer.Option(help="Samples per batch and rank that shards are loaded in.")
     ] = 256,
+    shuffle: Annotated[
+        str | None,
+        typer.Option(help="As shards are to be loaded: 'true' (the default), 'shards' or 'false'."),
+    ] = None,
+    mix: Annotated[
+        str | None,
+        typer.Option(help="Likewise: 'stratified', 'sequential', or how often each bin is read (2,1,0.5)."),
+    ] = None,
+    window_bytes: Annotated[
+        int | None,
+        typer.Option(help="Likewise: of samples that are shuffled at a time; 32 MiB if not given."),
+    ] = None,
+    keep: Annotated[
+        float | None, typer.Option(help="Likewise: the fraction of the samples that is read.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what a file or folder of pyimportance's is, and what it holds.
@@ -52,10 +69,11 @@ def inspect(
     Of a partition and of shards, also how alike the workers are: in mean score and, as Kolmogorov-Smirnov
     distance, in the distribution of scores; with --classes and (of a partition) --sizes, in these as well.
 
-    Of shards, also how well they are mixed when they are loaded in batches of --batch-size, for the worker
-    worst off: how far the bins (and --classes) of a batch are from those of all, on average (total variation
-    distance, beside what a random order is expected to have), and how far samples are from their places in
-    storage, by what a random order has.
+    Of shards, also how well they are mixed when they are loaded in batches of --batch-size, by default or as
+    --shuffle, --mix, --window-bytes and --keep say, for the worker worst off: how many neighbours in storage,
+    of fewer than --batch-size places away, a sample has in its batch, and how far the bins (and --classes) of
+    a batch are from those of all (total variation distance); on average, beside what a random order is
+    expected to have.
 
     Examples:
 
@@ -64,8 +82,16 @@ def inspect(
         pyimportance inspect scores.parquet --json
 
         pyimportance inspect s3://bucket/shards --generation 2
+
+        pyimportance inspect shards --batch-size 64 --shuffle shards
     """
-    show(describe(path, generation, sizes=sizes, classes=classes, batch_size=batch_size), as_json)
+    order: dict[str, Any] = {"mix": mix, "window_bytes": window_bytes, "keep": keep}
+    order["shuffle"] = {"true": True, "false": False}.get(shuffle, shuffle) if shuffle else None
+    if mix is not None and mix not in ("stratified", "sequential"):
+        order["mix"] = numbers("--mix", mix, "stratified, sequential, or ")
+    order = {name: value for name, value in order.items() if value is not None}
+    about = describe(path, generation, sizes=sizes, classes=classes, batch_size=batch_size, order=order)
+    show(about, as_json)
 
 
 def describe(
@@ -75,9 +101,12 @@ def describe(
     sizes: Path | None = None,
     classes: Path | None = None,
     batch_size: int = 256,
+    order: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What ``name`` holds, by its content (behind a URL an index ends in .arrow, and all else is shards);
     DataError where it is nothing of ours.
+
+    order: options of ImportanceDataset that decide in which order shards are read.
     """
     from pyimportance.order.values import Partition
     from pyimportance.score.dynamics import Dynamics
@@ -92,6 +121,8 @@ def describe(
         raise ArgumentError("--sizes and --classes are of a partition's samples, and this is none")
     if generation is not None and not are_shards:
         raise ArgumentError("generation: only shards have them")
+    if order and not are_shards:
+        raise ArgumentError(f"{next(iter(order))}: only shards are loaded")
     if are_shards:
         shards = ShardSet.open(name, generation=generation)
         partition, nbytes = owned(shards)
@@ -99,7 +130,7 @@ def describe(
         alike = about_quality(partition, nbytes, of_samples)
         if "bytes_per_worker" in alike:  # without what tars hold of samples that have moved away
             alike["live_bytes_per_worker"] = alike.pop("bytes_per_worker")
-        return about_shards(shards) | alike | about_mixing(shards, batch_size, of_samples)
+        return about_shards(shards) | alike | about_mixing(shards, batch_size, of_samples, order or {})
     magic = b"ARROW1" if is_url(name) else first_bytes(path)
     if magic == b"ARROW1":
         return about_index(SampleIndex.load(name))
@@ -136,30 +167,34 @@ def owned(shards: ShardSet) -> tuple[Partition, NDArray[np.int64]]:
     return partition, np.concatenate([index.nbytes for index in indexes])[np.argsort(ids)]
 
 
-def about_mixing(shards: ShardSet, batch_size: int, classes: NDArray[np.int64] | None) -> dict[str, Any]:
-    """`shuffle_quality` of the worst worker with the defaults of ImportanceDataset; where none has a whole
-    batch, that this is so."""
+def about_mixing(
+    shards: ShardSet, batch_size: int, classes: NDArray[np.int64] | None, order: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`shuffle_quality` of the worst worker, with the defaults of ImportanceDataset but for ``order``; where
+    none has a whole batch, that this is so."""
     from pyimportance.load.dataset import ImportanceDataset
     from pyimportance.load.quality import shuffle_quality
 
     ranks = [
-        ImportanceDataset(shards, batch_size=batch_size, rank=w, world_size=shards.workers)
-        for w, samples in enumerate(shards.samples_per_worker)
-        if samples >= batch_size
+        ImportanceDataset(shards, batch_size=batch_size, rank=w, world_size=shards.workers, **order)
+        for w in range(shards.workers)
     ]
-    found = [shuffle_quality(rank, classes) for rank in ranks]
+    found = [shuffle_quality(rank, classes) for rank in ranks if len(rank) >= batch_size]
     if not found:
-        most = max(shards.samples_per_worker)
+        most = max(map(len, ranks))
         return {
             "mixing": f"no worker has a batch of {batch_size} (--batch-size); the largest has {most} samples"
         }
-    about = {"batch_size": batch_size, "displacement": min(quality.displacement for quality in found)}
-    for name in ("bins", "classes"):
-        distances = [distance for quality in found if (distance := getattr(quality, name)) is not None]
-        if distances:
-            worst = max(distances, key=lambda distance: distance.mean)
-            about[f"{name}_per_batch_distance"] = worst.mean
-            about[f"{name}_per_batch_distance_if_random"] = worst.random
+    about: dict[str, Any] = {"batch_size": batch_size}
+    for name, said in (
+        ("neighbours", "neighbours_in_batch"),
+        ("bins", "bins_per_batch_distance"),
+        ("classes", "classes_per_batch_distance"),
+    ):
+        figures = [figure for quality in found if (figure := getattr(quality, name)) is not None]
+        if figures:
+            worst = max(figures, key=lambda figure: figure.mean)
+            about |= {said: worst.mean, f"{said}_if_random": worst.random}
     return about
 
 

@@ -1,4 +1,4 @@
-"""How well a loader mixes: batches beside the data they are drawn from, and the order beside a random one."""
+"""How well a loader mixes: its batches beside the data they are drawn from, and beside a random order's."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import numpy.typing as npt
 
 from pyimportance.errors import ArgumentError
 from pyimportance.load.dataset import ImportanceDataset
+from pyimportance.load.merge import Ints
 from pyimportance.order.checks import check_classes
+from pyimportance.shards.sample_index import SampleIndex
 
 
 @dataclass(frozen=True)
-class Distance:
-    """Of batches from all that a rank yields in the epoch, in shares of something: the total variation
-    distance, half the sum of the differences, 0..1, on average over the batches.
-
-    random: what a random order is expected to have (the normal approximation of the hypergeometric).
-    """
+class Beside:
+    """A figure of batches, on average over them, and what a random order is expected to have."""
 
     mean: float
     random: float
@@ -28,18 +26,25 @@ class Distance:
 class ShuffleQuality:
     """What `shuffle_quality` found.
 
-    batches       number of whole batches looked at, of ``batch_size`` samples
-    bins          Distance in shares of the bins
-    classes       Distance in shares of the classes, or None where they were not given
-    displacement  mean distance between a sample's place in the epoch and its place in storage, by what a
-                  random order has (a third of the samples): 1 is random, 0 is the storage order
+    batches     number of whole batches looked at, of ``batch_size`` samples B
+    bins        how far a batch's shares of the bins are from those of all that the rank yields: the total
+                variation distance, half the sum of the differences, 0..1
+    classes     the same of the classes, or None where they were not given
+    neighbours  how many others of its batch a sample finds fewer than B places from it in storage (counting
+                what is yielded, a worker's files in order): B - 1 in storage order. By default some
+                (B - 1) / 64 more than random at most, as a window has 64 blocks or more (load/plan.py)
+
+    Why neighbours matter: where two that lie so close resemble each other as much as rho (the correlation of
+    their gradients, 0..1), the variance of a batch's mean is 1 + neighbours * rho times what it is of samples
+    that have nothing to do with each other: the design effect of samples drawn in clusters (Kish 1965, Survey
+    Sampling, 5.4). At worst a batch is worth as much as B / (1 + neighbours) samples.
     """
 
     batch_size: int
     batches: int
-    bins: Distance
-    classes: Distance | None
-    displacement: float
+    bins: Beside
+    classes: Beside | None
+    neighbours: Beside
 
 
 def shuffle_quality(dataset: ImportanceDataset, classes: npt.ArrayLike | None = None) -> ShuffleQuality:
@@ -61,18 +66,35 @@ def shuffle_quality(dataset: ImportanceDataset, classes: npt.ArrayLike | None = 
     by_id = np.argsort(every)
     rows = by_id[np.searchsorted(every, ids, sorter=by_id)]
     of_class = None if classes is None else check_classes(classes, dataset.shards.id_bound)[ids]
-    place = np.argsort(np.argsort(rows, kind="stable"), kind="stable")
-    moved = np.abs(place - np.arange(len(ids))).mean() / (len(ids) / 3)
     return ShuffleQuality(
         size,
         batches,
         _distance(bins[rows], size),
         None if of_class is None else _distance(of_class, size),
-        float(moved),
+        _neighbours(_storage_order(indexes)[rows], size),
     )
 
 
-def _distance(groups: npt.NDArray[np.integer], size: int) -> Distance:
+def _storage_order(indexes: list[SampleIndex]) -> Ints:
+    """Where each sample comes when all files are read from start to end: int64 [n]."""
+    files = np.cumsum([0, *(len(index.files) for index in indexes)])
+    file = np.concatenate([index.file + first for index, first in zip(indexes, files, strict=False)])
+    order = np.lexsort((np.concatenate([index.offset for index in indexes]), file))
+    return np.argsort(order)
+
+
+def _neighbours(stored: Ints, size: int) -> Beside:
+    """stored [n]: of each sample in order, a number that ascends in storage."""
+    n, whole = len(stored), len(stored) // size * size
+    place = np.empty(n, np.int64)
+    place[np.argsort(stored, kind="stable")] = np.arange(n)
+    each = np.sort(place[:whole] + np.arange(whole) // size * 2 * n)  # batch after batch, far from each other
+    pairs = (np.searchsorted(each, each + size) - np.arange(1, whole + 1)).sum()
+    near = (size - 1) * n - size * (size - 1) // 2  # pairs of all samples: n - d of them d places apart
+    return Beside(float(2 * pairs / whole), float((size - 1) * near / max(1, n * (n - 1) // 2)))
+
+
+def _distance(groups: npt.NDArray[np.integer], size: int) -> Beside:
     """groups [n]: of each sample in order."""
     kinds, number = np.unique(groups, return_inverse=True)
     n, batches = len(groups), len(groups) // size
@@ -80,7 +102,7 @@ def _distance(groups: npt.NDArray[np.integer], size: int) -> Distance:
     cells = np.arange(batches * size) // size * len(kinds) + number[: batches * size]
     counts = np.bincount(cells, minlength=batches * len(kinds)).reshape(batches, -1)
     spread = np.sqrt(share * (1 - share) / size * (n - size) / max(n - 1, 1))
-    return Distance(
+    return Beside(
         float(np.abs(counts / size - share).sum(axis=1).mean() / 2),
         float(np.sqrt(2 / np.pi) * spread.sum() / 2),
     )

@@ -171,6 +171,17 @@ def test_settings_that_are_not_allowed(cli: Callable, source: Path, scores: Path
     )
     cli("partition", scores, "-o", tmp_path / "two", "--workers", 2)
     failed(cli("inspect", tmp_path / "two", "--classes", tmp_path / "few.npy"), "classes: int64 of shape [3]")
+    failed(cli("inspect", scores, "--shuffle", "shards"), "--shuffle: only shards are loaded")
+    assert cli("shard", source, tmp_path / "set", "--scores", scores, "--workers", 2).status == 0
+    for options, words in (
+        (("--mix", "curriculum"), "--mix 'curriculum': must be stratified, sequential, or numbers with"),
+        (("--mix", "1,2,3"), "--mix: 3 rates; "),
+        (("--shuffle", "some"), "--shuffle 'some': must be True, False or 'shards'"),
+        (("--keep", 0), "--keep 0.0: must be above 0 and at most 1"),
+        (("--window-bytes", 0), "--window-bytes 0: must be at least 1"),
+        (("--batch-size", 0), "--batch-size 0: must be at least 1"),
+    ):
+        failed(cli("inspect", tmp_path / "set", *options), words)
     index(source).save(tmp_path / "index.arrow")
     Scores(np.zeros(3, np.float32)).save(tmp_path / "three.parquet")
     wrong = (

@@ -50,7 +50,9 @@ def test_to_a_store(
     assert made.json["digest"] == ShardSet.open("s3://bucket/out").digest
     for options in ([], ["--generation", 0], ["--batch-size", 4]):
         told = cli("inspect", "s3://bucket/out", *options, "--json")
-        assert ("displacement" in told.json) == ("--batch-size" in options) == ("mixing" not in told.json)
+        assert (
+            ("neighbours_in_batch" in told.json) == ("--batch-size" in options) == ("mixing" not in told.json)
+        )
         assert told.json.items() >= made.json.items()
     said = cli("inspect", "s3://bucket/out").out
     assert "no worker has a batch of 256 (--batch-size); the largest has 12 samples" in " ".join(said.split())

@@ -267,7 +267,7 @@ def a_while(begin: int, end: int) -> None:
     ],
 )
 def test_a_fork_right_after_a_loop_finds_no_threads(loop: Callable[[], object]) -> None:
-    for _ in range(150):
+    for _ in range(40):
         loop()
         assert left_by_a_fork() == set()
 

@@ -64,6 +64,9 @@ class Framed(File):
     def handle(self) -> Framed:
         return self
 
+    def read_in_part(self) -> None:
+        self._file.read_in_part()
+
     def version_now(self) -> int | str | None:
         return self._file.version_now()
 

@@ -92,6 +92,13 @@ class File(ABC):
             raise DataError("is empty", path=self.path)
         return self.pread(0, self.size)
 
+    def read_in_part(self) -> None:
+        """Has the system read what is asked for alone: it would read ahead, up to 8 MiB on some disks.
+
+        Of what comes by ranges, as from servers, nothing else comes anyway.
+        """
+        return
+
     def version_now(self) -> int | str | None:
         """`version`, asked for again; of what is asked for it with every read, as servers are, the same."""
         return self.version
@@ -122,7 +129,6 @@ class LocalFile(Descriptor, File):
         return self.fileno()
 
     def read_in_part(self) -> None:
-        """Has the system read what is asked for alone: it would read ahead, up to 8 MiB on some disks."""
         os.posix_fadvise(self.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
 
     def read_uncounted(self, offset: int, nbytes: int) -> tuple[bytes, int, int]:

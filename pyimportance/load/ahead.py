@@ -142,7 +142,7 @@ class ReadAhead:
                 if isinstance(found, DataError):
                     native.give_up(number, found.problem, found.path, found.member, found.offset)
                 else:
-                    if columns.in_part and isinstance(found, LocalFile):
+                    if columns.in_part:
                         found.read_in_part()
                     files.append((number, found))
             here = [(n, file) for n, file in files if not isinstance(file, Arriving | ArrivingFrames)]

@@ -58,6 +58,7 @@ def requests(stretches):
     return sum((file, begin) not in ends for file, begin, _ in stretches)
 
 
+@pytest.mark.parametrize("name", ["set", "packed"])
 @pytest.mark.parametrize(
     ("options", "in_part"),
     [
@@ -69,7 +70,7 @@ def requests(stretches):
         ({"sampler": samplers.RS2(0.3)}, True),
     ],
 )
-def test_the_system_reads_ahead_of_nothing_but_what_is_read_whole(made, monkeypatch, options, in_part):
+def test_the_system_reads_ahead_of_nothing_but_what_is_read_whole(made, monkeypatch, name, options, in_part):
     """It would read as much again, and more, and no count of requests shows it."""
     advised, advise = set(), os.posix_fadvise
 
@@ -78,7 +79,7 @@ def test_the_system_reads_ahead_of_nothing_but_what_is_read_whole(made, monkeypa
         advise(fd, begin, length, advice)
 
     monkeypatch.setattr(os, "posix_fadvise", noted)
-    samples = list(ImportanceDataset(made[0] / "set", **ONE, **options))
+    samples = list(ImportanceDataset(made[0] / name, **ONE, **options))
     files = {os.path.realpath(sample["__url__"]) for sample in samples}
     assert len(files) > 2
     assert advised == {(file, 0, 0, os.POSIX_FADV_RANDOM) for file in files if in_part}

@@ -68,20 +68,24 @@ bool in_storage_order(std::int64_t n, const std::int32_t* bin, const std::int32_
 }
 
 std::vector<std::int64_t> block_starts(std::int64_t n, const std::int64_t* order, const std::int32_t* bin,
-                                       const std::int32_t* file, const std::int64_t* nbytes,
-                                       std::int64_t block_bytes) {
+                                       const std::int32_t* file, const std::int32_t* frame,
+                                       const std::int64_t* nbytes, std::int64_t block_bytes) {
   std::vector<std::int64_t> starts;
+  bool due = false;
   std::int64_t in_block = 0, previous = 0;  // bytes above the last multiple, which stays below block_bytes
   for (std::int64_t i = 0; i < n; ++i) {
     const std::int64_t row = order == nullptr ? i : order[i];
-    bool begins = i == 0 || bin[row] != bin[previous] || file[row] != file[previous];
+    const bool apart = i == 0 || bin[row] != bin[previous] || file[row] != file[previous];
     if (nbytes[row] >= block_bytes - in_block) {
       in_block = (nbytes[row] - (block_bytes - in_block)) % block_bytes;
-      begins = true;
+      due = true;
     } else {
       in_block += nbytes[row];
     }
-    if (begins) starts.push_back(i);
+    if (apart || (due && (frame == nullptr || frame[row] != frame[previous]))) {
+      starts.push_back(i);
+      due = false;
+    }
     previous = row;
   }
   return starts;

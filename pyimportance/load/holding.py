@@ -64,7 +64,7 @@ class Holding:
         self._worker, self._recipe, self._digest = worker, recipe, shards.digest
         self._rows = None if choosing.takes_all else choosing.rows(index, descending=shards.descending)
         bins = np.zeros(len(index), np.int32) if index.bin is None else index.bin
-        stock = Stock(index.file, index.offset, index.nbytes, bins)
+        stock = Stock(index.file, index.offset, index.nbytes, bins, index.frame)
         self._stock = stock if self._rows is None else stock.some(self._rows)
         names, begin = (shards.names, shards.part_begin) if isinstance(shards, Tars) else (None, None)
         narrow = Narrowed(index, begin) if select_files is None else narrowed(index, select_files, begin)

@@ -4,9 +4,9 @@ It is a function of (generation digest, seed, epoch, worker) and the options bel
 ranks, world size, batch size and loader processes only cut it up (deal.py).
 
 An epoch is cut into windows of about ``window_bytes``, the unit a reader holds in memory. The samples of
-a bin, in storage order, form blocks of contiguous bytes; blocks are shuffled over the whole epoch and
-samples within a window. So a window reads few, long ranges, whichever blocks they come from, and data
-that fit one window are shuffled perfectly.
+a bin, in storage order, form blocks of contiguous bytes (in compressed tars of whole frames: one that is cut
+would be read twice); blocks are shuffled over the whole epoch and samples within a window. So a window reads
+few, long ranges, whichever blocks they come from, and data that fit one window are shuffled perfectly.
 
 mix="stratified": the bins are merged in proportion (merge.py), so that every batch draws from all bins,
 window edges or not. mix="sequential": bins one after the other, the most important first.
@@ -38,15 +38,20 @@ BLOCKS_PER_WINDOW = 64
 
 @dataclass(frozen=True)
 class Stock:
-    """What a worker holds, a row per sample: file int32 [n], offset and nbytes int64 [n], bin int32 [n]."""
+    """What a worker holds, a row per sample: file int32 [n], offset and nbytes int64 [n], bin int32 [n].
+
+    frame: int32 [n] where files are compressed, the frame that each begins in.
+    """
 
     file: NDArray[np.int32]
     offset: Ints
     nbytes: Ints
     bin: NDArray[np.int32]
+    frame: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.file), len(self.offset), len(self.nbytes), len(self.bin)}
+        lengths |= set() if self.frame is None else {len(self.frame)}
         if len(lengths) != 1:
             raise ArgumentError(f"stock: columns of different lengths {sorted(lengths)}")
 
@@ -66,11 +71,14 @@ class Stock:
 
     def some(self, rows: Ints) -> Stock:
         """These rows; one may be there more than once."""
-        return Stock(self.file[rows], self.offset[rows], self.nbytes[rows], self.bin[rows])
+        frame = None if self.frame is None else self.frame[rows]
+        return Stock(self.file[rows], self.offset[rows], self.nbytes[rows], self.bin[rows], frame)
 
     def blocks(self, nbytes: int) -> Blocks:
-        """Storage order cut into runs of a bin's samples in one file, each about ``nbytes`` long."""
-        start = _C.block_starts(self.storage_order, self.bin, self.file, self.nbytes, nbytes)
+        """Storage order cut into runs of a bin's samples in one file, each about ``nbytes`` long; none begins
+        within a frame.
+        """
+        start = _C.block_starts(self.storage_order, self.bin, self.file, self.frame, self.nbytes, nbytes)
         return Blocks(start, np.append(start[1:], len(self)), self.bin[self.rows(start)])
 
 

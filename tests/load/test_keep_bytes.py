@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pyimportance import ImportanceDataset, compact, partition, repartition, write_shards
+from pyimportance.io import frames
 from pyimportance.score.values import Scores
 from tests.load.conftest import divide, write_tar
 
@@ -50,19 +51,35 @@ def test_what_is_kept_is_read_and_lies_together(shards, p, worker):
     )
 
 
+def test_frames_of_compressed_shards_are_read_once(tmp_path, monkeypatch):
+    """Although samples are shuffled over many windows, of whose frames no more are kept than two have."""
+    monkeypatch.setattr(frames, "KEPT_BYTES", 2 << 18)
+    r = np.random.default_rng(0)
+    parts = [{"x": r.bytes(int(r.integers(1000, 2000)))} for _ in range(4 * N)]
+    write_tar(tmp_path / "s.tar", [(f"{i:05d}", part) for i, part in enumerate(parts)])
+    options = {"compression": "zstd", "frame_bytes": 2**14, "shard_bytes": 2**20}
+    made = write_shards(tmp_path / "s.tar", divide([4 * N], 4), tmp_path / "set", **options)
+    dataset = ImportanceDataset(made, batch_size=8, rank=0, world_size=1, window_bytes=2**18)
+    assert sum(1 for _ in dataset) == 4 * N
+    stored = sum(shard.nbytes for shard in made.shards)
+    assert stored <= dataset.counts()[2, 0] < 1.1 * stored
+
+
 COLD = """
-import json, shutil, sys
+import json, os, shutil, sys
 from pathlib import Path
 import numpy as np
 from cold_reads import divide, kernel_bytes, make_cold, make_source
 from pyimportance import ImportanceDataset, compact, partition, repartition, write_shards
 from pyimportance.score.values import Scores
 
-def run(folder, p, mebibytes, again):
+def run(folder, p, mebibytes, how):
     n = make_source(folder / "source", mebibytes, 3000)
-    shards = write_shards(folder / "source", divide([n], 4), folder / "set", shard_bytes=2**25)
+    compression = "zstd" if how == "compressed" else None
+    options = {"shard_bytes": 2**25, "compression": compression}
+    shards = write_shards(folder / "source", divide([n], 4), folder / "set", **options)
     shutil.rmtree(folder / "source")
-    if again:
+    if how == "again":
         scores = Scores(np.random.default_rng(1).normal(size=n).astype(np.float32))
         shards = compact(repartition(shards, partition(scores, 1, bins=4, current=shards)))
     index = shards.index(0)
@@ -70,39 +87,43 @@ def run(folder, p, mebibytes, again):
     make_cold(folder)
     before = kernel_bytes()
     kept = index.rows_of(np.array([sample["__index__"] for sample in dataset]))
-    return [int(index.nbytes[kept].sum()), int(index.nbytes.sum()), kernel_bytes() - before]
+    kernel, disk = kernel_bytes() - before, int(dataset.counts()[2, 0])
+    whole = index.nbytes.sum() if compression is None else sum(map(os.path.getsize, index.files))
+    return [disk, int(whole), kernel, index.nbytes[kept].sum() / index.nbytes.sum()]
 
 folder, p = Path(sys.argv[1]), float(sys.argv[2])
-for name, mebibytes in (("warm-up", 1), ("run", 100 / p)):
+for name, mebibytes in (("warm-up", 1), ("run", (70 if sys.argv[3] == "compressed" else 100) / p)):
     (folder / name).mkdir()
-    told = run(folder / name, p, int(mebibytes), sys.argv[3] == "again")
+    told = run(folder / name, p, int(mebibytes), sys.argv[3])
 print(json.dumps(told))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("p", [0.1, 0.9])
-@pytest.mark.parametrize("again", ["once", "again"])
-def test_by_the_systems_count(tmp_path, p, again):
-    """Of samples of 3 KB, 64 MiB or more; with "again" after a repartition and compact. Without the index,
-    which is 3 % of so small ones.
+@pytest.mark.parametrize(
+    ("p", "how"), [(0.1, "once"), (0.9, "once"), (0.1, "again"), (0.9, "again"), (0.1, "compressed")]
+)
+def test_by_the_systems_count(tmp_path, p, how):
+    """Of samples of 3 KB, 64 MiB or more of the files; with "again" after a repartition and compact. Without
+    the index, which is 3 % of so small ones.
     """
     if not os.path.exists("/proc/self/io"):
         pytest.skip("this kernel has no /proc/self/io")
     path = os.pathsep.join([str(Path(__file__).parent), *(path or "." for path in sys.path)])
     result = subprocess.run(
-        [sys.executable, "-c", COLD, tmp_path, str(p), again],
+        [sys.executable, "-c", COLD, tmp_path, str(p), how],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": path},
     )
     assert result.returncode == 0, result.stderr
-    kept, whole, kernel = json.loads(result.stdout)
-    assert kept >= 64 * 2**20
-    if kernel < 0.9 * kept:
+    disk, whole, kernel, share = json.loads(result.stdout)
+    assert share == pytest.approx(p, rel=0.02)
+    assert 64 * 2**20 <= disk <= 1.02 * p * whole
+    if kernel < 0.9 * disk:
         pytest.skip(
-            f"the kernel counts {kernel} bytes for a cold read of {kept}: {tmp_path} is not on a disk"
+            f"the kernel counts {kernel} bytes for a cold read of {disk}: {tmp_path} is not on a disk"
         )
     # Libraries may be paged in meanwhile.
     assert kernel <= 1.02 * p * whole + 2**20

@@ -1,6 +1,7 @@
 """A worker's epoch: complete, in proportion, in long runs, different every epoch and the same everywhere."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,31 @@ def stock(n, *, bins=4, files=3, seed=0, nbytes=1024):
         nbytes=size,
         bin=np.sort(r.integers(0, bins, n)).astype(np.int32),
     )
+
+
+@given(
+    n=st.integers(1, 300),
+    frames=st.integers(1, 60),
+    share=st.floats(0.05, 1),
+    nbytes=st.integers(1, 60_000),
+)
+def test_blocks_are_of_whole_frames(n, frames, share, nbytes):
+    """And as large as without frames, but for the first and the last one of each."""
+    r = np.random.default_rng(n)
+    number = np.sort(r.integers(0, frames, n)).astype(np.int32)
+    some = np.sort(r.choice(n, max(1, int(share * n)), replace=False))
+    held = replace(stock(n), frame=number).some(some)
+    blocks = held.blocks(nbytes)
+    assert blocks.start.tolist() == [0, *blocks.end[:-1].tolist()]
+    assert blocks.end[-1] == len(held)
+    apart = np.any(np.diff(np.stack([held.bin, held.file]), axis=1) != 0, axis=0)
+    begins = np.append(True, apart | (np.diff(held.frame) != 0))
+    assert np.all(begins[blocks.start])
+    assert np.isin(1 + np.flatnonzero(apart), blocks.start).all()
+    first = np.flatnonzero(begins)
+    for start, end in zip(blocks.start, blocks.end, strict=True):
+        inner = first[(start < first) & (first < end)]
+        assert not len(inner) or held.nbytes[inner[0] : inner[-1]].sum() < nbytes
 
 
 def plan(held, *, epoch=0, worker=0, digest=DIGEST, **options):

@@ -47,6 +47,7 @@ from pyimportance.shards.shard_set import ShardSet
 
 Shards = ShardSet | Tars
 CURRICULUM = "curriculum"  # a value of mix
+MOST_RATE = 100  # an epoch with a sample more often would be several, and is held in memory as one
 
 
 class Sampler(Protocol):
@@ -127,8 +128,19 @@ class Choosing:
         return rows[most_important(score, index.ids[rows], self.keep, descending=descending)]
 
     def sizes(self, shards: Shards, epoch: int, meter: Meter) -> list[int]:
-        """How many samples each worker's epoch has."""
+        """How many samples each worker's epoch has. ArgumentError where none has any of those there are."""
         left = self._left(shards)
+        sizes = self._sizes(shards, left, epoch, meter)
+        if any(left) and not any(sizes):
+            what = (
+                "mix: what rates leave"
+                if self.rates is not None
+                else f"sampler={self.sampler!r}: what it draws"
+            )
+            raise ArgumentError(f"{what} of {sum(left)} samples comes to none in epoch {epoch}")
+        return sizes
+
+    def _sizes(self, shards: Shards, left: list[int], epoch: int, meter: Meter) -> list[int]:
         if self.sampler is not None and not self._compares:
             counts = [self.sampler.count(n, epoch) for n in left]
             if None not in counts:
@@ -258,9 +270,13 @@ def choosing(
         raise ArgumentError(f"epochs={epochs}: is for mix='curriculum'")
     elif isinstance(mix, list | tuple):
         rates = tuple(check_nonnegative(f"mix: rate of bin {b}", rate) for b, rate in enumerate(mix))
+        if max(rates, default=0) > MOST_RATE:
+            raise ArgumentError(f"mix: a rate of {max(rates)}; at most {MOST_RATE} are allowed")
     if ids is not None:
         numbers = integers("ids", ids)
         ids = np.unique(numbers)
+        if not len(ids):
+            raise ArgumentError("ids: there are none; nothing would be read")
         if len(ids) != len(numbers):
             raise ArgumentError(f"ids: {len(numbers) - len(ids)} are there twice")
     chosen = Choosing(seed, keep, ids, sampler, rates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import tee
 from typing import Any, cast
@@ -32,7 +32,7 @@ from pyimportance.load.share import Share
 from pyimportance.load.shared import Assignment, Pass, Shared
 from pyimportance.load.skips import Skips
 from pyimportance.load.state import Position, ProcessPosition, check_claim
-from pyimportance.load.tars import Tars
+from pyimportance.load.tars import Tars, check_select
 from pyimportance.shards.shard_set import ShardSet
 
 
@@ -65,7 +65,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         mix: "stratified" draws every batch from all bins in proportion; "sequential" reads bin after bin,
             the most important first. "curriculum" is samplers.Curriculum(epochs), the easy samples first. A
             list of numbers, one for each bin: how often an epoch has a sample of it on average, 0.5 half of
-            them and 2 each one twice, batches drawn from all bins in that proportion.
+            them and 2 each one twice (100 at most), batches drawn from all bins in that proportion.
         ids: read these samples only.
         sampler: draws every epoch anew from what ``keep`` and ``ids`` leave, such as samplers.RS2(0.3) or
             samplers.InfoBatch(epochs=90); ``__weight__`` is the weight that it gives (load/choosing.py).
@@ -76,9 +76,11 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             ``(losses * batch["__weight__"]).mean()`` average to the mean over all samples of their batches,
             short last ones included. ``own_batch_size`` says how large this rank's are.
         elastic: allow ranks that do not fit the workers; samples from others' shards count as "origin".
-        select_files: called with the name of each part (key, dot, extension in lower case), once; parts of
-            which it is not true are left out, and not read unless they are small and lie between two that
-            are. The order does not depend on it. A sample of which nothing would be left is an ArgumentError.
+        select_files: the extensions (in lower case, without the first dot) of the parts that are wanted, or
+            a function that is called with the name of each part (key, dot, extension), once, which takes a
+            second for a million. Other parts are left out, and not read unless they are small and lie
+            between two that are. The order does not depend on it. A sample of which nothing would be left is
+            an ArgumentError.
         window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process holds
             two such windows (or two samples that are larger), one of which threads read ahead, and keeps the
             memory for the next iteration. Of compressed shards it holds 64 MiB of decompressed frames
@@ -116,7 +118,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         epochs: int | None = None,
         equalize: str = "pad",
         elastic: bool = False,
-        select_files: Callable[[str], bool] | None = None,
+        select_files: Callable[[str], bool] | Collection[str] | None = None,
         window_bytes: int = 32 * 2**20,
         fields: Mapping[str, tuple[str, Sequence[int]]] | None = None,
         pin_memory: bool = False,
@@ -140,7 +142,8 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         (self.rank, self.world_size), self._given = placement(rank, world_size), (rank, world_size)
         self._choosing, mix = choosing(seed=seed, keep=keep, ids=ids, mix=mix, sampler=sampler, epochs=epochs)
         self._recipe = Recipe(seed, shuffle, mix, window_bytes, str(self._choosing))
-        self.equalize, self._elastic, self._select_files = equalize, elastic, select_files
+        self.equalize, self._elastic = equalize, elastic
+        self._select_files = check_select(select_files)
         self._shared, self._skips = Shared(), Skips()
         self._yielded, self._passes = Yielded(), 0  # passes: iterations of a loader process's copy
         self._skip = 0  # samples of its share that this loader process had yielded when its state was saved

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from pyimportance.load.making import Making
 from pyimportance.load.merge import Ints
 from pyimportance.load.plan import EpochPlan, Recipe, Stock
 from pyimportance.load.share import Piece, joined
-from pyimportance.load.tars import Narrowed, Tars, narrowed
+from pyimportance.load.tars import Narrowed, Select, Tars, narrowed
 from pyimportance.order.samplers.draw import Draw
 from pyimportance.shards.shard_set import ShardSet
 
@@ -57,7 +57,7 @@ class Holding:
         choosing: Choosing,
         meter: Meter,
         *,
-        select_files: Callable[[str], bool] | None = None,
+        select_files: Select | None = None,
         making: Making,
     ) -> None:
         index = shards.index(worker, meter)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,34 +85,39 @@ class Narrowed(NamedTuple):
     parts: NDArray[np.int64] | None = None
 
 
-def narrowed(
-    index: SampleIndex, select: Callable[[str], bool], part_begin: NDArray[np.int64] | None = None
-) -> Narrowed:
-    """Those parts alone whose names ``select`` is true of; part_begin: as `Tars` has it.
+Select = Callable[[str], bool] | frozenset[str]
+"""Of parts: a function of their names, or their extensions."""
+
+
+def check_select(select: Any) -> Select | None:
+    """``select_files`` as data sets take it."""
+    if select is None or callable(select):
+        return cast("Select | None", select)
+    if isinstance(select, Iterable) and not isinstance(select, str | bytes):
+        extensions = list(select)
+        if extensions and all(isinstance(extension, str) for extension in extensions):
+            return frozenset(extensions)
+    raise ArgumentError(f"select_files={select!r}: must be a list of extensions, or a function of a name")
+
+
+def narrowed(index: SampleIndex, select: Select, part_begin: NDArray[np.int64] | None = None) -> Narrowed:
+    """Those parts alone that ``select`` asks for; part_begin: as `Tars` has it.
 
     Raises ArgumentError where nothing would be left of a sample.
     """
-    counts = np.diff(index.part_start)
-    keys = index.keys.to_pylist()
-    keep = np.array(
-        [
-            bool(select(f"{keys[row]}.{index.extensions[e]}"))
-            for row, e in zip(
-                np.repeat(np.arange(len(index)), counts).tolist(), index.part_ext.tolist(), strict=True
-            )
-        ],
-        bool,
-    )
-    kept = np.add.reduceat(keep, index.part_start[:-1], dtype=np.int64) if len(index) else counts
-    if (empty := np.flatnonzero(kept == 0)).size:
+    if isinstance(select, frozenset):
+        keep = np.array([extension in select for extension in index.extensions], bool)[index.part_ext]
+    else:
+        keep = _selected(index, select)
+    start = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])[index.part_start]
+    if (empty := np.flatnonzero(start[1:] == start[:-1])).size:
         raise ArgumentError(
-            f"select_files leaves nothing of sample {keys[empty[0]]!r}, nor of {empty.size - 1} others; to "
-            "leave out whole samples use .select(), or keep="
+            f"select_files leaves nothing of sample {index.key(int(empty[0]))!r}, nor of {empty.size - 1} "
+            "others; to leave out whole samples use .select(), or keep="
         )
     begin, end = bounds_of_parts(index)
     if part_begin is not None:
         begin = part_begin
-    start = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
     which = np.flatnonzero(keep)
     first, last = which[start[:-1]], which[start[1:] - 1]
     some = replace(
@@ -126,3 +131,12 @@ def narrowed(
         part_crc32c=None if index.part_crc32c is None else index.part_crc32c[which],
     )
     return Narrowed(some, begin[which], which)
+
+
+def _selected(index: SampleIndex, select: Callable[[str], bool]) -> NDArray[np.bool_]:
+    """Of each part, whether ``select`` is true of its name."""
+    keys = index.keys.to_pylist()
+    rows = np.repeat(np.arange(len(index)), np.diff(index.part_start)).tolist()
+    extensions = map(index.extensions.__getitem__, index.part_ext.tolist())
+    names = (f"{keys[row]}.{extension}" for row, extension in zip(rows, extensions, strict=True))
+    return np.fromiter(map(bool, map(select, names)), bool, len(index.part_ext))

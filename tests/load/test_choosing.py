@@ -150,8 +150,40 @@ def test_weights_have_the_mean_1_in_every_batch(shards, ranks):
             np.testing.assert_allclose(batch["__weight__"], mass / mass.mean(), rtol=1e-6)
 
 
-def test_an_epoch_may_be_empty(shards):
-    assert not read(shards, sampler=samplers.RS2(0.0))
+class Now:
+    """Draws all, but for the epochs in which it draws nothing."""
+
+    def __init__(self, *barren, counts):
+        self.barren, self.counts = barren, counts
+
+    def __repr__(self):
+        return "Now"
+
+    def count(self, num_samples, epoch):
+        return num_samples * (epoch not in self.barren) if self.counts else None
+
+    def sample(self, scores, epoch, seed=0):
+        return samplers.RS2(float(epoch not in self.barren)).sample(scores, epoch, seed)
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_an_epoch_of_nothing_is_an_error_before_it(shards, counts):
+    """Of every rank alike, in the training process; the data set stays where it was."""
+    text = r"sampler=Now: what it draws of \d+ samples comes to none in epoch 2"
+    for rank in range(4):
+        data = ImportanceDataset(shards, rank=rank, world_size=4, sampler=Now(2, counts=counts))
+        data.set_epoch(1)
+        with pytest.raises(ArgumentError, match=text):
+            data.set_epoch(2)
+        assert len(list(data)) == len(data) > 0
+        data.set_epoch(3)
+        assert len(data) > 0
+    with pytest.raises(ArgumentError, match="comes to none in epoch 0"):
+        ImportanceDataset(shards, rank=0, world_size=4, sampler=samplers.RS2(0.0))
+    dataset = WebDataset(shards, rank=0, world_size=4, sampler=Now(2, counts=counts))
+    assert len([list(dataset) for _ in range(2)]) == 2
+    with pytest.raises(ArgumentError, match=text):
+        list(dataset)
 
 
 def test_epochs_of_rs2_reach_everything(shards):
@@ -310,10 +342,15 @@ class Wrong:
         ({"keep": float("nan")}, "keep=nan: must be above 0"),
         ({"ids": [1, 1]}, "ids: 1 are there twice"),
         ({"ids": [1, 10_000, -1]}, r"ids: 2 of 3 are not in .*, sample -1 for one"),
+        ({"ids": []}, "ids: there are none"),
+        ({"ids": np.zeros(0, np.int64)}, "ids: there are none"),
         ({"ids": [0.5]}, "ids: float64 .* must be integers"),
         ({"mix": [1, 1]}, r"mix: 2 rates; .* has 4 bins"),
         ({"mix": [1, -1, 0, 0]}, "mix: rate of bin 1=-1: must be a finite number >= 0"),
         ({"mix": [0, 0, 0, 0]}, "mix: all rates of bins are 0"),
+        ({"mix": [0, 1e-9, 0, 0]}, r"mix: what rates leave of \d+ samples comes to none in epoch 0"),
+        ({"mix": [1e12, 1, 1, 1]}, "mix: a rate of 1000000000000.0; at most 100 are allowed"),
+        ({"sampler": samplers.RS2(0.001)}, r"RS2\(.*: what it draws of \d+ samples comes to none in epoch 0"),
         ({"mix": "curriculum"}, "mix='curriculum': give epochs"),
         ({"epochs": 3}, "epochs=3: is for mix='curriculum'"),
         ({"mix": "curriculum", "epochs": 3, "sampler": ISD}, "chooses samples, and so does sampler="),

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from pyimportance import DataError, ImportanceDataset, WebDataset, samplers, write_shards
+from pyimportance import ArgumentError, DataError, ImportanceDataset, WebDataset, samplers, write_shards
 from tests.load.conftest import divide, write_tar
 from tests.server import Server
 
@@ -104,6 +104,34 @@ def test_samples_are_those_of_all_parts_less_some(made, name, options):
     whole = list(ImportanceDataset(shards, **ONE, **options))
     assert some == [{k: v for k, v in sample.items() if k not in ("jpg", "z")} for sample in whole]
     assert len(some) > 8
+
+
+@pytest.mark.parametrize("kind", [ImportanceDataset, WebDataset])
+@pytest.mark.parametrize("extensions", [["cls", "txt"], {"txt", "cls"}, ("cls", "txt", "none")])
+def test_parts_are_named_by_a_function_or_by_extensions(made, kind, extensions):
+    by_names = kind(made[0] / "set", **ONE, select_files=wanted)
+    by_extensions = kind(made[0] / "set", **ONE, select_files=extensions)
+    assert list(by_extensions) == list(by_names)
+    assert by_extensions.counts().tolist() == by_names.counts().tolist()
+    assert list(by_extensions) == list(by_names)  # in a second epoch, or the same again
+
+
+@pytest.mark.parametrize("kind", [ImportanceDataset, WebDataset])
+@pytest.mark.parametrize(
+    ("select", "text"),
+    [
+        (3, "select_files=3: must be a list of extensions, or a function of a name"),
+        ("cls", "select_files='cls': must be a list of extensions"),
+        (b"cls", "select_files=b'cls': must be"),
+        ([], r"select_files=\[\]: must be"),
+        (["cls", 3], r"select_files=\['cls', 3\]: must be"),
+        (["z"], "select_files leaves nothing of sample 'k0.*, nor of"),
+        ([".cls"], "select_files leaves nothing of sample 'k0"),
+    ],
+)
+def test_what_names_no_parts(made, kind, select, text):
+    with pytest.raises(ArgumentError, match=text):
+        kind(made[0] / "set", **ONE, select_files=select)
 
 
 @pytest.mark.parametrize("parts", ["bytes", "memoryview"])

@@ -106,20 +106,29 @@ def opened(shards, shape):
         options["ids"] = [i for i in range(sum(shape.now)) if i % 3]
     if shape.drawn is not None:
         options["sampler"] = samplers.RS2(shape.drawn)
-    for change in ({}, {"elastic": True}, {"equalize": "pad"}):
+    for change in ({}, {"elastic": True}, {"equalize": "pad"}, {"sampler": samplers.RS2(0.9)}):
         options |= change
         try:
             return [ImportanceDataset(shards, rank=rank, **options) for rank in range(shape.world)], options
         except ArgumentError as error:
             problem = str(error)
-        assert refused(problem, shards.workers, shape.world, options)
+        assert refused(problem, shards, shape, options)
     raise AssertionError(problem)
 
 
-def refused(text, workers, world, options):
+def refused(text, shards, shape, options):
+    workers, world = shards.workers, shape.world
+    if "comes to none in epoch" in text:
+        return not any(options["sampler"].count(len(some), 0) for some in left_of(shards, shape, options))
     if "neither divides the other" in text:
         return not options["elastic"] and workers % world and world % workers
     return options["equalize"] in ("error", "drop") and f"equalize='{options['equalize']}'" in text
+
+
+def left_of(shards, shape, options):
+    """The ids of each worker that `keep` and `ids` leave."""
+    descending, wanted = shards.manifest.descending, options.get("ids", range(sum(shape.now)))
+    return [best(shards.index(w), options["keep"], descending, wanted) for w in range(shards.workers)]
 
 
 def samples_of(batch, batched):
@@ -174,9 +183,7 @@ def test_a_shape(made, seed):
         )
         for dataset in datasets
     ]
-    descending = shards.manifest.descending
-    wanted = options.get("ids", range(sum(shape.now)))
-    left = [best(shards.index(w), options["keep"], descending, wanted) for w in range(shards.workers)]
+    left = left_of(shards, shape, options)
     kept = {i for some in left for i in some}
     drawn = sum(options["sampler"].count(len(some), 0) if shape.drawn else len(some) for some in left)
     for epoch in range(2 if persistent or not shape.processes else 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -85,7 +85,7 @@ class WebDataset(Fluent, Resuming):
         detshuffle: bool = False,
         nodesplitter: Any = None,
         workersplitter: Any = None,
-        select_files: Callable[[str], bool] | None = None,
+        select_files: Callable[[str], bool] | Collection[str] | None = None,
         rename_files: Callable[[str], str] | None = None,
         empty_check: bool = True,
         verbose: bool = False,
@@ -105,9 +105,8 @@ class WebDataset(Fluent, Resuming):
         max_skipped: int = 100,
     ) -> None:
         splitters = {"nodesplitter": nodesplitter, "workersplitter": workersplitter}
-        functions = {"url_to_name": url_to_name, "rename_files": rename_files, "select_files": select_files}
         check_like(mode, **splitters, detshuffle=detshuffle, empty_check=empty_check, verbose=verbose)
-        check_functions(**functions)
+        check_functions(url_to_name=url_to_name, rename_files=rename_files)
         endless = check_flag("resampled", resampled) or check_flag("repeat", repeat) or mode is not None
         if not isinstance(shardshuffle, bool | None):
             shardshuffle = check_integer("shardshuffle", shardshuffle, 0) > 0

@@ -266,11 +266,11 @@ class TarCopier:
 
 # load
 def mix_taken(
-    sizes: npt.NDArray[np.int64], phases: npt.NDArray[np.float64], start: npt.NDArray[np.int64], total: int
+    sizes: npt.NDArray[np.int64], seeds: npt.NDArray[np.uint64], start: npt.NDArray[np.int64], total: int
 ) -> npt.NDArray[np.int64]: ...
 def mix_merge(
     sizes: npt.NDArray[np.int64],
-    phases: npt.NDArray[np.float64],
+    seeds: npt.NDArray[np.uint64],
     start: npt.NDArray[np.int64],
     end: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]: ...

@@ -6,15 +6,15 @@
 namespace pyi {
 namespace {
 
-using Floats = Array<double>;
+using Seeds = Array<std::uint64_t>;
 
-load::Lists lists_of(const Int64s& sizes, const Floats& phases) {
-  require(phases.size() == sizes.size(), "phases does not fit sizes");
-  return {static_cast<std::size_t>(sizes.size()), sizes.data(), phases.data()};
+load::Lists lists_of(const Int64s& sizes, const Seeds& seeds) {
+  require(seeds.size() == sizes.size(), "seeds do not fit sizes");
+  return {static_cast<std::size_t>(sizes.size()), sizes.data(), seeds.data()};
 }
 
-Int64s taken(const Int64s& sizes, const Floats& phases, const Int64s& start, std::int64_t total) {
-  const load::Lists lists = lists_of(sizes, phases);
+Int64s taken(const Int64s& sizes, const Seeds& seeds, const Int64s& start, std::int64_t total) {
+  const load::Lists lists = lists_of(sizes, seeds);
   require(start.size() == sizes.size(), "start does not fit sizes");
   std::int64_t all = 0;
   for (py::ssize_t i = 0; i < sizes.size(); ++i) {
@@ -27,8 +27,8 @@ Int64s taken(const Int64s& sizes, const Floats& phases, const Int64s& start, std
   return ends;
 }
 
-Int64s merge(const Int64s& sizes, const Floats& phases, const Int64s& start, const Int64s& end) {
-  const load::Lists lists = lists_of(sizes, phases);
+Int64s merge(const Int64s& sizes, const Seeds& seeds, const Int64s& start, const Int64s& end) {
+  const load::Lists lists = lists_of(sizes, seeds);
   require(start.size() == sizes.size() && end.size() == sizes.size(), "start or end does not fit sizes");
   std::int64_t m = 0;
   for (py::ssize_t i = 0; i < sizes.size(); ++i) {
@@ -56,8 +56,8 @@ Int64s shuffle(const Array<std::uint64_t>& random, const Int64s& counts) {
 
 void register_mixing(py::module_& m) {
   const auto arr = [](const char* name) { return py::arg(name).noconvert(); };
-  m.def("mix_taken", &taken, arr("sizes"), arr("phases"), arr("start"), py::arg("total"));
-  m.def("mix_merge", &merge, arr("sizes"), arr("phases"), arr("start"), arr("end"));
+  m.def("mix_taken", &taken, arr("sizes"), arr("seeds"), arr("start"), py::arg("total"));
+  m.def("mix_merge", &merge, arr("sizes"), arr("seeds"), arr("start"), arr("end"));
   m.def("mix_shuffle", &shuffle, arr("random"), arr("counts"));
 }
 

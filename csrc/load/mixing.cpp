@@ -1,7 +1,6 @@
 #include "load/mixing.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -10,8 +9,17 @@
 namespace pyi::load {
 namespace {
 
+double jitter(std::uint64_t seed, std::int64_t element) {
+  std::uint64_t z = seed + (static_cast<std::uint64_t>(element) + 1) * 0x9E3779B97F4A7C15U;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
+  return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53;
+}
+
+// Never less than that of the element before.
 double key_of(const Lists& lists, std::size_t i, std::int64_t element) {
-  return (static_cast<double>(element) + lists.phases[i]) / static_cast<double>(lists.sizes[i]);
+  return (static_cast<double>(element) + jitter(lists.seeds[i], element)) /
+         static_cast<double>(lists.sizes[i]);
 }
 
 // A heap of the lists that are not used up, by (key of the next element, list).
@@ -60,11 +68,11 @@ class Heads {
 std::int64_t below(const Lists& lists, std::size_t i, std::int64_t start, double key) {
   const std::int64_t size = lists.sizes[i];
   if (size == 0) return start;
-  auto count = static_cast<std::int64_t>(std::ceil(key * static_cast<double>(size) - lists.phases[i]));
-  // The product may be rounded differently from the quotient that sorts: step to where they agree.
-  if (key_of(lists, i, count) < key) ++count;
-  if (key_of(lists, i, count - 1) >= key) --count;
-  return std::min(std::max(count, start), size);
+  // It lies in the place of this element, or next to it as products and quotients are rounded.
+  std::int64_t count = std::min(static_cast<std::int64_t>(key * static_cast<double>(size)), size);
+  while (count < size && key_of(lists, i, count) < key) ++count;
+  while (count > 0 && key_of(lists, i, count - 1) >= key) --count;
+  return std::max(count, start);
 }
 
 }  // namespace

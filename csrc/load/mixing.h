@@ -6,11 +6,13 @@
 
 namespace pyi::load {
 
-// Element j of list i has the key (j + phases[i]) / sizes[i], and the merge is sorted by (key, i).
+// Element j of list i has the key (j + u) / sizes[i], and the merge is sorted by (key, i, j). u, in [0, 1),
+// is number j of the stream that seeds[i] begins: the top 53 bits of SplitMix64's words (Steele, Lea and
+// Flood, Fast splittable pseudorandom number generators, OOPSLA 2014), each of which is had by itself.
 struct Lists {
   std::size_t n;
   const std::int64_t* sizes;
-  const double* phases;
+  const std::uint64_t* seeds;
 };
 
 // Writes to ends[0..n) where the first `total` elements of the merge of start[i] <= j < sizes[i] end, 0 <=

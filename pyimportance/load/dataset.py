@@ -53,8 +53,9 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
     Args:
         shards: a ShardSet, or the path or URL of one (its current generation).
         batch_size: the DataLoader's batch size B. Whole batches are dealt to loader processes, so that the
-            DataLoader sees the same batches for any number of them, and none but the last is short. None
-            deals samples one by one: give it wherever the DataLoader makes batches.
+            DataLoader sees the same batches for any number of them, none but the last is short, and each has
+            every bin in proportion. None deals samples one by one to processes and to ranks that share a
+            worker, as a random draw of the bins would be: give it wherever the DataLoader makes batches.
         batched: yield whole batches (load/batch.py says what is in one) for a DataLoader(batch_size=None).
         rank, world_size: by default those of torch.distributed if it is initialised, else of the environment
             (RANK, WORLD_SIZE), else 0 of 1. World size and workers must divide one another, else ``elastic``.

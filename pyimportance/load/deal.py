@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError
-from pyimportance.load.merge import Ints, merge, taken
+from pyimportance.load.merge import Ints, Seeds, merge, taken
 from pyimportance.load.share import Piece, Share, joined
 
 EQUALIZE = ("pad", "drop", "error", "batch")
@@ -170,7 +170,7 @@ class Deal:
             )
         totals = (batches * self.batch_sizes + within)[::ranks] * ranks
         ends = [
-            taken(self._sizes_of(g), self._phases, self._part(self.consumed, g), int(totals[g]))
+            taken(self._sizes_of(g), self._seeds_of(g), self._part(self.consumed, g), int(totals[g]))
             for g in range(self.groups)
         ]
         return np.concatenate(ends)
@@ -193,15 +193,15 @@ class Deal:
     def _sizes_of(self, group: int) -> Ints:
         return self._part(self.sizes, group)
 
-    @property
-    def _phases(self) -> NDArray[np.float64]:
-        return np.full(len(self.sizes) // self.groups, 0.5)
+    def _seeds_of(self, group: int) -> Seeds:
+        """Of the merge of a group's workers: their numbers, in every epoch."""
+        return self._part(np.arange(len(self.sizes)), group).astype(np.uint64)
 
     def _elements(self, group: int, start: Ints, begin: int, end: int) -> tuple[Ints, Ints]:
         """(worker, position) of the elements begin .. end - 1 of a group's merge from ``start`` on."""
-        sizes = self._sizes_of(group)
-        first, last = (taken(sizes, self._phases, start, total) for total in (begin, end))
-        which, element = merge(sizes, self._phases, first, last)
+        sizes, seeds = self._sizes_of(group), self._seeds_of(group)
+        first, last = (taken(sizes, seeds, start, total) for total in (begin, end))
+        which, element = merge(sizes, seeds, first, last)
         return which + group * len(sizes), element
 
     def _piece(self, rank: int, begin: int, end: int) -> Piece:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pyimportance import _C
 from pyimportance.checks import check_flag, check_integer
 from pyimportance.errors import ArgumentError
-from pyimportance.load.merge import Floats, Ints, merged, taken
+from pyimportance.load.merge import Ints, Seeds, merged, taken
 
 MIXES = ("stratified", "sequential")
 SHARDS = "shards"  # a value of shuffle
@@ -131,11 +131,11 @@ class EpochPlan:
         block_bytes = sys.maxsize if recipe.shuffle == SHARDS else recipe.window_bytes // BLOCKS_PER_WINDOW
         self._stock, blocks = stock, stock.blocks(max(block_bytes, 1))
         bins = int(blocks.bin.max(initial=0)) + 1
-        self._phases: Floats = np.full(bins, 0.5)
+        self._seeds: Seeds = np.arange(bins, dtype=np.uint64)
         order = np.arange(len(blocks.start))
         if recipe.shuffle:
             raw = self._random(0, bins + len(blocks.start))
-            self._phases = np.multiply(raw[:bins] >> np.uint64(11), 2.0**-53, dtype=np.float64)
+            self._seeds = raw[:bins]
             order = np.lexsort((raw[bins:], blocks.bin))
         # Blocks in their new order, each with its samples in storage order: where each ends in the epoch, and
         # how far it is from a place there to that in storage order.
@@ -171,7 +171,7 @@ class EpochPlan:
             pool = pool[_C.mix_shuffle(self._random(k + 1, len(pool)), end - start)]
         if self._recipe.mix == "sequential":
             return pool
-        return pool[merged(self._sizes, self._phases, start, end)]
+        return pool[merged(self._sizes, self._seeds, start, end)]
 
     def _pool(self, begin: int, end: int) -> Ints:
         """Rows begin .. end - 1 of the blocks in their new order."""
@@ -185,7 +185,7 @@ class EpochPlan:
         if self._recipe.mix == "sequential":
             ends: Ints = np.clip(total - self._first, 0, self._sizes)
             return ends
-        return taken(self._sizes, self._phases, np.zeros_like(self._sizes), total)
+        return taken(self._sizes, self._seeds, np.zeros_like(self._sizes), total)
 
     def _random(self, stream: int, count: int) -> NDArray[np.uint64]:
         words: NDArray[np.uint64] = np.random.PCG64(

@@ -75,6 +75,11 @@ class Share:
     make     (begin, end) -> Piece: these samples of the rank
     home     the workers that all of its samples are of, where that is known without working them out
     period   every piece but the last is of a multiple of so many samples of the rank: whole batches
+    mine     numbers int64 [n] -> bool [n], the first sample of the rank being number 0; None: all are
+
+    A whole batch is a run of its worker's sequence, which has every bin in proportion (merge.py), in each
+    loader process and on each rank that shares the worker. Single samples, of ranks or processes that take
+    turns without a batch_size, are like a random draw instead, and so are what batches are made of them.
     """
 
     make: Callable[[int, int], Piece]
@@ -87,14 +92,9 @@ class Share:
 
     def pieces(self) -> Iterator[Piece]:
         """All of it, in order; none is empty."""
-        skip = self.skip
-        for a, b, mine in self._chunks():
-            count = b - a if mine is None else int(np.count_nonzero(mine))
-            if count > skip:
-                piece = self.make(a, b)
-                piece = piece if mine is None else piece.where(mine)
-                yield piece.where(slice(skip, None)) if skip else piece
-            skip = max(0, skip - count)
+        for begin, end, places in self._stretches():
+            piece = self.make(begin, end)
+            yield piece if places is None else piece.where(places)
 
     def whole(self) -> Piece:
         return joined(self.pieces())
@@ -110,10 +110,12 @@ class Share:
 
     @property
     def is_empty(self) -> bool:
-        return next(self._counts(), 0) == 0
+        return next(self._stretches(), None) is None
 
     def __len__(self) -> int:
-        return self.end - self.begin if self.mine is None else sum(self._counts())
+        if self.mine is None:
+            return self.end - self.begin
+        return sum(0 if places is None else len(places) for _, _, places in self._stretches())
 
     def process(self, process: int, processes: int, batch_size: int) -> Share:
         """The part of loader process ``process`` of ``processes``: batches process, process + processes, ...
@@ -138,17 +140,16 @@ class Share:
             return replace(self, begin=min(self.end, self.begin + count))
         return replace(self, skip=self.skip + count)
 
-    def _chunks(self) -> Iterator[tuple[int, int, NDArray[np.bool_] | None]]:
-        step = self.period * max(1, PIECE // self.period)
-        for a in range(self.begin, self.end, step):
-            b = min(a + step, self.end)
-            yield a, b, None if self.mine is None else self.mine(np.arange(a, b))
-
-    def _counts(self) -> Iterator[int]:
-        """Of each chunk that has some, how many."""
+    def _stretches(self) -> Iterator[tuple[int, int, Ints | None]]:
+        """(begin, end, which of these samples it has, None for all of them), a piece each; none has none."""
         skip = self.skip
-        for a, b, mine in self._chunks():
-            count = b - a if mine is None else int(np.count_nonzero(mine))
-            if count > skip:
-                yield count - skip
-            skip = max(0, skip - count)
+        step = self.period * max(1, PIECE // self.period)
+        for begin in range(self.begin, self.end, step):
+            end = min(begin + step, self.end)
+            if self.mine is None:
+                yield begin, end, None
+                continue
+            places = np.flatnonzero(self.mine(np.arange(begin, end)))
+            if len(places) > skip:
+                yield begin, end, places[skip:]
+            skip = max(0, skip - len(places))

@@ -17,7 +17,7 @@ from typing import Any
 from pyimportance.errors import ArgumentError
 from pyimportance.load.plan import Recipe
 
-VERSION = 2  # 1 did not name the number of the generation
+VERSION = 3  # 1 did not name the number of the generation, 2 was of other orders
 DIGITS = 16
 
 

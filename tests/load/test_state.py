@@ -151,7 +151,7 @@ def test_within_a_batch_of_ranks_that_share_a_worker(shard_set):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"version": 1}, "version 1; this release reads 2"),
+        ({"version": 2}, "version 2; this release reads 3"),
         (
             {"digest": "0" * 16},
             "saved on generation 0 with digest 0000000000000000; that of /.* other shards",

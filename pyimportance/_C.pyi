@@ -198,6 +198,7 @@ def block_starts(
     order: npt.NDArray[np.int64] | None,
     bin: npt.NDArray[np.int32],
     file: npt.NDArray[np.int32],
+    offset: npt.NDArray[np.int64],
     frame: npt.NDArray[np.int32] | None,
     nbytes: npt.NDArray[np.int64],
     block_bytes: int,

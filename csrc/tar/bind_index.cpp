@@ -42,11 +42,12 @@ bool in_storage_order(const Int32s& bin, const Int32s& file, const Int64s& offse
 }
 
 Int64s block_starts(const std::optional<Int64s>& order, const Int32s& bin, const Int32s& file,
-                    const std::optional<Int32s>& frame, const Int64s& nbytes, std::int64_t block_bytes) {
+                    const Int64s& offset, const std::optional<Int32s>& frame, const Int64s& nbytes,
+                    std::int64_t block_bytes) {
   const py::ssize_t n = nbytes.size();
-  require(
-      bin.size() == n && file.size() == n && (!frame || frame->size() == n) && (!order || order->size() == n),
-      "columns of different lengths");
+  require(bin.size() == n && file.size() == n && offset.size() == n && (!frame || frame->size() == n) &&
+              (!order || order->size() == n),
+          "columns of different lengths");
   require(block_bytes >= 1, "block_bytes: must be at least 1");
   if (order)
     for (py::ssize_t i = 0; i < n; ++i)
@@ -54,7 +55,7 @@ Int64s block_starts(const std::optional<Int64s>& order, const Int32s& bin, const
   std::vector<std::int64_t> starts;
   {
     const py::gil_scoped_release release;
-    starts = tar::block_starts(n, order ? order->data() : nullptr, bin.data(), file.data(),
+    starts = tar::block_starts(n, order ? order->data() : nullptr, bin.data(), file.data(), offset.data(),
                                frame ? frame->data() : nullptr, nbytes.data(), block_bytes);
   }
   return Int64s(static_cast<py::ssize_t>(starts.size()), starts.data());
@@ -68,7 +69,7 @@ void register_index(py::module_& m) {
         py::arg("extensions"), arr("ids"), arr("file"), arr("offset"), arr("nbytes"), arr("part_start"),
         arr("part_ext"), arr("part_offset"), arr("part_size"), py::arg("threads"));
   m.def("in_storage_order", &in_storage_order, arr("bin"), arr("file"), arr("offset"));
-  m.def("block_starts", &block_starts, arr("order").none(true), arr("bin"), arr("file"),
+  m.def("block_starts", &block_starts, arr("order").none(true), arr("bin"), arr("file"), arr("offset"),
         arr("frame").none(true), arr("nbytes"), py::arg("block_bytes"));
 }
 

@@ -68,8 +68,9 @@ bool in_storage_order(std::int64_t n, const std::int32_t* bin, const std::int32_
 }
 
 std::vector<std::int64_t> block_starts(std::int64_t n, const std::int64_t* order, const std::int32_t* bin,
-                                       const std::int32_t* file, const std::int32_t* frame,
-                                       const std::int64_t* nbytes, std::int64_t block_bytes) {
+                                       const std::int32_t* file, const std::int64_t* offset,
+                                       const std::int32_t* frame, const std::int64_t* nbytes,
+                                       std::int64_t block_bytes) {
   std::vector<std::int64_t> starts;
   bool due = false;
   std::int64_t in_block = 0, previous = 0;  // bytes above the last multiple, which stays below block_bytes
@@ -82,7 +83,8 @@ std::vector<std::int64_t> block_starts(std::int64_t n, const std::int64_t* order
     } else {
       in_block += nbytes[row];
     }
-    if (apart || (due && (frame == nullptr || frame[row] != frame[previous]))) {
+    if (apart ||
+        (due && (frame == nullptr ? offset[row] != offset[previous] : frame[row] != frame[previous]))) {
       starts.push_back(i);
       due = false;
     }

@@ -30,9 +30,11 @@ bool in_storage_order(std::int64_t n, const std::int32_t* bin, const std::int32_
 
 // Where the samples order[0..n) (null: 0, 1, 2 ..) begin another block: at another bin, another file, and
 // where the bytes before them reach another multiple of `block_bytes` with their own. The first is 0, where n
-// is not. A frame (null: there are none) is not cut: what was due in it begins with the next one.
+// is not. Neither a frame (null: there are none) nor copies of a sample are parted: what was due there begins
+// after them.
 std::vector<std::int64_t> block_starts(std::int64_t n, const std::int64_t* order, const std::int32_t* bin,
-                                       const std::int32_t* file, const std::int32_t* frame,
-                                       const std::int64_t* nbytes, std::int64_t block_bytes);
+                                       const std::int32_t* file, const std::int64_t* offset,
+                                       const std::int32_t* frame, const std::int64_t* nbytes,
+                                       std::int64_t block_bytes);
 
 }  // namespace pyi::tar

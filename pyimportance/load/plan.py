@@ -8,6 +8,9 @@ a bin, in storage order, form blocks of contiguous bytes (in compressed tars of 
 would be read twice); blocks are shuffled over the whole epoch and samples within a window. So a window reads
 few, long ranges, whichever blocks they come from, and data that fit one window are shuffled perfectly.
 
+Copies of a sample that the epoch has several times belong to one block, so that one read is enough, and
+are spread evenly over the window: a batch holds two only where there are more than the window has batches.
+
 mix="stratified": the bins are merged in proportion (merge.py), so that every batch draws from all bins,
 window edges or not. mix="sequential": bins one after the other, the most important first.
 shuffle=False: every bin in storage order, which in a compact generation is the order of importance.
@@ -34,6 +37,7 @@ from pyimportance.load.merge import Ints, Seeds, merged, taken
 MIXES = ("stratified", "sequential")
 SHARDS = "shards"  # a value of shuffle
 BLOCKS_PER_WINDOW = 64
+_MOST = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,12 @@ class Stock:
         """The rows at these places of the storage order."""
         return places if self.storage_order is None else self.storage_order[places]
 
+    @cached_property
+    def has_copies(self) -> bool:
+        """Whether a sample is there more than once."""
+        rows = slice(None) if self.storage_order is None else self.storage_order
+        return bool(_copies(self.file[rows], self.offset[rows]).any())
+
     def some(self, rows: Ints) -> Stock:
         """These rows; one may be there more than once."""
         frame = None if self.frame is None else self.frame[rows]
@@ -76,9 +86,10 @@ class Stock:
 
     def blocks(self, nbytes: int) -> Blocks:
         """Storage order cut into runs of a bin's samples in one file, each about ``nbytes`` long; none begins
-        within a frame.
+        within a frame, or with a copy of the sample before.
         """
-        start = _C.block_starts(self.storage_order, self.bin, self.file, self.frame, self.nbytes, nbytes)
+        columns = self.bin, self.file, self.offset, self.frame, self.nbytes
+        start = _C.block_starts(self.storage_order, *columns, nbytes)
         return Blocks(start, np.append(start[1:], len(self)), self.bin[self.rows(start)])
 
 
@@ -168,7 +179,10 @@ class EpochPlan:
         )
         if self._recipe.shuffle is True:
             # Samples of a bin are shuffled among the bin's own places in the window.
-            pool = pool[_C.mix_shuffle(self._random(k + 1, len(pool)), end - start)]
+            words = self._random(k + 1, len(pool))
+            if self._stock.has_copies:
+                words = _apart(words, _copies(self._stock.file[pool], self._stock.offset[pool]))
+            pool = pool[_C.mix_shuffle(words, end - start)]
         if self._recipe.mix == "sequential":
             return pool
         return pool[merged(self._sizes, self._seeds, start, end)]
@@ -192,6 +206,24 @@ class EpochPlan:
             np.random.SeedSequence(self._entropy, spawn_key=(stream,))
         ).random_raw(count)
         return words
+
+
+def _copies(file: NDArray[np.int32], offset: Ints) -> NDArray[np.bool_]:
+    """Which samples are the same as the one before."""
+    same = np.zeros(len(offset), np.bool_)
+    np.logical_and(offset[1:] == offset[:-1], file[1:] == file[:-1], out=same[1:])
+    return same
+
+
+def _apart(words: NDArray[np.uint64], copies: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Random words for samples, some of them copies of the one before: of k copies one is in the first k-th
+    of all words there are, one in the second, and so on, each as far into it as the first's own word says."""
+    first = np.flatnonzero(~copies)
+    many = np.diff(first, append=len(words))
+    c = np.arange(len(words)) - np.repeat(first, many)
+    k = np.repeat(many, many).astype(np.uint64)
+    apart: NDArray[np.uint64] = np.repeat(words[first], many) // k + c.astype(np.uint64) * (_MOST // k)
+    return apart
 
 
 def most_important(

@@ -90,8 +90,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t leng
   if (!pyi::tar::is_sound(columns, 1)) return 0;
   check_places(columns);
   pyi::tar::in_storage_order(N, bin.data(), file.data(), offset.data());
-  const auto starts = pyi::tar::block_starts(N, nullptr, bin.data(), file.data(), nullptr, nbytes.data(),
-                                             1 + counts[3] * 512);
+  const auto starts = pyi::tar::block_starts(N, nullptr, bin.data(), file.data(), offset.data(), nullptr,
+                                             nbytes.data(), 1 + counts[3] * 512);
   fuzz::require(starts.empty() == (N == 0) && (N == 0 || starts.front() == 0), "blocks begin at the first");
   if (!there) return 0;
   for (const bool ours : {false, true}) {

@@ -79,7 +79,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         elastic: allow ranks that do not fit the workers; samples from others' shards count as "origin".
         select_files: the extensions (in lower case, without the first dot) of the parts that are wanted, or
             a function that is called with the name of each part (key, dot, extension), once, which takes a
-            second for a million. Other parts are left out, and not read unless they are small and lie
+            second for two million. Other parts are left out, and not read unless they are small and lie
             between two that are. The order does not depend on it. A sample of which nothing would be left is
             an ArgumentError.
         window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process holds

@@ -1,5 +1,6 @@
 """Samples that stages leave out: one rank loses more than others, and yields as many batches all the same."""
 
+import gc
 import weakref
 from itertools import islice
 
@@ -207,25 +208,76 @@ def test_no_rank_stops_alone(tar):
             list(dataset.decode(handler=wds.ignore_and_stop))
 
 
+def many(sample):
+    """One, two or no samples of each."""
+    return [sample] * (sample["__index__"] % 3)
+
+
+def columns(sample):
+    return tuple([value] * (sample["__index__"] % 3) for value in (sample["__index__"], sample["json"]))
+
+
+def once(batch):
+    """A collation of one's own, which leaves samples out."""
+    return batch[:1]
+
+
 CHOICES = {
-    "Selected": lambda d: d.select(some),
-    "Sampled": lambda d: d.rsample(0.5),
-    "Each": lambda d: d.compose(lambda samples: (s for s in samples if some(s))),
+    "select": lambda d: d.select(some),
+    "rsample": lambda d: d.rsample(0.5),
+    "compose": lambda d: d.compose(lambda samples: (s for s in samples if some(s))),
+    "unlisted": lambda d: d.map(many).unlisted(),
+    "unbatched": lambda d: d.map(columns).unbatched(),
+    "unlisted, changed": lambda d: d.listed(3).map(lambda batch: [s for s in batch if some(s)]).unlisted(),
+    "unlisted, collated": lambda d: d.batched(3, once).unlisted(),
+    "unbatched, of lists": lambda d: d.to_tuple("__index__").listed(3).unbatched(),
+    "unlisted, twice": lambda d: d.map(many).listed(2).unlisted().unlisted(),
 }
 
 
-@pytest.mark.parametrize("processes", [0, 2])
-@pytest.mark.parametrize("stage", CHOICES)
-def test_what_chooses_is_told_of_epochs_of_a_number(tar, stage, processes):
-    """Which no rank can know of another; one alone may choose as it likes."""
-    dataset = CHOICES[stage](ranks(tar(()), 2)[1]).batched(4, None)
-    with pytest.raises(TypeError, match="depends on the samples"):
-        len(dataset)
-    with pytest.raises(UserWarning, match=rf"{stage}: .* \.with_epoch\(nbatches=n\)"):
-        read(dataset, processes)
-    assert len(read(CHOICES[stage](WebDataset(tar(()))), processes)) < N
-    lengths = {len(read(CHOICES[stage](d).batched(4, None).with_epoch(5), 2)) for d in ranks(tar(()), 2)}
-    assert lengths == {10}
+@pytest.mark.parametrize(("stage", "processes"), [*((name, 0) for name in CHOICES), ("select", 2)])
+def test_what_chooses_is_refused_before_the_first_sample(tar, stage, processes):
+    """As no rank can know of another; one alone may choose as it likes, and all of them for epochs of a
+    number of batches, or where the training loop says that they may end one after the other."""
+    path, choose, name = tar(()), CHOICES[stage], stage.partition(",")[0]
+    for dataset in (choose(ranks(path, 2)[1]), choose(ranks(path, 2)[1]).listed(4).repeat(2, 5)):
+        with pytest.raises(TypeError, match=r"depends on the samples|no length"):
+            len(dataset)
+        with pytest.raises(ArgumentError, match=rf"\.{name}\(\): .* \.with_epoch\(nbatches=n\), .*'join'"):
+            next(iter(DataLoader(dataset, batch_size=None, num_workers=processes)))
+    gc.collect()  # of the loaders that raised, lest a forked process does, in the middle of an import
+    alone = read(choose(WebDataset(path)), processes)
+    assert 0 < len(alone) != N
+    lengths = {len(read(choose(d).batched(4, None).with_epoch(5), processes)) for d in ranks(path, 2)}
+    assert lengths == {5 * max(1, processes)}
+    lengths = [len(read(choose(d), processes)) for d in ranks(path, 2, equalize="join")]
+    assert all(lengths)
+    if "rsample" not in stage and "of lists" not in stage:
+        assert sum(lengths) == len(alone)
+
+
+def test_losses_where_ranks_may_end_one_after_the_other(tar):
+    """They are left out, as of one rank."""
+    found = [list(d.map(some)) for d in ranks(tar(()), 2, equalize="join")]
+    assert sorted(s["__index__"] for rank in found for s in rank) == [i for i in range(N) if i % 3]
+    assert not any(s["__pad__"] for rank in found for s in rank)
+
+
+UNDONE = {
+    "lists": lambda d: d.listed(5).unlisted(),
+    "lists, whole": lambda d: d.listed(5, partial=False).unlisted(),
+    "of lists": lambda d: d.listed(5).listed(3).unlisted().unlisted(),
+    "batches": lambda d: d.to_tuple("__index__", "__key__").batched(5).unbatched(),
+    "shuffled": lambda d: d.listed(5).shuffle(3).unlisted(),
+    "lost before": lambda d: d.map(some).listed(5).unlisted(),
+}
+
+
+@pytest.mark.parametrize("undone", UNDONE)
+def test_batches_that_are_taken_apart_again(tar, undone):
+    """As they were made, so that ranks yield equally many."""
+    lengths = [len(list(UNDONE[undone](d))) for d in ranks(tar(()), 3)]
+    assert lengths in ([22] * 3, [20] * 3)  # of 64 samples and two pads, but for batches that are not whole
 
 
 def test_one_rank_leaves_samples_out_as_webdataset_does(tar):

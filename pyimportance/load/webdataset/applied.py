@@ -8,19 +8,15 @@ lengths are known beforehand, and positions go on being counted in batches.
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
 from pyimportance.errors import ArgumentError
-from pyimportance.load.shared import Shared
-from pyimportance.load.webdataset.barren import Barren
 from pyimportance.load.webdataset.stages import Handler, Stage, reraise
 
 Others = Callable[[], Iterator[Any]]
@@ -29,54 +25,10 @@ _AHEAD = 16  # inputs that are kept at most, where what takes a place is looked 
 
 
 @dataclass(frozen=True)
-class Fill:
-    """others: the samples of this rank from the start of its epoch; note: called for each place filled."""
-
-    others: Others
-    note: Callable[[], None]
-
-
-def filling(stages: Sequence[Stage], others: Others, shared: Shared, process: int) -> Fill | None:
-    """None where a stage chooses samples, which nothing can even out; the first process warns of it."""
-    chosen = [type(stage.run).__name__ for stage in stages if stage.chooses]
-    if chosen and process == 0:
-        warnings.warn(
-            f"{chosen[0]}: the samples decide how many this stage yields, so that ranks may yield unequally "
-            "many, and DDP waits for ever for those that ended first; make epochs of a number of batches, "
-            ".with_epoch(nbatches=n), or have ranks stop together (Join)",
-            stacklevel=2,
-        )
-    return None if chosen else Fill(others, shared.note_skipped)
-
-
-def through(
-    stages: Sequence[Stage],
-    samples: Iterator[Any],
-    seed: str,
-    fill: Fill | None,
-    barren: Barren | None = None,
-) -> Iterator[Any]:
-    """What comes out of all stages; fill: where none of them may leave samples out; barren: counts what those
-    that may leave out."""
-    outputs = samples
-    for number, stage in enumerate(stages):
-        if fill is not None and isinstance(stage.run, Applied):
-            outputs = stage.run.filled(outputs, partial(_others, stages[:number], fill, seed), fill.note)
-        elif barren is not None and (stage.chooses or isinstance(stage.run, Applied)):
-            outputs = barren.run(stage)(outputs, seed)
-        else:
-            outputs = stage.run(outputs, seed)
-    return outputs
-
-
-def _others(stages: Sequence[Stage], fill: Fill, seed: str) -> Iterator[Any]:
-    return through(stages, fill.others(), seed, None)
-
-
-@dataclass(frozen=True)
-class Applied:
+class Applied(Stage):
     """f of each input; None, and what ``handler`` says of an exception, leave it out. keyed: keys stay."""
 
+    name: str
     f: Callable[[Any], Any]
     handler: Handler = reraise
     keyed: bool = False
@@ -112,8 +64,8 @@ class Applied:
                         break
                 else:
                     raise ArgumentError(
-                        f"{self.f!r} leaves out every sample that this rank reads; none is left to take "
-                        "their places, as ranks yield equally many"
+                        f".{self.name}() leaves out every sample that this rank reads; none is left to "
+                        "take their places, as ranks yield equally many"
                     )
             yield result
 

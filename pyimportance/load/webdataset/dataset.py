@@ -24,15 +24,15 @@ from pyimportance.load.plan import SHARDS
 from pyimportance.load.reader import Yielded
 from pyimportance.load.shared import Pass
 from pyimportance.load.tars import Tars
-from pyimportance.load.webdataset.applied import filling, through
 from pyimportance.load.webdataset.arguments import cache_options, check_functions, check_like
 from pyimportance.load.webdataset.barren import Barren
 from pyimportance.load.webdataset.faults import Faults
 from pyimportance.load.webdataset.fluent import Fluent
-from pyimportance.load.webdataset.passes import Iteration, Rule
+from pyimportance.load.webdataset.pipeline import Fill, Pipeline
 from pyimportance.load.webdataset.resuming import Resuming
+from pyimportance.load.webdataset.rounds import Iteration, Rule
 from pyimportance.load.webdataset.sources import opened
-from pyimportance.load.webdataset.stages import Batched, Handler, Stage, Unbatched, reraise
+from pyimportance.load.webdataset.stages import Handler, Sliced, Stage, reraise
 from pyimportance.load.webdataset.turns import Turns
 from pyimportance.shards.shard_set import ShardSet
 
@@ -56,8 +56,10 @@ class WebDataset(Fluent, Resuming):
             pass over their headers; a SampleIndex (see `index`); a ShardSet, or the path or URL of one.
         shardshuffle: tars, or shards, in random order; `shuffle` shuffles samples. seed: by default 0.
         resampled, repeat: epochs without an end, one after the other; see `with_epoch`.
-        select_files, keep, mix, ids, sampler, epochs, equalize, elastic, rank, world_size, window_bytes,
-            cache_dir, cache_size, batch_size (not where `batched` makes batches): see `ImportanceDataset`.
+        select_files, keep, mix, ids, sampler, epochs, elastic, rank, world_size, window_bytes, cache_dir,
+            cache_size, batch_size (not where `batched` makes batches): see `ImportanceDataset`.
+        equalize: "pad", "drop" and "error" as there, and "join" where ranks may yield unequally much, as the
+            training loop lets them end one after the other (torch's Join): what stages leave out is left out.
         rename_files: called with the name of each member of the tars, as the index has it (its extension in
             lower case), once; samples are what the new names make them (see `renamed`).
         handler: called with a DataError where a sample cannot be read. True: its neighbour takes its place,
@@ -125,7 +127,7 @@ class WebDataset(Fluent, Resuming):
             ids=ids,
             sampler=sampler,
             epochs=epochs,
-            equalize=equalize,
+            equalize="pad" if equalize == "join" else equalize,
             elastic=elastic,
             select_files=select_files,
             window_bytes=window_bytes,
@@ -136,10 +138,10 @@ class WebDataset(Fluent, Resuming):
         self._faults.check_may_stop(self.world_size)
         if equalize == "batch":
             raise ArgumentError("equalize='batch': batches are made by ImportanceDataset(batched=True)")
-        self._stages: tuple[Stage, ...] = ()
+        self._pipeline, self._join = Pipeline(), equalize == "join"
         self._turns = Turns()
-        self._passes_each = None if endless else 1
-        self._outputs_each: int | None = None  # at most, of a process in an iteration
+        self._rounds = None if endless else 1  # in an iteration; None: no end
+        self._outputs: int | None = None  # at most, of a process in an iteration
         self._stated_length: int | None = None
         self._at: Iteration | None = None  # the latest iteration of this process
         self._loaded: Iteration | None = None  # where a loader process's state told it to go on
@@ -161,7 +163,7 @@ class WebDataset(Fluent, Resuming):
 
     def _with(self: Self, stage: Stage) -> Self:
         other = self._copy()
-        other._stages = (*self._stages, stage)
+        other._pipeline = self._pipeline.then(stage)
         return other
 
     def _shuffled(self: Self, samples: int, seed: int | None) -> Self:
@@ -189,19 +191,19 @@ class WebDataset(Fluent, Resuming):
         outputs = max(nsamples, nbatches)
         if outputs > 0:
             self._no_slice("with_epoch")
-            self._outputs_each = check_integer("nsamples", outputs, 1)
-        self._passes_each = None
+            self._outputs = check_integer("nsamples", outputs, 1)
+        self._rounds = None
         return self
 
     def repeat(self: Self, nepochs: int = -1, nbatches: int = -1) -> Self:
         """Epochs of ``nepochs`` passes over the data, or without an end; of ``nbatches`` outputs at most."""
         self._no_slice("repeat")
-        self._passes_each = nepochs if nepochs > 0 else None
-        self._outputs_each = nbatches if nbatches > 0 else None
+        self._rounds = nepochs if nepochs > 0 else None
+        self._outputs = nbatches if nbatches > 0 else None
         return self
 
     def _no_slice(self, name: str) -> None:
-        if any(type(stage.run).__name__ == "Sliced" for stage in self._stages):
+        if any(isinstance(stage, Sliced) for stage in self._pipeline.stages):
             raise ArgumentError(
                 f"{name}: after .slice() it would have nothing to go on with; keep= is a part of all"
             )
@@ -221,39 +223,33 @@ class WebDataset(Fluent, Resuming):
         """
         if self._stated_length is not None:
             return self._stated_length
-        if self._outputs_each is not None or self._passes_each is None:
+        if self._outputs is not None or self._rounds is None:
             raise TypeError(
                 "a WebDataset of endless epochs, or of with_epoch(), has no length; with_length(n) states one"
             )
-        if any(stage.takes is None for stage in self._stages):
+        if not self._pipeline.is_counted:
             raise TypeError(
                 "how much these stages yield depends on the samples; with_length(n) states a length"
             )
         turn = self._turns.latest(self._told.serial)[0]
         consumed, epoch = self._told.consumed if turn < 0 else None, self.epoch
-        samples = int(self._pass(epoch, consumed).lengths[self.rank])
-        samples += (self._passes_each - 1) * int(self._pass(epoch, None).lengths[self.rank])
-        whole = all(stage.partial for stage in self._stages)
-        return -(-samples // self._ratio) if whole else samples // self._ratio
+        samples = int(self._round(epoch, consumed).lengths[self.rank])
+        return self._pipeline.outputs(
+            samples + (self._rounds - 1) * int(self._round(epoch, None).lengths[self.rank])
+        )
 
-    def _pass(self, number: int, consumed: tuple[int, ...] | None) -> Deal:
-        if self._passes_each != 1 and self._choosing.sampler is not None:
+    def _round(self, number: int, consumed: tuple[int, ...] | None) -> Deal:
+        if self._rounds != 1 and self._choosing.sampler is not None:
             raise ArgumentError(
                 "sampler=: says what an epoch has, so that with_epoch(), repeat() and resampled=True have "
                 "nothing to make epochs of"
             )
         # Ranks that share a worker take whole batches of it; but not where an epoch may end within one.
-        return self._deal_of(self._source, number, consumed, 1 if self._passes_each != 1 else self._unit)
+        return self._deal_of(self._source, number, consumed, 1 if self._rounds != 1 else self._unit)
 
     @property
     def makes_batches(self) -> bool:
-        depth = 0  # of batches in batches
-        for stage in self._stages:
-            if isinstance(stage.run, Batched):
-                depth += 1
-            elif isinstance(stage.run, Unbatched):
-                depth = max(0, depth - 1)
-        return depth > 0
+        return self._pipeline.makes_batches
 
     @property
     def epoch(self) -> int:
@@ -285,29 +281,30 @@ class WebDataset(Fluent, Resuming):
             return raising(error)
 
     def _read(self, at: Iteration | None, process: int, processes: int) -> Iterator[Any]:
+        even_ranks = self._are_ranks_even()
         at = self._at = at or self._from_turn(self._turns.take(self._told.serial))
-        before, ratio, count, even = at.pulled, self._ratio, Yielded(), True
-        rule = Rule(self._passes_each, self._outputs_each, ratio, self._unit)
+        before, ratio, count, even = at.pulled, self._pipeline.ratio, Yielded(), True
+        rule = Rule(self._rounds, self._outputs, ratio, self._unit)
 
         def samples(at: Iteration, process: int, processes: int, count: Yielded) -> Iterator[Any]:
-            for epoch, share, whole in rule.shares(at, self._pass, self.rank, process, processes):
+            for epoch, share, whole in rule.shares(at, self._round, self.rank, process, processes):
                 reading = self._reading(share, self._shared.meter(), epoch)
                 for some in self._faults.until_stopped(reading.samples()):
                     yield from count.each(some)
                 if self._faults.stopped:
                     return
                 if barren is not None:
-                    barren.end_pass(whole=whole)
+                    barren.end_round(whole=whole)
 
         shared = processes > 1 or self.world_size > 1
-        barren = Barren(shared=shared) if self._passes_each is None else None
+        barren = Barren(shared=shared) if self._rounds is None else None
         start, fill = Iteration(at.epoch, (0,) * self._source.workers), None
-        if self.world_size > 1 and self._passes_each is not None:
-            fill = filling(self._stages, partial(samples, start, 0, 1, Yielded()), self._shared, process)
+        if even_ranks:
+            fill = Fill(partial(samples, start, 0, 1, Yielded()), self._shared.note_skipped)
         seed = f"{self._recipe.seed} {at.epoch} {self.rank} {process}"
-        outputs = through(self._stages, samples(at, process, processes, count), seed, fill, barren)
-        if self._outputs_each is not None:
-            outputs = islice(outputs, max(0, self._outputs_each - at.outputs))
+        outputs = self._pipeline.through(samples(at, process, processes, count), seed, fill, barren)
+        if self._outputs is not None:
+            outputs = islice(outputs, max(0, self._outputs - at.outputs))
         for number, output in enumerate(outputs, 1):
             pulled = count.count
             if pulled > number * ratio and fill is not None:  # what takes a place was looked for further on
@@ -318,6 +315,22 @@ class WebDataset(Fluent, Resuming):
             at.pulled, at.outputs = before + pulled, at.outputs + 1
             yield output
         at.over = True
+
+    def _are_ranks_even(self) -> bool:
+        """Whether what stages leave out is to be replaced, as nothing else makes ranks yield equally much.
+
+        Raises ArgumentError where that cannot be.
+        """
+        if self.world_size == 1 or self._rounds is None or self._join:
+            return False
+        if choosing := self._pipeline.choosing:
+            raise ArgumentError(
+                f".{choosing[0].name}(): how many it yields is for the samples to say, so that "
+                f"{self.world_size} ranks would yield unequally many, and wait for ever for those that ended "
+                "first; make epochs of a number of batches, .with_epoch(nbatches=n), or let ranks end one "
+                "after the other, by torch's Join, and say so here: equalize='join'"
+            )
+        return True
 
     def _begin_in(self, info: Any) -> Iteration:
         """Where the iteration of a loader process begins."""

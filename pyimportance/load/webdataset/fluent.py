@@ -21,6 +21,7 @@ from pyimportance.load.webdataset.functions import (
     ToTuple,
     names_of,
 )
+from pyimportance.load.webdataset.pipeline import Pipeline
 from pyimportance.load.webdataset.stages import Handler, Stage, reraise
 
 Self = TypeVar("Self", bound="Fluent")
@@ -33,9 +34,11 @@ class Fluent:
 
     Where there are several ranks, and epochs are passes over the data, a sample that is left out would leave
     one of them waiting for the others: the one before it (or after it) is repeated in its place, and marked
-    as a pad. A handler's false is an ArgumentError then."""
+    as a pad. A handler's false is an ArgumentError then, and so are `select`, `rsample`, `compose`, and what
+    takes lists and batches apart that `listed` and `batched` did not make right before: how many these yield
+    is for the samples of each rank to say. `with_epoch` evens that out, and ``equalize="join"`` allows it."""
 
-    _stages: tuple[Stage, ...]
+    _pipeline: Pipeline
 
     def _with(self: Self, stage: Stage) -> Self:
         raise NotImplementedError
@@ -56,7 +59,7 @@ class Fluent:
 
     def map(self: Self, f: Callable[[Any], Any], handler: Handler = reraise) -> Self:
         """f(sample) for each; where f returns None the sample is left out. See `select` for a choice."""
-        return self._with(Stage(Applied(f, handler, keyed=True)))
+        return self._with(Applied("map", f, handler, keyed=True))
 
     def decode(
         self: Self,
@@ -70,7 +73,7 @@ class Fluent:
     ) -> Self:
         """Decodes the parts by their extensions; see `decoders.Decoder`."""
         decoder = Decoder(args, pre=pre, post=post, only=only, partial=partial, unsafe_pickle=unsafe_pickle)
-        return self.map(decoder, handler)
+        return self._with(Applied("decode", decoder, handler))
 
     def xdecode(
         self: Self,
@@ -88,17 +91,17 @@ class Fluent:
             pickled = functions_of.unpickled if unsafe_pickle else functions_of.refused_pickle
             usual = (("*.bin", functions_of.as_bytes), ("*.txt", functions_of.as_text), ("*.pyd", pickled))
         named = ((f"*.{extension}", f) for extension, f in functions.items())
-        return self._with(Stage(Applied(functions_of.XDecode((*usual, *decoders, *named), must_decode))))
+        return self._with(Applied("xdecode", functions_of.XDecode((*usual, *decoders, *named), must_decode)))
 
     def map_dict(self: Self, handler: Handler = reraise, **functions: Callable[[Any], Any]) -> Self:
         """``map_dict(jpg=f)``: f of that part."""
         if not functions:
             raise ArgumentError("map_dict: name a part, map_dict(jpg=f)")
-        return self._with(Stage(Applied(MapDict(functions), handler)))
+        return self._with(Applied("map_dict", MapDict(functions), handler))
 
     def map_tuple(self: Self, *functions: Callable[[Any], Any] | None, handler: Handler = reraise) -> Self:
         """The i-th function of the i-th value; None leaves it as it is."""
-        return self._with(Stage(Applied(MapTuple(functions), handler)))
+        return self._with(Applied("map_tuple", MapTuple(functions), handler))
 
     def to_tuple(
         self: Self,
@@ -113,15 +116,13 @@ class Fluent:
         if not names:
             raise ArgumentError("to_tuple: name a part, to_tuple('jpg', 'cls')")
         strict = missing_is_error if none_is_error is None else none_is_error
-        return self._with(
-            Stage(Applied(ToTuple(tuple(map(names_of, names)), missing_is_error, strict), handler))
-        )
+        function = ToTuple(tuple(map(names_of, names)), missing_is_error, strict)
+        return self._with(Applied("to_tuple", function, handler))
 
     def rename(self: Self, handler: Handler = reraise, keep: bool = True, **new: str | Iterable[str]) -> Self:
         """``rename(image="jpg;png")``. keep: parts that are not named stay."""
-        return self._with(
-            Stage(Applied(Rename({name: names_of(old) for name, old in new.items()}, keep), handler))
-        )
+        function = Rename({name: names_of(old) for name, old in new.items()}, keep)
+        return self._with(Applied("rename", function, handler))
 
     def rename_keys(
         self: Self,
@@ -133,9 +134,8 @@ class Fluent:
     ) -> Self:
         """``rename_keys(image="*.jpg")``: of parts by pattern; where several match, the last decides."""
         patterns = tuple((pattern, name) for name, pattern in [*pairs, *new.items()])
-        return self._with(
-            Stage(Applied(RenameKeys(patterns, keep_unselected, must_match, duplicate_is_error)))
-        )
+        function = RenameKeys(patterns, keep_unselected, must_match, duplicate_is_error)
+        return self._with(Applied("rename_keys", function))
 
     def extract_keys(
         self: Self,
@@ -144,24 +144,22 @@ class Fluent:
         ignore_missing: bool = False,
     ) -> Self:
         """``extract_keys("*.jpg", "*.cls;*.txt")``: a tuple of the parts that match."""
-        return self._with(
-            Stage(Applied(ExtractKeys(tuple(map(names_of, patterns)), duplicate_is_error, ignore_missing)))
-        )
+        function = ExtractKeys(tuple(map(names_of, patterns)), duplicate_is_error, ignore_missing)
+        return self._with(Applied("extract_keys", function))
 
     # -- fewer, or others -----------------------------------------------------------------------------------
 
     def select(self: Self, predicate: Callable[[Any], Any]) -> Self:
-        """The samples for which predicate(sample) is true. Ranks then differ in length: see `with_epoch`."""
-        return self._with(Stage(stages.Selected(predicate), takes=None, chooses=True))
+        """The samples for which predicate(sample) is true."""
+        return self._with(stages.Selected(predicate))
 
     def rsample(self: Self, p: float = 0.5) -> Self:
         """Each sample with probability p, drawn anew in each epoch, by its seed."""
-        some = stages.Sampled(check_fraction("p", p, positive=True))
-        return self._with(Stage(some, takes=None, exact=False, chooses=True))
+        return self._with(stages.Sampled(check_fraction("p", p, positive=True)))
 
     def slice(self: Self, *bounds: int | None) -> Self:
         """As itertools.islice: of what each loader process yields in an epoch."""
-        return self._with(Stage(stages.Sliced(slice(*bounds)), takes=None, exact=False, mixes=True))
+        return self._with(stages.Sliced(slice(*bounds)))
 
     def shuffle(self: Self, size: int, *, initial: int = 100, seed: int | None = None, **others: Any) -> Self:
         """Shuffles by the seed, in every epoch otherwise. Before samples are batched or counted off, the
@@ -175,12 +173,11 @@ class Fluent:
                 )
         if check_integer("size", size, 0) < 1:
             return self
-        if not any(stage.mixes for stage in self._stages):
+        if not self._pipeline.mixes:
             return self._shuffled(size, seed)
         if seed is not None:
             raise ArgumentError("shuffle: a buffer is seeded by the data set's seed; give WebDataset(seed=)")
-        buffer = stages.Buffered(size, check_integer("initial", initial, 1))
-        return self._with(Stage(buffer, exact=False, mixes=True))
+        return self._with(stages.Buffered(size, check_integer("initial", initial, 1)))
 
     # -- batches --------------------------------------------------------------------------------------------
 
@@ -192,8 +189,7 @@ class Fluent:
     ) -> Self:
         """Batches, made by collation_fn (None: lists) of so many samples; partial: the last may be short."""
         size = check_integer("batchsize", batchsize, 1)
-        stage = stages.Batched(size, collation_fn, partial)
-        return self._with(Stage(stage, takes=size, mixes=True, partial=partial))
+        return self._with(stages.Batched(size, collation_fn, partial))
 
     def listed(self: Self, batchsize: int, partial: bool = True) -> Self:
         """Batches as lists."""
@@ -201,11 +197,11 @@ class Fluent:
 
     def unbatched(self: Self) -> Self:
         """The samples of batches, which are tuples or dicts of columns."""
-        return self._with(Stage(stages.Unbatched(lists=False), takes=None, exact=False, mixes=True))
+        return self._with(stages.Unbatched())
 
     def unlisted(self: Self) -> Self:
         """The samples of batches that are lists."""
-        return self._with(Stage(stages.Unbatched(lists=True), takes=None, exact=False, mixes=True))
+        return self._with(stages.Unlisted())
 
     # -- anything -------------------------------------------------------------------------------------------
 
@@ -216,16 +212,16 @@ class Fluent:
         for f in functions:
             if not callable(f) and not hasattr(f, "run"):
                 raise ArgumentError(f"compose({f!r}): must be a function of an iterator")
-            result = result._with(Stage(stages.Each(f), takes=None, exact=False, mixes=True, chooses=True))
+            result = result._with(stages.Each(f))
         return result
 
     def append(self, f: Callable[[Iterator[Any]], Iterable[Any]]) -> None:
         """`compose`, of this pipeline itself."""
-        self._stages = self.compose(f)._stages
+        self._pipeline = self.compose(f)._pipeline
 
     def log_keys(self: Self, logfile: str | os.PathLike[str] | None = None) -> Self:
         """Adds a line for each sample to a file: its number in this process, its key, its sample id."""
-        return self if not logfile else self._with(Stage(stages.Logged(os.fspath(logfile))))
+        return self if not logfile else self._with(stages.Logged(os.fspath(logfile)))
 
     def mcached(self: Self) -> Self:
         raise ArgumentError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import Any
 
 import torch.utils.data
@@ -12,31 +11,26 @@ from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.load.dataset import ImportanceDataset
 from pyimportance.load.deal import Deal
-from pyimportance.load.webdataset.passes import Iteration
-from pyimportance.load.webdataset.stages import Stage
+from pyimportance.load.webdataset.pipeline import Pipeline
+from pyimportance.load.webdataset.rounds import Iteration
 from pyimportance.load.webdataset.turns import Turns
 
 
 class Resuming(ImportanceDataset):
     """Of a `WebDataset`, which has all this."""
 
-    _stages: tuple[Stage, ...]
+    _pipeline: Pipeline
     _turns: Turns
     _at: Iteration | None
     _loaded: Iteration | None
-    _passes_each: int | None  # over the data, in an iteration; None: no end
-
-    @property
-    def _ratio(self) -> int:
-        """Samples that make an output, as far as that is known."""
-        return prod(stage.takes or 1 for stage in self._stages)
+    _rounds: int | None
 
     @property
     def _unit(self) -> int:
         """Samples that make a batch of the training loop, dealt to loader processes as a whole."""
-        return self._ratio * (self.batch_size or 1)
+        return self._pipeline.ratio * (self.batch_size or 1)
 
-    def _pass(self, number: int, consumed: tuple[int, ...] | None) -> Deal:
+    def _round(self, number: int, consumed: tuple[int, ...] | None) -> Deal:
         raise NotImplementedError
 
     def _from_turn(self, turn: int) -> Iteration:
@@ -55,11 +49,11 @@ class Resuming(ImportanceDataset):
         `unbatched`, `rsample`, `slice`, `compose`); with `with_epoch` and `repeat`, outside of
         StatefulDataLoader; and for ``batches`` where stages leave samples out.
         """
-        if held := [type(s.run).__name__ for s in self._stages if not s.exact]:
+        if (stage := self._pipeline.inexact) is not None:
             raise ArgumentError(
-                f"state_dict: the stage {held[0]!r} remembers samples, or gives them bit by bit, and so "
-                "cannot go on in the middle of an epoch; shuffle before batched(), and do the others in the "
-                "training loop"
+                f"state_dict: .{stage.name}() remembers samples, or gives them bit by bit, and so cannot go "
+                "on in the middle of an epoch; shuffle before batched(), and do the others in the training "
+                "loop"
             )
         at = self._at
         if (info := torch.utils.data.get_worker_info()) is not None:
@@ -68,7 +62,7 @@ class Resuming(ImportanceDataset):
             return {**state, "outputs": at.outputs}
         if epoch is not None:
             return super().state_dict(batches=batches, epoch=epoch)
-        if self._passes_each != 1:
+        if self._rounds != 1:
             raise ArgumentError(
                 "state_dict: epochs of with_epoch() and repeat() resume in torchdata's StatefulDataLoader "
                 "with loader processes; elsewhere between epochs, state_dict(epoch=)"
@@ -80,7 +74,7 @@ class Resuming(ImportanceDataset):
             return self._state(self._told.epoch, list(self._told.consumed))
         begin = self._told.consumed if turn == 0 else (0,) * self._source.workers
         now = self._told.epoch + turn
-        deal = self._pass(now, begin)
+        deal = self._round(now, begin)
         length = int(deal.lengths[self.rank])
         if batches is not None:
             pulled = self._counted(check_integer("batches", batches, 0), length)
@@ -98,12 +92,12 @@ class Resuming(ImportanceDataset):
 
     def _counted(self, batches: int, length: int) -> int:
         """The samples in so many batches of the training loop."""
-        if any(stage.takes is None for stage in self._stages) or self._turns.uneven:
+        if not self._pipeline.is_counted or self._turns.uneven:
             raise ArgumentError(
                 "state_dict: stages left samples out, so that batches do not tell how many were read; "
                 "torchdata's StatefulDataLoader asks the loader processes"
             )
-        if self.batch_size is None and not any(stage.mixes for stage in self._stages):
+        if self.batch_size is None and not self._pipeline.mixes:
             raise ArgumentError(
                 "state_dict: batches= needs the batch_size argument of WebDataset, or .batched()"
             )

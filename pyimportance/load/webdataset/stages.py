@@ -7,6 +7,7 @@ What stages hold back between outputs decides what a position means: these hold 
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -25,10 +26,10 @@ def reraise(error: Exception) -> bool:
     raise error
 
 
-@dataclass(frozen=True)
-class Stage:
-    """run(inputs, seed) -> outputs; seed: of this epoch, rank and loader process.
+class Stage(ABC):
+    """A step of a pipeline: (inputs, seed) -> outputs; seed: of this epoch, rank and loader process.
 
+    name: the method that makes it.
     takes: how many inputs make an output, None where that cannot be known beforehand.
     exact: whether it can go on in the middle of an epoch from how many inputs it took alone: all of them went
         into the outputs given so far, or were left out, and it has no other memory of them.
@@ -36,19 +37,26 @@ class Stage:
     chooses: whether which inputs come out, and so how many, is for the stage to say.
     """
 
-    run: Callable[[Iterator[Any], str], Iterator[Any]]
-    takes: int | None = 1
-    exact: bool = True
-    mixes: bool = False
-    partial: bool = True  # an incomplete last output is given
-    chooses: bool = False
+    name: str
+    exact = True
+    mixes = False
+    chooses = False
+
+    @property
+    def takes(self) -> int | None:
+        return 1
+
+    @abstractmethod
+    def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]: ...
 
 
 @dataclass(frozen=True)
-class Each:
+class Each(Stage):
     """Any function of an iterator, of webdataset's filters too."""
 
     f: Callable[[Iterator[Any]], Iterable[Any]]
+
+    name, takes, exact, mixes, chooses = "compose", None, False, True, True
 
     def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]:
         run = getattr(self.f, "run", self.f)  # how webdataset's own stages that are classes are called
@@ -56,18 +64,22 @@ class Each:
 
 
 @dataclass(frozen=True)
-class Selected:
+class Selected(Stage):
     predicate: Callable[[Any], Any]
+
+    name, takes, chooses = "select", None, True
 
     def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]:
         return (sample for sample in inputs if self.predicate(sample))
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Sampled(Stage):
     """Each with probability p, the same ones whenever the epoch is read by as many processes."""
 
     p: float
+
+    name, takes, exact, chooses = "rsample", None, False, True
 
     def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]:
         draw = random.Random(f"rsample {seed}")
@@ -75,19 +87,23 @@ class Sampled:
 
 
 @dataclass(frozen=True)
-class Sliced:
+class Sliced(Stage):
     bounds: slice
+
+    name, takes, exact, mixes = "slice", None, False, True
 
     def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]:
         return islice(inputs, self.bounds.start, self.bounds.stop, self.bounds.step)
 
 
 @dataclass(frozen=True)
-class Buffered:
+class Buffered(Stage):
     """A random one of the ``size`` that are held; ``initial`` are read before the first."""
 
     size: int
     initial: int
+
+    name, exact, mixes = "shuffle", False, True
 
     def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]:
         draw, held = random.Random(f"shuffle {seed}"), list(islice(inputs, min(self.initial, self.size)))
@@ -99,12 +115,18 @@ class Buffered:
 
 
 @dataclass(frozen=True)
-class Batched:
+class Batched(Stage):
     """``size`` inputs make an output: ``collate`` of their list, or the list. partial: so do fewer."""
 
     size: int
     collate: Callable[[list[Any]], Any] | None
     partial: bool
+
+    name, mixes = "batched", True
+
+    @property
+    def takes(self) -> int:
+        return self.size
 
     def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]:
         while batch := list(islice(inputs, self.size)):
@@ -113,16 +135,29 @@ class Batched:
 
 
 @dataclass(frozen=True)
-class Unbatched:
-    """The samples of a batch: of a list of them, of a tuple of columns, or of a dict of columns."""
+class Unlisted(Stage):
+    """What is in each input, a list."""
 
-    lists: bool
+    name, takes, exact, mixes, chooses = "unlisted", None, False, True, True
 
     def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]:
         for batch in inputs:
-            if self.lists:
-                yield from batch
-            elif isinstance(batch, list | tuple):
+            yield from batch
+
+    def undoes(self, batched: Batched) -> bool:
+        """Whether as much comes out as went into that one, whatever it was."""
+        return batched.collate is None
+
+
+@dataclass(frozen=True)
+class Unbatched(Unlisted):
+    """The samples of a batch: of a tuple of columns, or of a dict of columns."""
+
+    name = "unbatched"
+
+    def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]:
+        for batch in inputs:
+            if isinstance(batch, list | tuple):
                 yield from zip(*batch, strict=True)
             elif isinstance(batch, dict):
                 columns = zip(*batch.values(), strict=True)
@@ -130,12 +165,17 @@ class Unbatched:
             else:
                 raise ArgumentError(f"unbatched: a batch is a tuple or dict of columns, got {type(batch)}")
 
+    def undoes(self, batched: Batched) -> bool:
+        return batched.collate is collated
+
 
 @dataclass(frozen=True)
-class Logged:
+class Logged(Stage):
     """A line per sample in a file: number, key, id."""
 
     path: str
+
+    name = "log_keys"
 
     def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]:
         for number, sample in enumerate(inputs):

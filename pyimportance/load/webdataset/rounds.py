@@ -1,4 +1,4 @@
-"""Which samples make an iteration: a pass over the data, several, or part of an endless row of them."""
+"""Which samples make an iteration: a round (of all the data), several, or part of an endless row."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ class Iteration:
 
 @dataclass(frozen=True)
 class Rule:
-    """passes: over the data, in an iteration; None: without an end. outputs: at most, of each loader process.
+    """rounds: in an iteration; None: without an end. outputs: at most, of each loader process.
 
     ratio: samples that make an output. unit: samples that make a batch of the training loop, which are dealt
     to loader processes as a whole.
     """
 
-    passes: int | None
+    rounds: int | None
     outputs: int | None
     ratio: int
     unit: int
 
     def begin(self, epoch: int, length: int, processes: int) -> tuple[int, int]:
-        """(pass, position in it) where an epoch begins: each goes on where the one before it ended."""
+        """(round, position in it) where an epoch begins: each goes on where the one before it ended."""
         if self.outputs is not None:
             return divmod(epoch * self.outputs * self.ratio * processes, max(1, length))
-        return epoch * (self.passes or 1), 0
+        return epoch * (self.rounds or 1), 0
 
     def dealt(self, position: NDArray[Any], processes: int) -> NDArray[Any]:
         """Which process reads each: whole batches in turn, and where an epoch is of so many outputs of each
@@ -72,14 +72,14 @@ class Rule:
         process: int,
         processes: int,
     ) -> Iterator[tuple[int, Share, bool]]:
-        """(number of the pass, what this process reads of it, whether that is from the beginning of the pass
-        on), from where ``at`` got to on; passes of which it reads nothing are not among them.
+        """(number of the round, what this process reads of it, whether that is from its beginning on), from
+        where ``at`` got to on; rounds of which it reads nothing are not among them.
 
-        deal: the Deal of a pass, by its number, from a position on.
+        deal: the Deal of a round, by its number, from a position on.
         """
         number, first = self.begin(at.epoch, int(deal(at.epoch, None).lengths[rank]), processes)
         consumed: Consumed | None = at.consumed
-        skip, base, rest = at.pulled, 0, self.passes  # base: samples of earlier passes
+        skip, base, rest = at.pulled, 0, self.rounds  # base: samples of earlier rounds
         while rest is None or rest > 0:
             share = deal(number, consumed).share(rank).after(first)
             if not len(share) and not first:

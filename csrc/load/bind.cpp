@@ -253,11 +253,12 @@ void register_load(py::module_& m) {
         return py::buffer_info(memory.data(), memory.size(), memory.read_only());
       });
   py::class_<load::ReadAhead, std::shared_ptr<load::ReadAhead>>(m, "ReadAhead")
-      .def(py::init([](int threads) {
+      .def(py::init([](int threads, int spare) {
              require(threads >= 1, "threads must be 1 or more");
-             return std::make_shared<load::ReadAhead>(threads);
+             require(spare >= 0, "spare must be 0 or more");
+             return std::make_shared<load::ReadAhead>(threads, spare);
            }),
-           py::arg("threads"))
+           py::arg("threads"), py::arg("spare") = 0)
       .def("close", &load::ReadAhead::close, py::call_guard<py::gil_scoped_release>());
   py::class_<LoadWindow>(m, "LoadWindow")
       .def(py::init<std::shared_ptr<load::ReadAhead>, std::shared_ptr<LoadColumns>, const Int64s&,

@@ -1,5 +1,6 @@
 #include "load/readahead.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,20 @@
 #include "errors.h"
 
 namespace pyi::load {
+namespace {
+
+constexpr int kCold = 64;  // ranges in a row that the system may have read ahead of who asks for them
+
+// What devices have read for this thread, in units of its own; 0 where nobody counts it.
+std::int64_t from_devices() {
+#ifdef RUSAGE_THREAD
+  rusage usage{};
+  if (getrusage(RUSAGE_THREAD, &usage) == 0) return usage.ru_inblock;
+#endif
+  return 0;
+}
+
+}  // namespace
 
 ReadAhead::~ReadAhead() { close(); }
 
@@ -31,8 +46,10 @@ void ReadAhead::read(const std::shared_ptr<Window>& window, std::shared_ptr<cons
   }
   if (process_ == 0) {
     process_ = getpid();
+    const std::lock_guard<std::mutex> lock(state.mutex);
     try {
-      while (static_cast<int>(state.threads.size()) < threads_) state.threads.emplace_back(run, &state);
+      while (static_cast<int>(state.threads.size()) < threads_)
+        state.threads.emplace_back(run, &state, false);
     } catch (const std::exception&) {  // fewer threads do as well, none do not
       if (state.threads.empty()) throw;
     }
@@ -75,21 +92,40 @@ void ReadAhead::close() {
     state_->jobs.clear();
   }
   state_->work.notify_all();
+  state_->more.notify_all();
   for (std::thread& thread : state_->threads) thread.join();
   state_->threads.clear();
 }
 
-void ReadAhead::run(State* state) {
+// Takes note of whether a range came from a device, and begins the spare threads when the first one did.
+void ReadAhead::note(State* state, bool is_cold) {
+  state->cold = is_cold ? kCold : std::max(0, state->cold - 1);
+  try {
+    for (; is_cold && !state->closed && state->spare > 0; --state->spare)
+      state->threads.emplace_back(run, state, true);
+  } catch (const std::exception&) {  // without them it is slower
+    state->spare = 0;
+  }
+}
+
+void ReadAhead::run(State* state, bool is_spare) {
   Buffer scratch;
+  std::int64_t before = from_devices();
   std::unique_lock<std::mutex> lock(state->mutex);
   for (;;) {
-    state->work.wait(lock, [&] { return state->closed || !state->jobs.empty(); });
+    (is_spare ? state->more : state->work).wait(lock, [&] {
+      return state->closed || state->has_work(is_spare);
+    });
     if (state->closed) return;
     Job job = std::move(state->jobs.front());
     state->jobs.pop_front();
+    if (state->has_work(true)) state->more.notify_one();
     lock.unlock();
     job.window->read(*job.range, job.sources->at(job.range->file), &scratch);
+    const std::int64_t now = from_devices();
     lock.lock();
+    note(state, now != before);
+    before = now;
     if (--job.window->left == 0) state->done.notify_all();
   }
 }

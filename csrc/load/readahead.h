@@ -24,8 +24,11 @@ using Sources = std::map<std::int32_t, tar::Source>;  // by number of the file i
 // the process that asked: a fork's child has none of them, and leaves alone what they held.
 class ReadAhead {
  public:
-  // At least 1 thread; more read several ranges at a time.
-  explicit ReadAhead(int threads) : threads_(threads) {}
+  static constexpr std::int64_t kSpare = 1 << 20;  // bytes of a range that spare threads read at most
+
+  // At least 1 thread; more read several ranges at a time. While files come from a device and not from
+  // memory, `spare` threads more do, of short ranges: what counts then is how many requests are under way.
+  explicit ReadAhead(int threads, int spare = 0) : threads_(threads) { state_->spare = spare; }
   ~ReadAhead();
 
   // Begins to read the ranges of a window that lie in `sources`, whose inputs stay open until it is
@@ -47,14 +50,21 @@ class ReadAhead {
   };
   struct State {
     std::mutex mutex;
-    std::condition_variable work, done;
+    std::condition_variable work, more, done;  // for threads, spare threads, those who wait for windows
     std::deque<Job> jobs;
     std::vector<std::thread> threads;
+    int spare = 0;  // threads that may be begun
+    int cold = 0;   // ranges to be taken until devices are thought to have no more to do
     bool closed = false;
+
+    bool has_work(bool is_spare) const {
+      return !jobs.empty() && (!is_spare || (cold > 0 && jobs.front().range->nbytes <= kSpare));
+    }
   };
 
   bool elsewhere() const;  // in a forked child
-  static void run(State* state);
+  static void run(State* state, bool is_spare);
+  static void note(State* state, bool is_cold);
 
   int threads_;
   pid_t process_ = 0;  // 0: not begun

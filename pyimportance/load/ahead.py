@@ -46,6 +46,7 @@ Sample = dict[str, Any]
 _OPEN_FILES = 256  # kept open at most, and as many again that are being read
 _PAGE = 4 << 10  # of the page cache: what lies between parts that are nearer to each other is read anyway
 _MOST_THREADS = 4  # each has a request under way; one alone is about as fast as the page cache
+_WAITING = 8  # threads, where files are not there and requests wait for a device
 
 
 class Columns:
@@ -108,7 +109,8 @@ class ReadAhead:
         self._join = _PAGE if origin is None else JOIN
         self._downloads, self._openings = Downloads(), Downloads()
         self._kept: OrderedDict[str, File] = OrderedDict()  # the latest; closed when nobody else holds it
-        self._native = _C.ReadAhead(min(default_threads(), _MOST_THREADS) if origin is None else AT_ONCE)
+        threads = min(default_threads(), _MOST_THREADS)
+        self._native = _C.ReadAhead(threads, _WAITING - threads) if origin is None else _C.ReadAhead(AT_ONCE)
         self._asked: deque[tuple[Window, list[File]]] = deque()  # the files are open until it is read
         self._uncounted: list[Window] = []
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -220,6 +221,28 @@ def test_no_thread_is_left(made, end):
         signal.signal(signal.SIGINT, handler)
     del ahead, stream
     gc.collect()
+    assert not begun_since(before)
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_more_threads_read_what_comes_from_a_device(made, copied, monkeypatch, fsync, cold):
+    """Once the first range did; what is in the page cache is not worth their wakening."""
+    monkeypatch.setattr("pyimportance.load.ahead.default_threads", lambda: 1)
+    for name in copied.files:
+        with open(name, "rb") as file:
+            fsync(file.fileno())
+            if cold:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    before, devices = threads(), resource.getrusage(resource.RUSAGE_SELF).ru_inblock
+    ahead = ReadAhead(Meter())
+    stream = read(ahead, copied, np.random.default_rng(0).permutation(len(copied)))
+    for sample in (sample for some in stream for sample in some):
+        assert sample["a"] == made[1][sample["__index__"]]["a"]
+    begun = threads() - before
+    ahead.close()
+    if cold and resource.getrusage(resource.RUSAGE_SELF).ru_inblock == devices:
+        pytest.skip("the kernel counts no bytes for a cold read: these are not on a disk")
+    assert len(begun) == (8 if cold else 1)
     assert not begun_since(before)
 
 

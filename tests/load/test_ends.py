@@ -24,32 +24,43 @@ import sys, time
 from torch.utils.data import DataLoader
 from pyimportance import ImportanceDataset
 
-def main(root, processes, method):
+def large(samples):
+    return [sample["__key__"].encode() + bytes(2**22) for sample in samples]
+
+def main(root, processes, method, size):
     dataset = ImportanceDataset(root, batch_size=2, window_bytes=4096)
-    context = method if processes else None
-    loader = DataLoader(dataset, 2, num_workers=processes, multiprocessing_context=context, collate_fn=list)
+    how = {"num_workers": processes, "multiprocessing_context": method if processes else None}
+    loader = DataLoader(dataset, 2, collate_fn=large if size == "large" else list, **how)
     try:
         for epoch in range(10**9):
             dataset.set_epoch(epoch)
             for batch in loader:
                 print("reads", flush=True)
-                while processes:
+                while processes and size == "small":
                     time.sleep(60)  # its processes wait for it, with batches in their hands
     except KeyboardInterrupt:
         print("interrupted", flush=True)
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
 """
 
 
 @pytest.mark.parametrize(
-    ("processes", "method"),
-    [(0, "fork"), (2, "fork"), (1, "spawn"), pytest.param(2, "spawn", marks=pytest.mark.slow)],
+    ("processes", "method", "size"),
+    [
+        (0, "fork", "small"),
+        (2, "fork", "small"),
+        (2, "fork", "large"),  # whose processes are in the midst of sending, and the loop of receiving
+        (1, "spawn", "small"),
+        pytest.param(2, "spawn", "small", marks=pytest.mark.slow),
+        pytest.param(2, "spawn", "large", marks=pytest.mark.slow),
+    ],
 )
-def test_ctrl_c_ends_a_loader_and_all_of_its_processes_at_once(shard_set, tmp_path, processes, method):
+def test_ctrl_c_ends_a_loader_and_all_of_its_processes_at_once(shard_set, tmp_path, processes, method, size):
     (tmp_path / "job.py").write_text(READS_FOR_EVER)
-    command = [sys.executable, tmp_path / "job.py", shard_set((40, 40))[0].root, str(processes), method]
+    root = shard_set((40, 40))[0].root
+    command = [sys.executable, tmp_path / "job.py", root, str(processes), method, size]
     job = subprocess.Popen(
         command, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True, env=environment()
     )

@@ -103,7 +103,7 @@ def opened(shards, shape):
     and the shape is read with others."""
     options = {"batch_size": shape.B, "batched": shape.batched, "world_size": shape.world, **shape.options}
     if shape.ids:
-        options["ids"] = [i for i in range(sum(shape.now)) if i % 3]
+        options["ids"] = [i for i in range(sum(shape.now)) if i % 3] or [0]
     if shape.drawn is not None:
         options["sampler"] = samplers.RS2(shape.drawn)
     for change in ({}, {"elastic": True}, {"equalize": "pad"}, {"sampler": samplers.RS2(0.9)}):

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import torch
 import webdataset as wds
 from PIL import Image
 
-from pyimportance import ArgumentError, DataError
+from pyimportance import ArgumentError, DataError, WebDataset
+from pyimportance.load.webdataset import images
 from pyimportance.load.webdataset.decoders import Continue, Decoder
 from pyimportance.load.webdataset.images import SPECS
 
@@ -92,10 +94,16 @@ def test_pickles_are_asked_for():
         Decoder([])(data)
     assert Decoder([], unsafe_pickle=True)(data) == {"pkl": [1], "cls": 1}
     assert Decoder([], only=["cls"])(data) == {"pkl": data["pkl"], "cls": 1}
+    saved_by_torch = {"pth": saved(lambda file, a: torch.save(a, file), slice(1, 2))}
+    with pytest.raises(ArgumentError, match=r"'pth' names builtins\.slice, .* decode\(unsafe_pickle=True\)"):
+        Decoder([])(saved_by_torch)
+    assert Decoder([], unsafe_pickle=True)(saved_by_torch) == {"pth": slice(1, 2)}
+    for damaged in (b"x" * 40, saved_by_torch["pth"][:200]):
+        with pytest.raises(DataError, match=r"'None\.pth': cannot be decoded"):
+            Decoder([])({"pth": damaged})
     for name, value in {
         "npy": saved(np.save, np.array([{}], object)),
         "npz": saved(lambda file, a: np.savez(file, a=a), np.array([{}], object)),
-        "pth": saved(lambda file, a: torch.save(a, file), Decoder([])),
     }.items():
         with pytest.raises(DataError, match=f"'None.{name}': cannot be decoded"):
             Decoder([], unsafe_pickle=True)({name: value})
@@ -117,9 +125,47 @@ def test_handlers_in_order():
 
 
 def test_a_package_that_is_not_there(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "msgpack", None)
+    monkeypatch.setitem(sys.modules, "msgpack", None)
     with pytest.raises(ArgumentError, match="decode: msgpack is not installed"):
         Decoder([])({"mp": b""})
+    images._known.cache_clear()
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ArgumentError, match="decode: Pillow is not installed"):
+        Decoder(["pil"])({"png": b""})
+
+
+REFUSED = {
+    "weights": (
+        {"pth": saved(lambda file, a: torch.save(a, file), slice(1, 2))},
+        lambda d, **how: d.decode(**how),
+        "decode: 'pth' names builtins.slice",
+    ),
+    "pickle": ({"pkl": pickle.dumps(1)}, lambda d, **how: d.decode(**how), "decode: 'pkl' is a pickle"),
+    "package": ({"mp": b""}, lambda d, **how: d.decode(**how), "msgpack is not installed"),
+    "tuples": ({"cls": b"1"}, lambda d, **how: d.to_tuple("cls").decode(**how), "samples are dicts"),
+}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("case", REFUSED)
+def test_no_handler_is_asked_about_what_is_refused(tmp_path, write_tar, monkeypatch, case, ranks):
+    """It would leave out every sample, and say nothing; webdataset runs what is in the pickle."""
+    parts, decode, text = REFUSED[case]
+    monkeypatch.setitem(sys.modules, "msgpack", None)
+    write_tar(tmp_path / "a.tar", [(f"{i}", parts) for i in range(4)])
+    for handler in (wds.ignore_and_continue, wds.ignore_and_stop):
+        dataset = WebDataset(tmp_path / "a.tar", rank=0, world_size=ranks)
+        with pytest.raises(ArgumentError, match=text):
+            list(decode(dataset, handler=handler))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves files to the collector
+def test_a_handler_is_asked_about_what_is_not_there(tmp_path, write_tar):
+    """A part that a sample lacks, and one that cannot be decoded, as by webdataset."""
+    write_tar(tmp_path / "a.tar", [("0", {"cls": b"1"}), ("1", {"txt": b""}), ("2", {"cls": b"x"})])
+    for make in (WebDataset, wds.WebDataset):
+        dataset = make(str(tmp_path / "a.tar"), shardshuffle=False).decode(handler=wds.ignore_and_continue)
+        assert list(dataset.to_tuple("cls", handler=wds.ignore_and_continue)) == [(1,)]
 
 
 def test_tenbin():

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pyimportance.errors import ArgumentError
-from pyimportance.load.webdataset.stages import Handler, Stage, reraise
+from pyimportance.load.webdataset.stages import Handler, RefusedError, Stage, reraise
 
 Others = Callable[[], Iterator[Any]]
 
@@ -37,6 +37,8 @@ class Applied(Stage):
         for sample in inputs:
             try:
                 result = self._of(sample)
+            except RefusedError:
+                raise
             except Exception as error:
                 if self.handler(error):
                     continue
@@ -72,6 +74,8 @@ class Applied(Stage):
     def _unless_left_out(self, sample: Any) -> Any:
         try:
             return self._of(sample)
+        except RefusedError:
+            raise
         except Exception as error:
             if self.handler(error):
                 return None

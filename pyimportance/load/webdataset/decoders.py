@@ -15,6 +15,7 @@ import numpy as np
 
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.load.webdataset.images import ImageDecoder
+from pyimportance.load.webdataset.stages import RefusedError
 
 Decode = Callable[[str, bytes], Any]
 """(extension with a dot before it, bytes) -> the value, or None: not of this kind."""
@@ -41,10 +42,29 @@ def _npz(data: bytes) -> dict[str, Any]:
         return dict(arrays)
 
 
-def _torch(data: bytes) -> Any:
+def _torch(data: bytes, *, unsafe_pickle: bool = False) -> Any:
     import torch
 
-    return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    try:
+        return torch.load(io.BytesIO(data), weights_only=not unsafe_pickle, map_location="cpu")
+    except pickle.UnpicklingError:
+        if names := _unsafe_in(data):
+            raise RefusedError(
+                f"decode: 'pth' names {', '.join(names)[:200]}, and reading it runs that. Where you trust "
+                "who wrote it: decode(unsafe_pickle=True); else leave it out: only="
+            ) from None
+        raise
+
+
+def _unsafe_in(data: bytes) -> list[str]:
+    """What loading of weights alone does not take; [] where the bytes are no such file at all."""
+    import torch
+
+    find = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)  # from 2.6 on
+    try:
+        return [] if find is None else sorted(find(io.BytesIO(data)))
+    except (ValueError, RuntimeError):
+        return []
 
 
 @dataclass(frozen=True)
@@ -59,7 +79,7 @@ class _Of:
             module = import_module(self.module)
         except ImportError:
             package = self.module.partition(".")[0]
-            raise ArgumentError(
+            raise RefusedError(
                 f"decode: {package} is not installed; install it, or leave the part out"
             ) from None
         return getattr(module, self.function)(data)
@@ -81,7 +101,8 @@ PICKLED = ("pkl", "pickle", "pyd")
 
 @dataclass(frozen=True)
 class Basic:
-    """Text, numbers, JSON, arrays, weights of torch; pickles only where ``unsafe_pickle``."""
+    """Text, numbers, JSON, arrays, weights of torch; pickles, and whatever else torch saves as such, only
+    where ``unsafe_pickle``."""
 
     unsafe_pickle: bool = False
 
@@ -89,11 +110,13 @@ class Basic:
         extension = key.rpartition(".")[2]
         if extension in PICKLED:
             if not self.unsafe_pickle:
-                raise ArgumentError(
+                raise RefusedError(
                     f"decode: {extension!r} is a pickle, and reading one runs whatever code it names. Where "
                     "you trust who wrote it: decode(unsafe_pickle=True); else leave it out: only="
                 )
             return pickle.loads(data)
+        if extension == "pth" and self.unsafe_pickle:
+            return _torch(data, unsafe_pickle=True)
         decode = BY_EXTENSION.get(extension)
         return None if decode is None else decode(data)
 
@@ -110,7 +133,8 @@ class Decoder:
     and before ``post`` (`Basic` by default); the first that returns no None decides, and bytes that none
     knows stay.
     only: extensions to decode, a list or words. partial: let values that are no bytes be.
-    Raises DataError naming tar, key and extension where a part cannot be decoded.
+    Raises DataError naming tar, key and extension where a part cannot be decoded, and RefusedError, about
+    which no handler is asked, for a pickle, a package that is not installed, and what is no dict.
     """
 
     def __init__(
@@ -136,7 +160,7 @@ class Decoder:
 
     def __call__(self, sample: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(sample, dict):
-            raise ArgumentError(
+            raise RefusedError(
                 f"decode: samples are dicts, got {type(sample).__name__}; decode before to_tuple"
             )
         return {name: self._value(sample, name, value) for name, value in sample.items()}

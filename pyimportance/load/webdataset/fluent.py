@@ -30,7 +30,8 @@ Names = "str | Iterable[str]"
 
 class Fluent:
     """What `WebDataset` can do with samples. ``handler``, where it is taken, is called with an exception:
-    true leaves the sample out, false ends the epoch; by default it is raised again.
+    true leaves the sample out, false ends the epoch; by default it is raised again. It is not asked about
+    what is wrong with the pipeline: a pickle that was not asked for, a package that is not installed.
 
     Where there are several ranks, and epochs are passes over the data, a sample that is left out would leave
     one of them waiting for the others: the one before it (or after it) is repeated in its place, and marked

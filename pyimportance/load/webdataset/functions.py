@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from pyimportance.errors import ArgumentError
-from pyimportance.load.webdataset.stages import first_of
+from pyimportance.load.webdataset.stages import RefusedError, first_of
 
 
 def names_of(names: str | Iterable[str]) -> tuple[str, ...]:
@@ -155,7 +155,7 @@ def unpickled(stream: Any) -> Any:
 
 
 def refused_pickle(stream: Any) -> Any:
-    raise ArgumentError(
+    raise RefusedError(
         "xdecode: 'pyd' is a pickle, and reading one runs whatever code it names. Where you trust who wrote "
         "it: xdecode(unsafe_pickle=True); else give it a function"
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyimportance.errors import ArgumentError
+from pyimportance.load.webdataset.stages import RefusedError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,7 +31,10 @@ _NEVER = {"EPS", "WMF", "GRIB", "BUFR", "HDF5", "MPEG"}
 @lru_cache
 def _known() -> tuple[tuple[str, ...], frozenset[str]]:
     """(The formats that Pillow may open, their extensions without the dot)."""
-    from PIL import Image
+    try:
+        from PIL import Image
+    except ImportError:
+        raise RefusedError("decode: Pillow is not installed; install it, or decode images yourself") from None
 
     extensions = Image.registered_extensions()  # this imports Pillow's formats
     formats = tuple(sorted(name for name in Image.OPEN if name not in _NEVER))

@@ -26,6 +26,10 @@ def reraise(error: Exception) -> bool:
     raise error
 
 
+class RefusedError(ArgumentError):
+    """What is wrong with the pipeline, not with a sample: no handler is asked, which would leave all out."""
+
+
 class Stage(ABC):
     """A step of a pipeline: (inputs, seed) -> outputs; seed: of this epoch, rank and loader process.
 

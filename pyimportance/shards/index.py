@@ -162,16 +162,34 @@ def _scan_first(
     files: list[str], how: _How, meter: Meter | None, limit: int, cache: NodeCache | None
 ) -> Iterator[SampleIndex]:
     for file in files:
-        if is_url(file):
-            with _opened([file], meter, cache) as (opened,):
-                part = _scan([(file, opened)], how, limit)
-        else:
-            with _open(file, meter) as opened:
-                part = _scan([(file, opened)], how, limit)
+        part = _scan_one(file, how, meter, limit, cache)
         yield part
         limit -= part.num_samples
         if limit <= 0:
             return
+
+
+def _scan_one(file: str, how: _How, meter: Meter | None, limit: int, cache: NodeCache | None) -> SampleIndex:
+    if is_url(file):
+        with _opened([file], meter, cache) as (opened,):
+            return _scan([(file, opened)], how, limit)
+    with _open(file, meter) as opened:
+        return _scan([(file, opened)], how, limit)
+
+
+def scan_each(
+    files: Sequence[str], meter: Meter | None = None, cache: NodeCache | None = None
+) -> Iterator[SampleIndex | DataError]:
+    """Of each tar its samples, ids from 0, or what is wrong with it."""
+
+    def scan(file: str) -> SampleIndex | DataError:
+        try:
+            return _scan_one(file, _How(), meter, -1, cache)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(_REMOTE_THREADS if any(map(is_url, files)) else _THREADS) as pool:
+        yield from pool.map(scan, files)
 
 
 def scan_file(path: str, meter: Meter | None = None, *, checksums: bool = False) -> SampleIndex:

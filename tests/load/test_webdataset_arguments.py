@@ -223,8 +223,56 @@ def test_samples_in_error_are_skipped_by_handlers_that_continue(tars, tmp_path, 
     assert (dataset.skipped, len(dataset)) == (1, 24)
     with pytest.raises(DataError, match=places.key(1)):
         list(WebDataset(places, handler=handler, max_skipped=0))
-    with pytest.raises(DataError):
-        WebDataset(copies, handler=handler)  # what cannot be indexed is no matter of samples
+
+
+BROKEN = {
+    "missing": lambda path: None,
+    "no tar": lambda path: path.write_bytes(b"x" * 2000),
+    "empty": lambda path: path.write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_tars_that_cannot_be_read_are_left_out_by_handlers_that_continue(tars, tmp_path, broken):
+    """As webdataset does; ranks stay equal, as all of them index the same tars."""
+    BROKEN[broken](tmp_path / "broken.tar")
+    names = [*index(tars).files]
+    names[2:2] = [str(tmp_path / "broken.tar")]
+    assert len(same(names, handler=wds.ignore_and_continue, shardshuffle=False)) == 24
+    with pytest.raises(DataError, match=r"broken\.tar"):
+        WebDataset(names)
+    assert len(same(names, handler=wds.ignore_and_stop, shardshuffle=False)) == 8
+    asked = []
+    found = [
+        ids(WebDataset(names, handler=lambda e: asked.append(e) or True, rank=rank, world_size=2))
+        for rank in range(2)
+    ]
+    assert [type(error) for error in asked] == [DataError] * 2
+    assert sorted(found[0] + found[1]) == list(range(24))
+    assert len(found[0]) == len(found[1])
+
+
+def test_a_tar_that_is_cut_is_left_out_whole(tars, tmp_path):
+    """webdataset gives what comes before the cut, with a sample that has lost a part."""
+    files = index(tars).files
+    cut = tmp_path / "cut.tar"
+    with open(files[0], "rb") as file:
+        cut.write_bytes(file.read()[: 6 * 1024 + 100])
+    options = {"handler": wds.ignore_and_continue, "shardshuffle": False}
+    parts = [len(sample) for sample in wds.WebDataset([str(cut), files[1]], **options)]
+    assert len(parts) == 6
+    assert parts[1] < parts[0]
+    assert [s["__key__"] for s in WebDataset([cut, files[1]], **options)] == ["004", "005", "006", "007"]
+    with pytest.raises(DataError, match=r"cut\.tar"):
+        WebDataset([cut], **options)  # as nothing is left
+
+
+def test_a_handler_may_raise_what_it_likes_of_a_tar(tars, tmp_path):
+    def handler(error):
+        raise RuntimeError(error.path)
+
+    with pytest.raises(RuntimeError, match=r"none\.tar"):
+        WebDataset([tmp_path / "none.tar", *index(tars).files], handler=handler)
 
 
 def test_a_handler_of_ones_own(damaged):

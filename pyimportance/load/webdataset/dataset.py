@@ -62,9 +62,13 @@ class WebDataset(Fluent, Resuming):
             training loop lets them end one after the other (torch's Join): what stages leave out is left out.
         rename_files: called with the name of each member of the tars, as the index has it (its extension in
             lower case), once; samples are what the new names make them (see `renamed`).
-        handler: called with a DataError where a sample cannot be read. True: its neighbour takes its place,
-            so that ranks stay equal (``on_error="skip"``), for at most ``max_skipped`` samples; or it raises
-            what it likes. False ends the iteration of its process, which one rank of several may not.
+        handler: called with a DataError for each tar that cannot be indexed (missing, no tar, cut off), when
+            the data set is made. True leaves the tar out, all of it; false leaves out those behind it too.
+            Every rank asks of all tars, and so reads the same ones, unless one alone cannot read what others
+            can, which no rank finds out. Afterwards it is called where a sample cannot be read. True: its
+            neighbour takes its place, so that ranks stay equal (``on_error="skip"``), for at most
+            ``max_skipped`` samples; or it raises what it likes. False ends the iteration of its process,
+            which one rank of several may not.
         mode, detshuffle, nodesplitter, workersplitter, empty_check, verbose, url_to_name: for webdataset's
             sake. Orders are functions of the seed, all ranks read their share, there must be a sample, and
             what is cached has names of its own.
@@ -147,7 +151,7 @@ class WebDataset(Fluent, Resuming):
         self._loaded: Iteration | None = None  # where a loader process's state told it to go on
 
     def _opened(self, shards: Any) -> ShardSet | Tars:
-        return opened(shards, self._shared.meter(), self._cache, self._rename_files)
+        return opened(shards, self._shared.meter(), self._cache, self._rename_files, self._faults.handler)
 
     def _may_skip(self, ids: Ints, row: int, error: DataError) -> bool:
         return self._faults.skips(error, self.world_size) and super()._may_skip(ids, row, error)

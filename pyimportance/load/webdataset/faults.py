@@ -19,12 +19,12 @@ class Faults:
     def __init__(self, handler: Handler) -> None:
         if not callable(handler):
             raise ArgumentError(f"handler={handler!r}: must be a function of an exception")
-        self._handler, self.stopped = handler, False
+        self.handler, self.stopped = handler, False
         self._said: list[tuple[DataError, Exception | None]] = []  # of those that are not to be skipped
 
     def check_may_stop(self, ranks: int) -> None:
         """Raises ArgumentError for webdataset's handlers that stop, where others would wait for this rank."""
-        if ranks > 1 and (name := getattr(self._handler, "__name__", None)) in _STOPS:
+        if ranks > 1 and (name := getattr(self.handler, "__name__", None)) in _STOPS:
             raise ArgumentError(
                 f"handler={name}: one of {ranks} ranks would stop alone, and the others wait for it; "
                 "reraise_exception stops all, warn_and_continue and ignore_and_continue go on"
@@ -32,11 +32,11 @@ class Faults:
 
     def skips(self, error: DataError, ranks: int) -> bool:
         """Whether another sample may take the place of one."""
-        if self._handler is reraise:
+        if self.handler is reraise:
             return False
         raised: Exception | None = None
         try:
-            if self._handler(error):
+            if self.handler(error):
                 return True
             if ranks > 1:
                 raise ArgumentError(

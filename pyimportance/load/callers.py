@@ -19,6 +19,7 @@ from pyimportance.errors import ArgumentError
 from pyimportance.load.rank import check_rank_now
 
 _DIVIDERS = {"IterableDatasetShard", "DataLoaderDispatcher"}  # of Accelerate, and Transformers'
+_SHARDING = "ShardingFilterIterDataPipe"  # what .sharding_filter() of torch's data pipes makes
 
 
 class Called(Protocol):
@@ -47,8 +48,8 @@ def check_sent(dataset: Called) -> None:
 
 
 def check_callers(dataset: Called) -> None:
-    """Raises ArgumentError where a caller divides among ranks what is a rank's share already, or is a
-    DataLoader of other batches; warns of one whose `len` is not what it yields."""
+    """Raises ArgumentError where a caller divides once more what is a rank's share already, or a loader
+    process's, or is a DataLoader of other batches; warns of one whose `len` is not what it yields."""
     this: object = dataset
     for caller in _callers():
         name = type(caller).__name__
@@ -58,8 +59,19 @@ def check_callers(dataset: Called) -> None:
                 "prepare its DataLoader with pyimportance.own_ranks(loader, accelerator), or give a Trainer "
                 "pyimportance.OwnRanks as its first base"
             )
+        if name == _SHARDING and getattr(caller, "num_of_instances", 1) > 1:
+            raise ArgumentError(
+                "this data set yields this process's share, and sharding_filter() would divide it among "
+                "processes once more; leave it out"
+            )
         if isinstance(caller, torch.utils.data.DataLoader) and caller.dataset is this:
             _check_batches(dataset, caller)
+
+
+def in_order() -> bool:
+    """Whether the DataLoader that led here gives batches in the order in which they were dealt."""
+    loaders = (c for c in _callers() if isinstance(c, torch.utils.data.DataLoader) and c.num_workers > 1)
+    return all(getattr(loader, "in_order", True) for loader in loaders)  # torch 2.6 has that option
 
 
 def _check_batches(dataset: Called, loader: torch.utils.data.DataLoader[Any]) -> None:

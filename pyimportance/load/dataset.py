@@ -18,7 +18,7 @@ from pyimportance.io.meter import Meter
 from pyimportance.load import sending
 from pyimportance.load.accounts import Accounts
 from pyimportance.load.ahead import ReadAhead
-from pyimportance.load.callers import check_iteration, check_sent
+from pyimportance.load.callers import check_iteration, check_sent, in_order
 from pyimportance.load.choosing import Sampler, choosing
 from pyimportance.load.deal import Deal
 from pyimportance.load.fields import check_fields
@@ -29,9 +29,9 @@ from pyimportance.load.plan import Recipe
 from pyimportance.load.rank import placement
 from pyimportance.load.reader import Reading, Stream, Yielded
 from pyimportance.load.share import Share
-from pyimportance.load.shared import Assignment, Pass, Shared
+from pyimportance.load.shared import Assignment, Shared, Start
 from pyimportance.load.skips import Skips
-from pyimportance.load.state import Position, ProcessPosition, check_claim
+from pyimportance.load.state import Position, ProcessPosition, check_claim, check_consumed
 from pyimportance.load.tars import Tars, check_select
 from pyimportance.shards.shard_set import ShardSet
 
@@ -146,7 +146,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         self.equalize, self._elastic = equalize, elastic
         self._select_files = check_select(select_files)
         self._shared, self._skips = Shared(), Skips()
-        self._yielded, self._passes = Yielded(), 0  # passes: iterations of a loader process's copy
+        self._starts, self._in_order = 0, True  # of a loader process's copy
         self._skip = 0  # samples of its share that this loader process had yielded when its state was saved
         self._ended: tuple[int, bool] | None = None
         self._holdings: dict[int, Holding] = {}
@@ -212,7 +212,8 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             told = Assignment(serial, shards.root, shards.generation, shards.digest, epoch, position)
             self._shared.assign(told)
             self._told = told
-        self._epoch, self._skip, self._ended, self._yielded = epoch, 0, None, Yielded()
+        self._epoch, self._skip, self._ended = epoch, 0, None
+        self._yielded, self._begun = Yielded(), False  # begun: by this process
         self._shards, self._holdings, self._deal = shards, holdings, deal
 
     def _opened(self, shards: Any) -> ShardSet | Tars:
@@ -242,33 +243,32 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = torch.utils.data.get_worker_info()
-        meter = self._shared.meter()
         check_iteration(self)
         if info is None:
             self._leave_the_end()
-            self._yielded, share = Yielded(), self._deal.share(self.rank)
-            return self._iterate(self._reading(share, meter, self._epoch), 0, 1, self._yielded)
-        self._passes += 1
-        # The seeds of a DataLoader's processes are a random number of its own and their number in it.
-        this = Pass(info.seed - info.id, info.id, self._passes)
+            return self._iterate(None, 0, 1)
         try:
-            if self._passes == 1:  # what this copy was made with is what the iteration began with
-                self._shared.note(this, self._told.serial)
-            else:
-                self._follow(self._shared.follow(this))
+            self._start(info)
             share = self._deal.share(self.rank).process(info.id, info.num_workers, self.own_batch_size)
             self._yielded, self._skip = Yielded(self._skip), 0
-            reading = self._reading(share.after(self._yielded.count), meter, self._epoch)
-            return self._iterate(reading, info.id, info.num_workers, self._yielded)
+            return self._iterate(share.after(self._yielded.count), info.id, info.num_workers)
         except PyimportanceError as error:  # a DataLoader passes on what `next` raises, not what `iter` does
             return raising(error)
 
-    def _follow(self, told: Assignment) -> None:
-        """In a persistent loader process: takes up what the training process assigned since."""
+    def _start(self, info: Any) -> Start:
+        """A loader process iterates; a persistent one takes up what the training process assigned since."""
+        self._starts += 1
+        # The seeds of a DataLoader's processes are a random number of its own and their number in it.
+        pool, ordered = info.seed - info.id, self._in_order and in_order()
+        this = Start(pool, info.id, self._starts, ordered)
+        told = self._shared.start(this, self._told)
+        if told is self._told:
+            return this
         if told.digest != self._told.digest:
             self._shards, self._holdings = opened_again(told, self._shared.meter(), self._cache), {}
         self._told, self._epoch = told, told.epoch
         self._deal = self._deal_of(self._source, told.epoch, told.consumed)
+        return this
 
     def _leave_the_end(self) -> None:
         """What is left at a loaded position where nothing is left: one iteration, and then the epoch that was
@@ -312,15 +312,17 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             ids[places] = holding.index.ids[np.concatenate(rows)]
         return ids
 
-    def _iterate(
-        self, reading: Reading, process: int, processes: int, yielded: Yielded
-    ) -> Iterator[dict[str, Any]]:
+    def _iterate(self, share: Share | None, process: int, processes: int) -> Iterator[dict[str, Any]]:
+        if share is None:  # in the training process: what is set when its first sample is asked for
+            self._yielded, self._begun, share = Yielded(), True, self._deal.share(self.rank)
+        yielded, deal = self._yielded, self._deal
+        reading = self._reading(share, self._shared.meter(), self._epoch)
         if self._batched:
-            size, before = self.own_batch_size, yielded.count // self.own_batch_size
-            for n, batch in enumerate(reading.batches(size, self._making), before):
+            size = self.own_batch_size
+            for n, batch in enumerate(reading.batches(size, self._making), yielded.count // size):
                 self._choosing.weigh(batch["__weight__"])
                 if self.equalize == "batch":
-                    weight = np.float32(self._deal.weight(self.rank, process + n * processes))
+                    weight = np.float32(deal.weight(self.rank, process + n * processes))
                     batch["__weight__"] *= np.where(batch["__pad__"], np.float32(0), weight)
                 yielded.add(len(batch["__index__"]))
                 yield batch
@@ -335,6 +337,8 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
 
         batches: how many batches of the current iteration the training loop has consumed. Needed where loader
         processes read ahead of it, else counted here. Ranks are taken to be in step, as DDP keeps them.
+        Raises ArgumentError where none has begun since epoch, position or generation were set, and within
+        the epoch of a DataLoader(in_order=False).
         epoch: the start of this epoch instead, for a loop that is between two.
 
         In a loader process it is the position of that process alone, which torchdata's StatefulDataLoader
@@ -346,16 +350,19 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             if batches is not None:
                 raise ArgumentError("state_dict: give batches= within an epoch, or epoch= between two")
             return self._state(check_integer("epoch", epoch, 0), [0] * self._source.workers)
-        yielded = self._yielded.count
+        yielded, processes = self._yielded.count, self._shared.noted(self._told.serial)
         if batches is not None:
             batches = check_integer("batches", batches, 0)
             if self.batch_size is None:
                 raise ArgumentError("state_dict: batches= needs the batch_size argument of ImportanceDataset")
             if batches > self._deal.batches:
                 raise ArgumentError(f"batches={batches}: an iteration has {self._deal.batches}")
+            ordered = batches == self._deal.batches or self._shared.in_order(self._told.serial)
+            check_consumed(batches, begun=self._begun or processes, in_order=ordered)
             yielded = min(batches * self.own_batch_size, int(self._deal.lengths[self.rank]))
-            check_claim(batches, yielded, self._yielded.count)
-        elif self._shared.noted(self._told.serial):
+            if not processes:
+                check_claim(batches, yielded, self._yielded.count)
+        elif processes:
             raise ArgumentError(
                 "state_dict: loader processes read ahead of the training loop; say how many batches it "
                 "consumed, state_dict(batches=n)"
@@ -375,10 +382,11 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state_dict` was taken, on any world size, batch size and number of loader processes.
 
-        Over the whole job, every sample of the epoch is yielded exactly once (but for pads). The next
-        iteration, and `len`, cover the rest of the epoch. Reads the generation that the state was saved on,
-        from the folder that this data set reads, whichever it reads now and whatever came after. Raises
-        ArgumentError for a state of other shards or options, DataError where that generation is gone.
+        Over the whole job, every sample of the epoch is yielded exactly once, but for pads, which may be
+        others. The next iteration, and `len`, cover the rest of the epoch. Reads the generation that the
+        state was saved on, from the folder that this data set reads, whichever it reads now and whatever came
+        after. Raises ArgumentError for a state of other shards or options, DataError where that generation
+        is gone.
         """
         position, shards = Position.from_state(state, self._recipe), self._source
         place = ProcessPosition.from_state(state)
@@ -399,4 +407,4 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         # A spawned loader process opens the shards itself, told where by the shared assignment.
         check_sent(self)
         shards = self._shards if isinstance(self._shards, Tars) else None
-        return {**self.__dict__, "_shards": shards, "_holdings": {}}
+        return {**self.__dict__, "_shards": shards, "_holdings": {}, "_in_order": in_order()}

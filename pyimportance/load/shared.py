@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from mmap import PAGESIZE
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakValueDictionary
@@ -32,7 +32,9 @@ from pyimportance.load.mapped import Mapped
 
 PROCESSES = 256
 _ROOM = 2**17  # bytes for an assignment: a path and a number per worker
-_PID, _POOL, _MEMBER, _PASS, _SERIAL, _SKIPPED, _COUNTS = range(7)  # columns of a row; counts are the rest
+_PID, _POOL, _MEMBER, _NUMBER, _IN_ORDER, _SERIAL, _SKIPPED, _COUNTS = range(
+    8
+)  # columns of a row; counts are the rest
 _COLUMNS = _COUNTS + 2 * len(TIERS)
 _SIZE = _ROOM + 8 * PROCESSES * _COLUMNS
 _REGIONS = (
@@ -53,12 +55,16 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """The ``number``-th iteration (from 1) of process ``member`` of the loader processes ``pool``."""
+class Start:
+    """The ``number``-th time (from 1) that process ``member`` of the loader processes ``pool`` iterates.
+
+    in_order: whether their DataLoader gives batches in the order in which it asked for them.
+    """
 
     pool: int
     member: int
     number: int
+    in_order: bool
 
 
 class Place(NamedTuple):
@@ -99,16 +105,17 @@ class Shared(Mapped):
         with self._locked():
             return self._assignment()
 
-    def follow(self, this: Pass) -> Assignment:
-        """The latest assignment, which a later pass of a loader process takes up.
+    def start(self, this: Start, made_with: Assignment) -> Assignment:
+        """What a loader process is to read: at first what it was made with, as its iteration began with
+        that; later the latest assignment.
 
-        Raises ArgumentError if another process of its pool took up another one for the same pass.
+        Raises ArgumentError if another process of its pool took up another one at the same start.
         """
         with self._locked():
-            told = self._assignment()
-            self._note(this, told.serial)
-            same = (self._rows[:, _POOL] == this.pool) & (self._rows[:, _PASS] == this.number)
-            siblings = [row for row in self._rows[same].tolist() if _alive(row[_PID])]
+            told = made_with if this.number == 1 else self._assignment()
+            self._rows[self._row, _POOL:_SKIPPED] = *astuple(this), told.serial
+            same = (self._rows[:, _POOL] == this.pool) & (self._rows[:, _NUMBER] == this.number)
+            siblings = [row for row in self._rows[same].tolist() if this.number > 1 and _alive(row[_PID])]
             # Loaders whose random generators are alike cannot be told apart; there is no saying then.
             if sum(row[_MEMBER] == this.member for row in siblings) > 1:
                 return told
@@ -119,14 +126,13 @@ class Shared(Mapped):
             )
         return told
 
-    def note(self, this: Pass, serial: int) -> None:
-        """This process starts to read assignment ``serial``."""
-        with self._locked():
-            self._note(this, serial)
-
     def noted(self, serial: int) -> bool:
         """Whether any loader process has started to read assignment ``serial``."""
         return bool((self._rows[:, _SERIAL] == serial).any())
+
+    def in_order(self, serial: int) -> bool:
+        """Whether all loader processes that have started to read assignment ``serial`` give it in order."""
+        return bool(self._rows[self._rows[:, _SERIAL] == serial, _IN_ORDER].all())
 
     def meter(self) -> Meter:
         """The meter of this process, the same one at every call.
@@ -189,9 +195,6 @@ class Shared(Mapped):
         text = self._memory[:_ROOM].split(b"\0", 1)[0]
         fields: dict[str, Any] = json.loads(text)
         return Assignment(**{**fields, "consumed": tuple(fields["consumed"])})
-
-    def _note(self, this: Pass, serial: int) -> None:
-        self._rows[self._row, _POOL:_SKIPPED] = this.pool, this.member, this.number, serial
 
     def _map(self, fd: int) -> None:
         super()._map(fd)

@@ -120,9 +120,24 @@ class ProcessPosition:
             )
 
 
+def check_consumed(batches: int, *, begun: bool, in_order: bool = True) -> None:
+    """Raises ArgumentError where nobody has ``begun`` to read what so many batches are said to be of, or
+    where, as they are not ``in_order``, their number does not tell which they were."""
+    if batches and not begun:
+        raise ArgumentError(
+            f"batches={batches}: no iteration of this epoch, generation and position has begun; what is set "
+            "while one lasts is for the next"
+        )
+    if batches and not in_order:
+        raise ArgumentError(
+            f"batches={batches}: of a DataLoader(in_order=False), so that their number does not tell which "
+            "they were; in_order=True, or state_dict(epoch=) between epochs"
+        )
+
+
 def check_claim(batches: int, claimed: int, yielded: int) -> None:
     """Raises ArgumentError where so many batches, ``claimed`` samples, are more than this process yielded."""
-    if 0 < yielded < claimed:
+    if yielded < claimed:
         raise ArgumentError(
             f"batches={batches}: by batch_size they have {claimed} samples, and {yielded} were yielded; the "
             "training loop's batches must be of batch_size"

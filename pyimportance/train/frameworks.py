@@ -25,6 +25,7 @@ _KEPT = (
     "collate_fn",
     "drop_last",
     "generator",
+    "in_order",  # of torch 2.6
     "multiprocessing_context",
     "num_workers",
     "persistent_workers",
@@ -64,7 +65,7 @@ def own_ranks(loader: DataLoader[Any], accelerator: Accelerator) -> DataLoader[A
             f"loader: its data set is rank {found[0]} of {found[1]}, the accelerator {expected[0]} of "
             f"{expected[1]}; make the data set after the Accelerator, or give it rank= and world_size="
         )
-    options = {name: getattr(loader, name) for name in _KEPT}
+    options = {name: getattr(loader, name) for name in _KEPT if hasattr(loader, name)}
     prepared = Prepared(dataset, device=accelerator.device, _drop_last=loader.drop_last, **options)
     prepared._is_accelerate_prepared = True
     registered: DataLoader[Any] = accelerator.prepare_data_loader(prepared)

@@ -31,6 +31,18 @@ def test_divided_once_more(shard_set, method, kind):
     assert [len(each) for each in copies] == [40, 40]
 
 
+@pytest.mark.parametrize("kind", [ImportanceDataset, WebDataset])
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_sharding_filter(shard_set, kind):
+    """Of torch's data pipes: it divides among loader processes, where there are several."""
+    datapipes = pytest.importorskip("torch.utils.data.datapipes.iter")
+    pipe = datapipes.IterableWrapper(kind(shard_set((40, 40))[0], rank=0, world_size=1)).sharding_filter()
+    for processes in (0, 1):
+        assert len(list(DataLoader(pipe, batch_size=None, num_workers=processes))) == 80
+    with pytest.raises(ArgumentError, match=r"sharding_filter\(\) would divide it among processes once more"):
+        list(DataLoader(pipe, batch_size=None, num_workers=2))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_loader_of_other_batches(shard_set, method):
     """Positions, and what loader processes are dealt, go by batches."""

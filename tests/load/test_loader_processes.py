@@ -143,7 +143,7 @@ class Late(ImportanceDataset):
 
     def __iter__(self):
         info = torch.utils.data.get_worker_info()
-        if info is not None and info.id == 1 and self._passes == 1:
+        if info is not None and info.id == 1 and self._starts == 1:
             assert self.go.wait(250)
         return super().__iter__()
 

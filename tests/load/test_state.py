@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from pyimportance import ArgumentError, DataError, ImportanceDataset, ShardSet, repartition, write_shards
+from pyimportance import (
+    ArgumentError,
+    DataError,
+    ImportanceDataset,
+    ShardSet,
+    WebDataset,
+    repartition,
+    write_shards,
+)
 from tests.load.samples import ids
 
 
@@ -139,6 +147,60 @@ def test_batches_must_be_known(shard_set):
     for wrong, text in ((-1, "batches=-1: must be at least 0"), (9, "batches=9: an iteration has 8")):
         with pytest.raises(ArgumentError, match=text):
             ImportanceDataset(shards, batch_size=8).state_dict(batches=wrong)
+
+
+@pytest.mark.parametrize("kind", [ImportanceDataset, WebDataset])
+@pytest.mark.parametrize("processes", [0, 2])
+def test_an_epoch_set_while_another_is_read(shard_set, kind, processes):
+    """As Lightning does where it resumes: an iteration that has begun is of no epoch that was set later."""
+    dataset = kind(shard_set((31, 33))[0], batch_size=4)
+    again = kind(dataset.shards, batch_size=4)
+    loader = iter(DataLoader(dataset, batch_size=4, num_workers=processes, collate_fn=ids))
+    dataset.set_epoch(2)  # without loader processes nothing begins before it is asked for a sample
+    seen = [next(loader) for _ in range(5)]
+    if processes:
+        with pytest.raises(ArgumentError, match="batches=5: no iteration of this epoch, generation and pos"):
+            dataset.state_dict(batches=5)
+    else:
+        again.load_state_dict(dataset.state_dict(batches=5))
+        assert again.epoch == 2
+        assert sorted(ids(again) + [i for batch in seen for i in batch]) == list(range(64))
+    dataset.set_epoch(5)
+    with pytest.raises(ArgumentError, match="batches=1: no iteration of this epoch, generation and position"):
+        dataset.state_dict(batches=1)
+    assert dataset.state_dict(batches=0) == dataset.state_dict(epoch=5)
+
+
+def test_a_look_before_loader_processes_read(shard_set):
+    dataset = ImportanceDataset(shard_set((31, 33))[0], batch_size=4)
+    next(iter(dataset))
+    with pytest.raises(
+        ArgumentError, match="batches=1: by batch_size they have 4 samples, and 1 were yielded"
+    ):
+        dataset.state_dict(batches=1)
+    assert len(list(DataLoader(dataset, batch_size=4, num_workers=1, collate_fn=ids))) == 16
+    assert dataset.state_dict(batches=16)["consumed"] == [31, 33]
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [(ImportanceDataset, "fork"), (WebDataset, "fork"), (ImportanceDataset, "spawn")],
+)
+def test_batches_in_no_order(shard_set, kind, method):
+    """Their number does not say which of them were consumed, but for all of them."""
+    dataset = kind(shard_set((31, 33))[0], batch_size=4)
+    options = {"batch_size": 4, "num_workers": 2, "multiprocessing_context": method, "collate_fn": ids}
+    loader = iter(DataLoader(dataset, in_order=False, **options))
+    next(loader)
+    with pytest.raises(ArgumentError, match=r"batches=1: of a DataLoader\(in_order=False\)"):
+        dataset.state_dict(batches=1)
+    assert len(list(loader)) == 15
+    after = dataset.state_dict(batches=16)
+    assert kind is WebDataset or after["consumed"] == [31, 33]
+    if method == "fork":
+        dataset.set_epoch(3)
+        next(iter(DataLoader(dataset, in_order=True, **options)))
+        assert dataset.state_dict(batches=1)["epoch"] == 3
 
 
 def test_within_a_batch_of_ranks_that_share_a_worker(shard_set):

@@ -103,7 +103,9 @@ def test_the_batches_of_a_loader(tar):
 def test_between_epochs(tar):
     dataset = made(tar)
     start = dataset.state_dict()
-    with pytest.raises(ArgumentError, match="batches=1: no iteration has begun"):
+    with pytest.raises(
+        ArgumentError, match="batches=1: no iteration of this epoch, generation and position has begun"
+    ):
         dataset.state_dict(batches=1)
     one, two = numbers(dataset), numbers(dataset)
     dataset.load_state_dict(start)

@@ -22,7 +22,6 @@ from pyimportance.load.merge import Ints
 from pyimportance.load.opening import raising
 from pyimportance.load.plan import SHARDS
 from pyimportance.load.reader import Yielded
-from pyimportance.load.shared import Pass
 from pyimportance.load.tars import Tars
 from pyimportance.load.webdataset.arguments import cache_options, check_functions, check_like
 from pyimportance.load.webdataset.barren import Barren
@@ -338,12 +337,7 @@ class WebDataset(Fluent, Resuming):
 
     def _begin_in(self, info: Any) -> Iteration:
         """Where the iteration of a loader process begins."""
-        self._passes += 1
-        this = Pass(info.seed - info.id, info.id, self._passes)
-        if self._passes == 1:
-            self._shared.note(this, self._told.serial)
-        else:
-            self._follow(self._shared.follow(this))
+        this = self._start(info)
         if self._loaded is None:
             self._at = self._from_turn(self._turns.join(self._told.serial, this, info.num_workers))
         else:

@@ -11,6 +11,7 @@ from pyimportance.checks import check_integer
 from pyimportance.errors import ArgumentError
 from pyimportance.load.dataset import ImportanceDataset
 from pyimportance.load.deal import Deal
+from pyimportance.load.state import check_consumed
 from pyimportance.load.webdataset.pipeline import Pipeline
 from pyimportance.load.webdataset.rounds import Iteration
 from pyimportance.load.webdataset.turns import Turns
@@ -69,8 +70,7 @@ class Resuming(ImportanceDataset):
             )
         turn, processes = self._turns.latest(self._told.serial)
         if turn < 0:
-            if batches:
-                raise ArgumentError(f"batches={batches}: no iteration has begun")
+            check_consumed(check_integer("batches", batches or 0, 0), begun=False)
             return self._state(self._told.epoch, list(self._told.consumed))
         begin = self._told.consumed if turn == 0 else (0,) * self._source.workers
         now = self._told.epoch + turn
@@ -79,6 +79,7 @@ class Resuming(ImportanceDataset):
         if batches is not None:
             pulled = self._counted(check_integer("batches", batches, 0), length)
             over = pulled >= length
+            check_consumed(batches, begun=True, in_order=over or self._shared.in_order(self._told.serial))
         elif processes or at is None:
             raise ArgumentError(
                 "state_dict: loader processes read ahead of the training loop; say how many batches it "

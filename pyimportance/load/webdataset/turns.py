@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pyimportance.load.mapped import Mapped
-from pyimportance.load.shared import Pass
+from pyimportance.load.shared import Start
 
 _NBYTES = 2**17
 _REMEMBERED = 16  # iterations of loaders, and assignments
@@ -51,7 +51,7 @@ class Turns(Mapped):
             self._write(state, serial, turn + 1, 0)
         return turn
 
-    def join(self, serial: int, this: Pass, processes: int) -> int:
+    def join(self, serial: int, this: Start, processes: int) -> int:
         """The turn of the loader process that begins ``this``: that of its siblings, if any has begun."""
         with self._locked():
             state = self._read()

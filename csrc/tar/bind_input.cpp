@@ -88,7 +88,7 @@ class Remote final : public tar::Input {
 
 std::unique_ptr<tar::Input> make_input(const py::object& handle) {
   if (py::isinstance<py::int_>(handle)) return std::make_unique<tar::Descriptor>(handle.cast<int>());
-  return std::make_unique<Remote>(handle, py::hasattr(handle, "frame_of"));
+  return std::make_unique<Remote>(handle, py::hasattr(handle, "is_framed"));
 }
 
 }  // namespace pyi

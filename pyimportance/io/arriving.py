@@ -357,6 +357,10 @@ class Handle:
     def __init__(self, file: Arriving, entry: Entry | None, failed: list[tuple[int, int, DataError]]) -> None:
         self._file, self._entry, self._failed = file, entry, failed
 
+    @property
+    def is_cached(self) -> bool:
+        return self._entry is not None
+
     def fetch(self, offset: int, nbytes: int) -> Any:
         """``nbytes`` bytes, 1 or more, from ``offset``. Raises DataError, for what failed before at once."""
         end = offset + nbytes

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 from pyimportance.errors import DataError
 from pyimportance.io.arriving import PIECE, Arriving, Handle, Origin, Request, Spans
 from pyimportance.io.downloads import Downloads
-from pyimportance.io.frames import SUFFIX, Framed
+from pyimportance.io.frames import SUFFIX, Expected, Fetched, Framed
 from pyimportance.io.meter import Meter
 
 _TAIL: Final = 16 << 10  # read at once for the seek table: that of 2000 frames
@@ -36,26 +34,23 @@ class ArrivingFrames(Framed):
     def __init__(self, file: Arriving) -> None:
         super().__init__(file, _TAIL)
         self._arriving = file
+        self.coming: dict[int, ExpectedFrames] = {}
 
-    def request(self, spans: Spans, then: Callable[[Any], object]) -> Request:
-        """`Arriving.request` for these bytes of the contents: what has to come are the frames they lie in."""
-        wanted = self._lacking(spans)
-        edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False)).reshape(-1, 2)
-        stored = self.stored
-        pieces = [piece for first, end in edges.tolist() for piece in _pieces(stored, first, end)]
-        runs = [(int(stored[first]), int(stored[end])) for first, end in edges.tolist()]
-        return self._arriving.request(runs, lambda handle: then(_Frames(self, handle, pieces)))
+    def expect(self, spans: Spans) -> ExpectedFrames:
+        return ExpectedFrames(self, spans)
 
-    def _lacking(self, spans: Spans) -> NDArray[np.bool_]:
-        """bool [F]: the frames in which these bytes lie, but those that are kept, or being decompressed."""
-        begin, end = np.array(spans, np.int64).reshape(-1, 2).T
-        change = np.zeros(len(self.stored), np.int64)
-        np.add.at(change, self.frame_of(begin), 1)
-        np.add.at(change, self.frame_of(end - 1) + 1, -1)
-        wanted: NDArray[np.bool_] = np.cumsum(change[:-1]) > 0
-        for number in np.flatnonzero(wanted).tolist():
-            wanted[number] = self.lacking(number)
-        return wanted
+    def request(self, expected: ExpectedFrames, then: Callable[[Any], object]) -> Request:
+        """`Arriving.request` for bytes of the contents: what has to come are the frames they lie in that are
+        not there, and do not come for others.
+        """
+        lacking, stored = np.array(expected.lacking, np.int64), self.stored
+        edges = [
+            run[[0, -1]] for run in np.split(lacking, np.flatnonzero(np.diff(lacking) > 1) + 1) if len(run)
+        ]
+        runs = [(first, last + 1) for first, last in map(np.ndarray.tolist, edges)]
+        pieces = {offset: piece for run in runs for offset, piece in _pieces(stored, *run)}
+        spans = [(int(stored[first]), int(stored[end])) for first, end in runs]
+        return self._arriving.request(spans, lambda handle: then(expected.arrived(handle, pieces)))
 
 
 def arriving(url: str, origin: Origin, downloads: Downloads, meter: Meter) -> Arriving | ArrivingFrames:
@@ -64,13 +59,14 @@ def arriving(url: str, origin: Origin, downloads: Downloads, meter: Meter) -> Ar
     return ArrivingFrames(file) if file.path.endswith(SUFFIX) else file
 
 
-def _pieces(stored: NDArray[np.int64], first: int, end: int) -> list[_Piece]:
-    """The frames ``first`` to ``end`` - 1 in requests."""
-    cuts = [first]
-    while cuts[-1] < end:
-        most = int(np.searchsorted(stored, stored[cuts[-1]] + PIECE, side="right")) - 1
-        cuts.append(min(end, max(most, cuts[-1] + 1)))
-    return [_Piece(int(stored[a]), int(stored[b]), b - a) for a, b in pairwise(cuts)]
+def _pieces(stored: NDArray[np.int64], first: int, end: int) -> Iterator[tuple[int, _Piece]]:
+    """(place, piece that it comes with) of each of the frames ``first`` to ``end`` - 1."""
+    while first < end:
+        most = int(np.searchsorted(stored, stored[first] + PIECE, side="right")) - 1
+        last = min(end, max(most, first + 1))
+        piece = _Piece(int(stored[first]), int(stored[last]), last - first)
+        yield from ((offset, piece) for offset in stored[first:last].tolist())
+        first = last
 
 
 class _Piece:
@@ -96,21 +92,39 @@ class _Piece:
         return handle.fetch(offset, nbytes)
 
 
-class _Frames:
-    """What native code reads the contents through, once a request for them has come."""
+class ExpectedFrames(Expected):
+    """What native code reads the contents through, once a request for them has come.
 
-    def __init__(self, file: ArrivingFrames, handle: int | Handle, pieces: Sequence[_Piece]) -> None:
-        self._file, self._handle, self._pieces = file, handle, pieces
-        self._begins = [piece.begin for piece in pieces]
+    A frame may be needed by those who came later first: without a cache, where nothing else would keep it,
+    they have it from the piece that it comes with.
+    """
 
-    def fetch(self, offset: int, nbytes: int) -> Any:
-        """``nbytes`` bytes of the contents, 1 or more, from ``offset``. Raises DataError."""
-        return self._file.fetch_from(self._read, offset, nbytes)[0]
+    def __init__(self, file: ArrivingFrames, spans: Spans) -> None:
+        super().__init__(file, spans)
+        self._coming = file.coming
+        self._handle: int | Handle = -1
+        self._pieces: dict[int, _Piece] = {}
 
-    def _read(self, offset: int, nbytes: int) -> Any:
-        at = bisect_right(self._begins, offset) - 1
-        if at < 0 or offset >= self._pieces[at].end:  # it was kept when this was asked for
-            return self._file.read_stored(offset, nbytes)
-        if isinstance(self._handle, int):
-            return os.pread(self._handle, nbytes, offset), 0, 0
-        return self._pieces[at].take(self._handle, offset, nbytes), 0, 0
+    def arrived(self, handle: int | Handle, pieces: dict[int, _Piece]) -> ExpectedFrames:
+        self._handle, self._pieces = handle, pieces
+        if isinstance(handle, Handle) and not handle.is_cached:
+            self._coming.update(dict.fromkeys(pieces, self))
+        return self
+
+    def end(self) -> None:
+        super().end()
+        for offset in self._pieces:
+            if self._coming.get(offset) is self:
+                del self._coming[offset]
+
+    def _fetch(self, offset: int, nbytes: int) -> Fetched:
+        return self.file.fetch_from(self._read, offset, nbytes)
+
+    def _read(self, offset: int, nbytes: int) -> Fetched:
+        """The frame that lies there."""
+        with_it = self if offset in self._pieces else self._coming.get(offset)
+        if with_it is None:  # it was there when this was asked for
+            return self.file.read_stored(offset, nbytes)
+        if isinstance(with_it._handle, int):
+            return os.pread(with_it._handle, nbytes, offset), 0, 0
+        return with_it._pieces[offset].take(with_it._handle, offset, nbytes), 0, 0

@@ -1,15 +1,16 @@
 """Framed: the contents of a file that is compressed frame by frame, read by position like any other file.
 
 Only the frames in which the wanted bytes lie are read and decompressed, several at once by threads; those
-that were asked for last are kept. Nothing is allocated that the seek table does not bound, see there.
+that were asked for last are kept, and those that somebody holds until nobody does. Nothing is allocated that
+the seek table does not bound, see there.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,10 +27,13 @@ from pyimportance.threads import default_threads
 
 SUFFIX: Final = ".tar.zst"
 KEPT_BYTES: Final = 64 << 20
-"""Of decompressed frames that a process keeps for whoever reads on in them; a larger one is kept alone."""
+"""Of decompressed frames that a process keeps for whoever reads on in them; a larger one is kept alone, and
+those that are held are kept whatever they come to."""
 
 Fetched: TypeAlias = tuple[Any, int, int]
 """Bytes (a buffer), and what counts for them: bytes and requests."""
+
+Spans: TypeAlias = Sequence[tuple[int, int]]
 
 Read: TypeAlias = Callable[[int, int], Fetched]
 """(offset, bytes) -> these bytes of the file."""
@@ -53,6 +57,8 @@ class Framed(File):
     tail: how much of it is read at first for the seek table.
     Raises DataError for a seek table that is not sound, see `SeekTable.read`.
     """
+
+    is_framed: Final = True  # native code goes by it: reads say what they took
 
     def __init__(self, file: File, tail: int = 0) -> None:
         self._file, self._table = file, SeekTable.read(file, tail)
@@ -87,9 +93,27 @@ class Framed(File):
         """int32 [n]: the frame that holds each of these bytes."""
         return (np.searchsorted(self._table.content, offset, side="right") - 1).astype(np.int32)
 
-    def lacking(self, number: int) -> bool:
-        """Whether a frame is not among those that are kept, nor is to be."""
-        return (self.token, number) not in _kept
+    def expect(self, spans: Spans) -> Expected:
+        return Expected(self, spans)
+
+    def hold(self, numbers: Iterable[int]) -> list[int]:
+        """Has these frames kept, once they are there, until they are let go of as often as they are held.
+
+        Returns those that are not there, and that nobody else holds who would read them.
+        """
+        return _kept.hold(self.token, numbers)
+
+    def let_go(self, numbers: Iterable[int]) -> None:
+        _kept.let_go(self.token, numbers)
+
+    def sizes(self, spans: Spans) -> dict[int, int]:
+        """frame -> how many of these bytes lie in it; ``spans`` (begin, end) are ascending and apart."""
+        sizes: Counter[int] = Counter()
+        for begin, end in spans:
+            first, last = self._frames(begin, end - begin)
+            edges = np.clip(self._table.content[first : last + 2], begin, end)
+            sizes.update(dict(zip(range(first, last + 1), np.diff(edges).tolist(), strict=True)))
+        return dict(sizes)
 
     def fetch(self, offset: int, nbytes: int) -> Fetched:
         """``nbytes`` bytes, 1 or more, from ``offset``, not counted. Raises DataError."""
@@ -164,18 +188,78 @@ class Pending:
             frame.cancel()
 
 
+class Expected:
+    """What native code reads bytes of ``file`` through that are known before, and read once.
+
+    Each frame is held until all of them that lie in it were read, in however many requests. Who made it calls
+    `end` when nothing of it is read any more.
+
+    frames   in which they lie, ascending
+    lacking  those that nobody has read, or is to, for somebody else
+    """
+
+    is_framed: Final = True
+
+    def __init__(self, file: Framed, spans: Spans) -> None:
+        self.file, self._left = file, file.sizes(spans)
+        self._lock = threading.Lock()
+        self.frames = list(self._left)
+        self.lacking = file.hold(self.frames)
+
+    def fetch(self, offset: int, nbytes: int) -> Fetched:
+        """`Framed.fetch`."""
+        fetched = self._fetch(offset, nbytes)
+        done = []
+        with self._lock:
+            for number, size in self.file.sizes([(offset, offset + nbytes)]).items():
+                if number in self._left:
+                    self._left[number] -= size
+                    if self._left[number] <= 0:
+                        del self._left[number]
+                        done.append(number)
+        self.file.let_go(done)
+        return fetched
+
+    def _fetch(self, offset: int, nbytes: int) -> Fetched:
+        return self.file.fetch(offset, nbytes)
+
+    def end(self) -> None:
+        with self._lock:
+            left, self._left = self._left, {}
+        self.file.let_go(left)
+
+
 class _Kept:
     """The frames that a process decompressed last, each by the first who asked: only that one is charged."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._frames: OrderedDict[tuple[object, int], Future[Any]] = OrderedDict()
+        self._frames: dict[_Key, Future[Any]] = {}
+        self._idle: OrderedDict[_Key, None] = OrderedDict()  # those that are there and that nobody holds
+        self._holds: Counter[_Key] = Counter()
         self._nbytes = 0
         self._pool = ThreadPoolExecutor(default_threads(), thread_name_prefix="pyimportance-frames")
 
-    def __contains__(self, frame: tuple[object, int]) -> bool:
+    def hold(self, token: object, numbers: Iterable[int]) -> list[int]:
+        lacking = []
         with self._lock:
-            return frame in self._frames
+            for key in ((token, number) for number in numbers):
+                if key not in self._frames and key not in self._holds:
+                    lacking.append(key[1])
+                self._holds[key] += 1
+                self._idle.pop(key, None)
+        return lacking
+
+    def let_go(self, token: object, numbers: Iterable[int]) -> None:
+        with self._lock:
+            for key in ((token, number) for number in numbers):
+                if self._holds[key] > 1:
+                    self._holds[key] -= 1
+                    continue
+                del self._holds[key]
+                if (frame := self._frames.get(key)) is not None and frame.done():
+                    self._idle[key] = None
+            self._make_room()
 
     def begin(self, file: Framed, number: int, read: Read) -> Future[Fetched]:
         return self._pool.submit(self.frame, file, number, read)
@@ -183,10 +267,10 @@ class _Kept:
     def frame(self, file: Framed, number: int, read_from: Read) -> Fetched:
         key = file.token, number
         with self._lock:
-            if (there := self._frames.get(key)) is not None:
-                self._frames.move_to_end(key)
-            else:
+            if (there := self._frames.get(key)) is None:
                 mine = self._frames[key] = Future[Any]()
+            elif key in self._idle:
+                self._idle.move_to_end(key)
         if there is not None:
             return there.result(), 0, 0
         try:
@@ -200,24 +284,28 @@ class _Kept:
             mine.set_result(data)
             if key in self._frames:  # the file may have been closed meanwhile
                 self._nbytes += len(data)
-                self._make_room(key)
+                if key not in self._holds:
+                    self._idle[key] = None
+                self._make_room()
         return data, read, requests
 
-    def _make_room(self, last: tuple[object, int]) -> None:
-        while self._nbytes > KEPT_BYTES:
-            oldest = next((key for key, f in self._frames.items() if key != last and f.done()), None)
-            if oldest is None:
-                break
+    def _make_room(self) -> None:
+        while self._nbytes > KEPT_BYTES and len(self._idle) > 1:
+            oldest, _ = self._idle.popitem(last=False)
             self._nbytes -= len(self._frames.pop(oldest).result())
 
     def forget(self, token: object) -> None:
         with self._lock:
             for key in [key for key in self._frames if key[0] is token]:
                 frame = self._frames.pop(key)
+                self._idle.pop(key, None)
                 if frame.done():
                     self._nbytes -= len(frame.result())
+            for key in [key for key in self._holds if key[0] is token]:
+                del self._holds[key]
 
 
+_Key: TypeAlias = tuple[object, int]
 _kept = _Kept()
 
 

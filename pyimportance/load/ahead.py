@@ -28,13 +28,14 @@ from numpy.typing import NDArray
 from pyimportance import _C
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io.arriving import JOIN, Arriving, Origin, Request
-from pyimportance.io.arriving_frames import ArrivingFrames, arriving
+from pyimportance.io.arriving_frames import ArrivingFrames, ExpectedFrames, arriving
 from pyimportance.io.downloads import AT_ONCE, Downloads
-from pyimportance.io.frames import content_of
+from pyimportance.io.frames import Expected, Framed, content_of
 from pyimportance.io.meter import Meter
 from pyimportance.io.storage import File, LocalFile, make_room, open_file
 from pyimportance.io.urls import is_url
 from pyimportance.load.batch import Seats
+from pyimportance.load.carried import Carried
 from pyimportance.load.fields import Field
 from pyimportance.load.merge import Ints
 from pyimportance.shards import keys
@@ -113,6 +114,7 @@ class ReadAhead:
         self._native = _C.ReadAhead(threads, _WAITING - threads) if origin is None else _C.ReadAhead(AT_ONCE)
         self._asked: deque[tuple[Window, list[File]]] = deque()  # the files are open until it is read
         self._uncounted: list[Window] = []
+        self._carried: dict[Columns, Carried] = {}
 
     def window(
         self,
@@ -121,10 +123,13 @@ class ReadAhead:
         pad: NDArray[np.bool_],
         tier: str,
         seats: Sequence[Seats] = (),
+        *,
+        later: Ints | None = None,
     ) -> Window:
         """Begins to read the samples of these rows, to be yielded in that order; repeated ones are read once.
 
         seats: where the fields of the columns go, if it has any, for as many samples.
+        later: rows that windows soon after this one have; None where that makes no difference.
         Waits for earlier windows where more files would be open than may be.
         """
         self._check_process()
@@ -133,6 +138,7 @@ class ReadAhead:
         native = _C.LoadWindow(self._native, columns.native, rows, pad, places, self._join)
         window = Window(native, tier, is_counted=self._origin is None)
         self._uncounted.append(window)
+        carried = self._carried.setdefault(columns, Carried(index))
         numbers = np.unique(index.file[rows]).tolist()
         for i in range(0, len(numbers), self._limit):
             group = numbers[i : i + self._limit]
@@ -147,15 +153,19 @@ class ReadAhead:
                     if columns.in_part:
                         found.read_in_part()
                     files.append((number, found))
+            for number, file in files:
+                if isinstance(file, Framed):
+                    carried.hold(number, file, window.expect(number, file).frames, later)
             here = [(n, file) for n, file in files if not isinstance(file, Arriving | ArrivingFrames)]
-            native.read([(number, file.handle, file.size, file.path) for number, file in here])
+            native.read([(n, window.expected.get(n, file.handle), file.size, file.path) for n, file in here])
             for number, file in files:
                 if isinstance(file, Arriving | ArrivingFrames):
-                    window.request(file, number, native.spans(number))
+                    window.request(file, number)
                 elif isinstance(file, LocalFile) and not window.is_counted:
                     spans = native.spans(number)
                     self._meter.add(tier, sum(end - begin for begin, end in spans), len(spans))
             self._asked.append((window, [file for _, file in files]))
+        carried.turn(later)
         return window
 
     def _begin(self, index: SampleIndex, numbers: list[int], tier: str) -> dict[str, Future[File]]:
@@ -224,6 +234,8 @@ class ReadAhead:
         self._native.close()
         for window in self._uncounted.copy():
             self._count(window)
+        for carried in self._carried.values():
+            carried.end()
         self._asked.clear()
         self._kept.clear()
 
@@ -233,18 +245,29 @@ class Window:
 
     def __init__(self, native: _C.LoadWindow, tier: str, *, is_counted: bool) -> None:
         self.native, self.tier, self.is_counted = native, tier, is_counted
+        self.expected: dict[int, Expected] = {}  # of compressed files, by their numbers
         self._requests: list[Request] = []
 
     def __len__(self) -> int:
         return len(self.native)
 
-    def request(self, file: Arriving | ArrivingFrames, number: int, spans: list[tuple[int, int]]) -> None:
-        """Has these bytes of a file fetched, and then read."""
+    def expect(self, number: int, file: Framed) -> Expected:
+        """Holds what it reads of a compressed file until it has read it."""
+        self.expected[number] = file.expect(self.native.spans(number))
+        return self.expected[number]
+
+    def request(self, file: Arriving | ArrivingFrames, number: int) -> None:
+        """Has its bytes of a file fetched, and then read."""
 
         def read(handle: Any) -> None:
             self.native.read([(number, handle, file.size, file.path)])
 
-        self._requests.append(file.request(spans, read))
+        if isinstance(file, ArrivingFrames):
+            expected = self.expected[number]
+            assert isinstance(expected, ExpectedFrames)
+            self._requests.append(file.request(expected, read))
+        else:
+            self._requests.append(file.request(self.native.spans(number), read))
 
     def wait(self) -> None:
         """Until all of it is read."""
@@ -254,6 +277,8 @@ class Window:
 
     def end(self) -> None:
         """What it was read from is not needed any more."""
+        for expected in self.expected.values():
+            expected.end()
         while self._requests:
             self._requests.pop().end()
 

@@ -25,11 +25,15 @@ _PIECES = 16  # a million samples of a rank: more than a window has
 
 
 class Part(NamedTuple):
-    """What is read at a time: rows of the index, pads, and weights where a sampler gives any."""
+    """What is read at a time: rows of the index, pads, and weights where a sampler gives any.
+
+    later: of compressed shards, the rows that come soon after them: in their window, and in the next one.
+    """
 
     rows: Ints
     pad: NDArray[np.bool_]
     weight: NDArray[np.float32] | None
+    later: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,19 @@ class Planned:
     sequence: EpochPlan
     rows: Ints | None
     weights: NDArray[np.float32] | None
+
+    def after(self, k: int) -> Ints:
+        """Rows of the index: those of the window after window ``k``, and of as many as it takes for some of
+        every bin, where windows have few.
+        """
+        bounds, enough = self.sequence.bounds, 4 * self.sequence.bins
+        end = int(np.searchsorted(bounds, min(bounds[k + 1] + enough, bounds[-1])))
+        windows = [self.sequence.window(i) for i in range(k + 1, max(end, min(k + 2, self.sequence.windows)))]
+        return self.rows_at(np.concatenate([np.zeros(0, np.int64), *windows]))
+
+    def rows_at(self, places: Ints) -> Ints:
+        """Rows of the index, of rows of the sequence."""
+        return places if self.rows is None else self.rows[places]
 
 
 class Holding:
@@ -100,13 +117,15 @@ class Holding:
         """
         for k, some in _windows(plan.sequence, (piece.of(self._worker) for piece in pieces)):
             places = plan.sequence.window(k)[some.position - plan.sequence.bounds[k]]
-            rows = places if plan.rows is None else plan.rows[places]
+            rows = plan.rows_at(places)
             weights = None if plan.weights is None else plan.weights[places]
             pad = np.ascontiguousarray(some.pad)
             total = np.cumsum(self.index.nbytes[rows])
             parts = max(1, round(int(total[-1]) / room))
+            following = None if self.index.frame is None else plan.after(k)
             for a, b in _runs((total - 1) * parts // total[-1]):
-                yield Part(rows[a:b], pad[a:b], None if weights is None else weights[a:b])
+                later = None if following is None else np.concatenate([rows[b:], following])
+                yield Part(rows[a:b], pad[a:b], None if weights is None else weights[a:b], later)
 
 
 def _windows(sequence: EpochPlan, pieces: Iterable[Piece]) -> Iterator[tuple[int, Piece]]:

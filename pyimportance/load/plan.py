@@ -4,9 +4,13 @@ It is a function of (generation digest, seed, epoch, worker) and the options bel
 ranks, world size, batch size and loader processes only cut it up (deal.py).
 
 An epoch is cut into windows of about ``window_bytes``, the unit a reader holds in memory. The samples of
-a bin, in storage order, form blocks of contiguous bytes (in compressed tars of whole frames: one that is cut
-would be read twice); blocks are shuffled over the whole epoch and samples within a window. So a window reads
-few, long ranges, whichever blocks they come from, and data that fit one window are shuffled perfectly.
+a bin, in storage order, form blocks of contiguous bytes; blocks are shuffled over the whole epoch and
+samples within a window. So a window reads few, long ranges, whichever blocks they come from, and data
+that fit one window are shuffled perfectly.
+
+In compressed tars blocks are of whole frames, as one that is cut would be read twice. Where samples of
+several bins lie in the same frames, the blocks of those have the same place in each bin's order, and so are
+mostly in one window, or in two that follow one another, which read a frame once (carried.py).
 
 Copies of a sample that the epoch has several times belong to one block, so that one read is enough, and
 are spread evenly over the window: a batch holds two only where there are more than the window has batches.
@@ -54,8 +58,8 @@ class Stock:
     frame: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
-        lengths = {len(self.file), len(self.offset), len(self.nbytes), len(self.bin)}
-        lengths |= set() if self.frame is None else {len(self.frame)}
+        columns = (self.file, self.offset, self.nbytes, self.bin, self.frame)
+        lengths = {len(column) for column in columns if column is not None}
         if len(lengths) != 1:
             raise ArgumentError(f"stock: columns of different lengths {sorted(lengths)}")
 
@@ -85,21 +89,34 @@ class Stock:
         return Stock(self.file[rows], self.offset[rows], self.nbytes[rows], self.bin[rows], frame)
 
     def blocks(self, nbytes: int) -> Blocks:
-        """Storage order cut into runs of a bin's samples in one file, each about ``nbytes`` long; none begins
-        within a frame, or with a copy of the sample before.
+        """Storage order cut into runs of a bin's samples in one file, each about ``nbytes`` long; none
+        begins with a copy of the sample before. What is compressed, into the bins' shares of runs of whole
+        frames that are about as long.
         """
-        columns = self.bin, self.file, self.offset, self.frame, self.nbytes
-        start = _C.block_starts(self.storage_order, *columns, nbytes)
-        return Blocks(start, np.append(start[1:], len(self)), self.bin[self.rows(start)])
+        bin, columns = self.bin, (self.offset, self.frame, self.nbytes)
+        if self.frame is None:
+            start = _C.block_starts(self.storage_order, bin, self.file, *columns, nbytes)
+            place = np.arange(len(start))
+        else:
+            order = np.lexsort((self.offset, self.file))
+            start = _C.block_starts(order, np.zeros_like(bin), self.file, *columns, nbytes)
+            run = np.empty(len(self), np.int32)
+            run[order] = np.repeat(np.arange(len(start)), np.diff(start, append=len(self)))
+            start = _C.block_starts(self.storage_order, bin, run, *columns, sys.maxsize)
+            place = run[self.rows(start)].astype(np.int64)
+        return Blocks(start, np.append(start[1:], len(self)), bin[self.rows(start)], place)
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Runs start[i] .. end[i] - 1 of the storage order, each of one bin."""
+    """Runs start[i] .. end[i] - 1 of the storage order, each of one bin; those of the same frames have the
+    same place, int64 [i], which is less than their number.
+    """
 
     start: Ints
     end: Ints
     bin: NDArray[np.int32]
+    place: Ints
 
 
 @dataclass(frozen=True)
@@ -147,7 +164,7 @@ class EpochPlan:
         if recipe.shuffle:
             raw = self._random(0, bins + len(blocks.start))
             self._seeds = raw[:bins]
-            order = np.lexsort((raw[bins:], blocks.bin))
+            order = np.lexsort((raw[bins:][blocks.place], blocks.bin))
         # Blocks in their new order, each with its samples in storage order: where each ends in the epoch, and
         # how far it is from a place there to that in storage order.
         counts = (blocks.end - blocks.start)[order]
@@ -166,6 +183,10 @@ class EpochPlan:
     @property
     def windows(self) -> int:
         return len(self.bounds) - 1
+
+    @property
+    def bins(self) -> int:
+        return len(self._sizes)
 
     def windows_of(self, positions: Ints) -> Ints:
         """The windows of these positions: int64 [n]."""

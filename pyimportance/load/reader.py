@@ -128,7 +128,7 @@ class Stream:
         if part is None:
             return False
         seats = [] if self.seats is None else self.seats(len(part.rows))
-        window = self._ahead.window(self.columns, part.rows, part.pad, self._tier, seats)
+        window = self._ahead.window(self.columns, part.rows, part.pad, self._tier, seats, later=part.later)
         self._begun.append(_Run(window, part, seats))
         return True
 

@@ -131,6 +131,44 @@ def test_what_is_kept_is_bounded(data: bytes, path: Path, monkeypatch: pytest.Mo
     assert (kept._nbytes, len(kept._frames)) == (0, 0)
 
 
+def test_what_is_held_is_kept(data: bytes, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "KEPT_BYTES", 0)
+    monkeypatch.setattr(frames, "_kept", kept := frames._Kept())
+    meter = Meter()
+    with opened(path, meter) as file:
+        assert isinstance(file, frames.Framed)
+        assert file.hold([0, 2]) == [0, 2]
+        assert file.hold([2, 3]) == [3]  # who holds 2 is to read it
+        for number in (2, 0, 1, 4):
+            file.pread(CUTS[number], 1)
+        assert {number for _, number in kept._frames} == {0, 2, 4}  # one that nobody holds stays
+        read = meter.bytes("disk")
+        file.let_go([2, 0])
+        file.pread(CUTS[2], 1000)
+        assert meter.bytes("disk") == read
+        file.let_go([2, 3])
+        assert {number for _, number in kept._frames} == {2}
+        file.let_go([2])  # of what nobody holds, nothing
+        assert (kept._nbytes, len(kept._holds)) == (CUTS[3] - CUTS[2], 0)
+
+
+def test_what_is_expected_is_held_until_it_was_read(
+    data: bytes, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "KEPT_BYTES", 0)
+    monkeypatch.setattr(frames, "_kept", kept := frames._Kept())
+    with opened(path) as file:
+        assert isinstance(file, frames.Framed)
+        spans = [(10, 500), (900, CUTS[2] + 100), (CUTS[2] + 200, CUTS[2] + 300)]
+        assert file.sizes(spans) == {0: 490 + CUTS[1] - 900, 1: CUTS[2] - CUTS[1], 2: 200}
+        expected = file.expect(spans)
+        for begin, end, held in ((900, 1005, {0, 2}), (10, 500, {2}), (1005, CUTS[2] + 100, {2})):
+            assert expected.fetch(begin, end - begin)[0] == data[begin:end]
+            assert {number for _, number in kept._holds} == held
+        expected.end()
+        assert not kept._holds
+
+
 def test_threads_decode_a_frame_once(data: bytes, path: Path) -> None:
     meter = Meter()
     with opened(path, meter) as file, ThreadPoolExecutor(8) as pool:

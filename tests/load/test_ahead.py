@@ -105,8 +105,8 @@ def test_windows_that_were_consumed_are_let_go(made):
     ahead, held = ReadAhead(Meter()), weakref.WeakSet()
     begin = ahead.window
 
-    def window(*args):
-        begun = begin(*args)
+    def window(*args, **options):
+        begun = begin(*args, **options)
         held.add(begun.native)
         return begun
 

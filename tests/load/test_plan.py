@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -48,6 +49,28 @@ def test_blocks_are_of_whole_frames(n, frames, share, nbytes):
     for start, end in zip(blocks.start, blocks.end, strict=True):
         inner = first[(start < first) & (first < end)]
         assert not len(inner) or held.nbytes[inner[0] : inner[-1]].sum() < nbytes
+
+
+def test_blocks_of_the_same_frames_have_the_same_place():
+    """In each bin's order: so windows that read a frame for one bin read it for the others too."""
+    r, n = np.random.default_rng(0), 6000
+    held = replace(stock(n, files=2), frame=(np.arange(n) // 20).astype(np.int32))
+    held = replace(held, bin=r.integers(0, 3, n).astype(np.int32))
+    blocks = held.blocks(50_000)
+    frames_of = {}
+    for start, end, place in zip(blocks.start, blocks.end, blocks.place.tolist(), strict=True):
+        rows = held.rows(np.arange(start, end))
+        found = set(zip(held.file[rows].tolist(), held.frame[rows].tolist(), strict=True))
+        frames_of.setdefault(place, []).append(found)
+    assert all(len(bins) == 3 for bins in frames_of.values())
+    every = [frame for bins in frames_of.values() for frame in set().union(*bins)]
+    assert len(every) == len(set(every))
+    windows = plan(held, window_bytes=2**20)
+    read = [
+        set(zip(held.file[rows], held.frame[rows], strict=True)) for rows in map(windows.window, range(6))
+    ]
+    assert sum(map(len, read)) < 2 * len(every)
+    assert sum(map(len, read)) - sum(len(a & b) for a, b in pairwise(read)) < 1.05 * len(every)
 
 
 def plan(held, *, epoch=0, worker=0, digest=DIGEST, **options):
@@ -180,6 +203,9 @@ def test_the_stream_never_changes():
     held = Stock(np.zeros(12, np.int32), np.cumsum(size) - size, size, np.repeat([0, 1], 6).astype(np.int32))
     rows = sequence(plan(held, seed=7, epoch=2, worker=1, window_bytes=6144))
     assert rows.tolist() == GOLDEN
+    compressed = replace(held, frame=np.repeat([0, 1, 2, 3], 3).astype(np.int32))
+    assert sequence(plan(compressed, seed=7, epoch=2, worker=1, window_bytes=6144)).tolist() == OF_FRAMES
 
 
 GOLDEN = [11, 5, 6, 1, 3, 8, 7, 4, 2, 10, 9, 0]
+OF_FRAMES = [11, 3, 10, 4, 5, 9, 8, 0, 2, 7, 6, 1]

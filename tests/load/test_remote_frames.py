@@ -240,9 +240,10 @@ def test_frames_that_are_kept_are_not_fetched_again(made, server):
     url = f"{server.url}/{Path(path).relative_to(made[0])}"
     there = arriving_frames.arriving(url, arriving.Origin(), downloads, meter)
     for end in (200_000, 300_000):
-        with there.request([(0, end)], handles.append) as request:
+        with there.request(expected := there.expect([(0, end)]), handles.append) as request:
             request.wait()
-            assert bytes(handles.pop().fetch(0, end)) == right[:end]
+            assert handles == [expected]
+            assert bytes(handles.pop().fetch(0, end)[0]) == right[:end]
     wanted = int(there.frame_of(np.array([299_999]))[0]) + 1
     tail = min(int(stored[-1]), 16 << 10)
     assert meter.bytes("origin") == server.nbytes <= int(stored[wanted]) + tail + 8 * len(stored)

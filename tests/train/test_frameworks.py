@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,124 @@ def test_batches_of_a_trainer(tar, tmp_path):
     other = WebDataset(tar, batch_size=5)
     with pytest.raises(ArgumentError, match="batch_size=5, and TrainingArguments say 4 per device"):
         Trainer(model=torch.nn.Linear(1, 1), args=arguments, train_dataset=other).train()
+
+
+def made(kind, tar, shards):
+    if kind is WebDataset:
+        return WebDataset(tar, batch_size=4).shuffle(SAMPLES)
+    return ImportanceDataset(shards, batch_size=4)
+
+
+def rows(samples):
+    return {"x": torch.ones(len(samples), 1), "id": torch.tensor([s["__index__"] for s in samples])}
+
+
+@pytest.fixture
+def fit(tar, shards, tmp_path):
+    """What Lightning trains on, batches by epoch, as the README has it; checkpoints are in tmp_path."""
+    lightning = pytest.importorskip("lightning", reason="lightning is not installed")
+
+    def run(kind, processes, loader, every=None, checkpoint=None):
+        dataset, seen = made(kind, tar, shards), {}
+
+        class Module(lightning.LightningModule):
+            def __init__(self):
+                super().__init__()
+                self.layer = torch.nn.Linear(1, 1)
+
+            def train_dataloader(self):
+                dataset.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+                how = {"num_workers": processes, "persistent_workers": processes > 0}
+                return loader(dataset, batch_size=4, collate_fn=rows, **how)
+
+            def on_train_epoch_start(self):
+                dataset.set_epoch(self.current_epoch)
+
+            def training_step(self, batch, number):
+                seen.setdefault(self.current_epoch, []).append(batch["id"].tolist())
+                return (self.layer(batch["x"]) ** 2).mean()
+
+            def configure_optimizers(self):
+                return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+        how = {"every_n_train_steps": every} if every else {"every_n_epochs": 1}
+        keep = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, **how)
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = lightning.Trainer(
+            accelerator="cpu", devices=1, max_epochs=3, callbacks=[] if checkpoint else [keep], **quiet
+        )
+        trainer.fit(Module(), ckpt_path=checkpoint and tmp_path / f"step={checkpoint}.ckpt")
+        return seen
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's, which has advice about loader processes and loggers
+@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("kind", [ImportanceDataset, WebDataset])
+def test_lightning_resumed_between_epochs(fit, kind, processes):
+    """It begins to read, ahead in loader processes, before it calls on_train_epoch_start."""
+    whole = fit(kind, processes, DataLoader)
+    assert len({str(batches) for batches in whole.values()}) == 3
+    assert all(sorted(chain(*batches)) == list(range(SAMPLES)) for batches in whole.values())
+    for epoch in (1, 2):
+        rest = fit(kind, processes, DataLoader, checkpoint=7 * epoch)
+        assert rest == {e: batches for e, batches in whole.items() if e >= epoch}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [ImportanceDataset, WebDataset])
+def test_lightning_resumed_within_an_epoch(fit, kind):
+    loader = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
+    whole = fit(kind, 2, loader.StatefulDataLoader, every=5)
+    for step in (5, 10):
+        epoch, done = divmod(step, 7)
+        rest = fit(kind, 2, loader.StatefulDataLoader, checkpoint=step)
+        assert rest.pop(epoch) == whole[epoch][done:]
+        assert rest == {e: batches for e, batches in whole.items() if e > epoch}
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("kind", [ImportanceDataset, WebDataset])
+def test_a_trainer_resumed(tar, shards, tmp_path, kind, processes):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    seen = {}
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+
+        def forward(self, x, id):
+            return {"loss": (self.layer(x) ** 2).mean()}
+
+    class Trainer(OwnRanks, transformers.Trainer):
+        def compute_loss(self, model, inputs, **options):
+            seen[self.state.global_step] = inputs["id"].tolist()
+            return super().compute_loss(model, inputs, **options)
+
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path / "trainer"),
+        per_device_train_batch_size=4,
+        num_train_epochs=3,
+        dataloader_num_workers=processes,
+        remove_unused_columns=False,
+        report_to=[],
+        save_strategy="steps",
+        save_steps=10,
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+
+    def train(checkpoint=None):
+        seen.clear()
+        data = {"train_dataset": made(kind, tar, shards), "data_collator": rows}
+        Trainer(model=Model(), args=arguments, **data).train(resume_from_checkpoint=checkpoint)
+        return dict(seen)
+
+    whole = train()
+    epochs = [[whole[7 * epoch + n] for n in range(7)] for epoch in range(3)]
+    assert len({str(batches) for batches in epochs}) == 3
+    assert all(sorted(chain(*batches)) == list(range(SAMPLES)) for batches in epochs)
+    rest = train(str(tmp_path / "trainer" / "checkpoint-10"))
+    assert rest == {step: batch for step, batch in whole.items() if step >= 10}

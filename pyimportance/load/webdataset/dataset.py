@@ -45,10 +45,11 @@ class WebDataset(Fluent, Resuming):
         dataset = dataset.to_tuple("jpg", "cls").batched(64)
         loader = DataLoader(dataset, batch_size=None, num_workers=4)
 
-    Every iteration is an epoch, each in another order, unless `set_epoch` says which the next one is. Ranks
-    yield equally many samples and batches, by the rules of `ImportanceDataset`; where stages leave samples
-    out, neighbours take their places if there are several ranks (see `Fluent`). Samples are dicts:
-    ``__key__ __url__ __index__ __weight__ __pad__``, and bytes by extension.
+    Every iteration is an epoch, each in another order, unless `set_epoch` says which the next one is, as it
+    must on all ranks where one of them alone began an iteration more. Ranks yield equally many samples and
+    batches, by the rules of `ImportanceDataset`; where stages leave samples out, neighbours take their places
+    if there are several ranks (see `Fluent`). Samples are dicts: ``__key__ __url__ __index__ __weight__
+    __pad__``, and bytes by extension.
 
     Args:
         urls: tars (a path, folder, URL, pattern, braces, ``::``, a list), which are indexed first, by one

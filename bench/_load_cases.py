@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from _harness import compare, say
 from _load_aims import judge
-from _load_cold import bytes_fetched, cached, forget
+from _load_cold import COLD, bytes_fetched, forget
 from _load_data import Data
 from _load_memory import held
 from _load_ours import KINDS, OURS, READ, Batched, Ours, check_plain, plain
@@ -23,7 +23,6 @@ from _report import Report
 
 PROCESSES = 2
 COUNTED = (*OURS, READ, "webdataset")  # those that read, and do not map, their files
-COLD = 0.01  # of the pages of all files at most are in the page cache where nothing is said
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,7 @@ class Contenders:
         had = dict[str, float]()
 
         def before(name: str) -> None:
-            forget(self.data.folder)
-            had[name] = max(had.get(name, 0.0), cached(self.data.folder))
+            had[name] = max(had.get(name, 0.0), forget(self.data.folder))
 
         self.compare(
             "cold",

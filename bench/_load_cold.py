@@ -3,32 +3,69 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
 import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from _harness import say
 from _machine import field_of
 
 LIBC = ctypes.CDLL(None, use_errno=True)
+COLD = 0.01  # of the pages of all files at most are in the page cache where nothing is said
+PATIENCE = 5.0  # seconds for processes that are ending
 
 
 def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def forget(folder: Path) -> None:
+def forget(folder: Path, most: float = COLD) -> float:
     """Has the kernel drop the files below a folder from its page cache, once they are on disk.
 
-    posix_fadvise (DONTNEED) leaves pages that are in a process's tables, so those that this process has
-    mapped leave its tables first (madvise): they are read anew where they are used again. What lies on a file
-    system that is memory stays.
+    It leaves pages that are in a process's tables. Those of loader processes go with these: of loaders that
+    nobody has any more, as soon as Python's collector has found them. So it is tried again for a while.
+    Returns what part of the pages is left, and says who has mapped them where that is more than ``most``.
+    What lies on a file system that is memory stays.
     """
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    gc.collect()
+    end = time.monotonic() + PATIENCE
+    _drop(folder)
+    while (left := cached(folder)) > most and (holders := mapped_by(folder)) and time.monotonic() < end:
+        time.sleep(0.1)
+        _drop(folder)
+    if left > most:
+        say(f"{left:.1%} of {folder} stays in the page cache; processes that have it mapped: {holders}")
+    return left
+
+
+def mapped_by(folder: Path) -> list[int]:
+    """Other processes that have files below a folder mapped, of those that may be looked at."""
+    found = []
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):
+            if int(maps.parent.name) != os.getpid() and any(_spans(maps, folder)):
+                found.append(int(maps.parent.name))
+    return found
+
+
+def _spans(maps: Path, folder: Path) -> Iterator[tuple[int, int]]:
+    """Where a process has files below a folder mapped: first byte, and end."""
+    for line in maps.read_text().splitlines():
         span, *_, name = line.split(maxsplit=5)
         if name.startswith(f"{folder.resolve()}/"):
-            start, end = (int(address, 16) for address in span.split("-"))
-            LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+            start, end = span.split("-")
+            yield int(start, 16), int(end, 16)
+
+
+def _drop(folder: Path) -> None:
+    """What this process has mapped leaves its tables first: it is read anew where it is used again."""
+    for start, end in _spans(Path("/proc/self/maps"), folder):
+        LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
     for path in files_below(folder):
         fd = os.open(path, os.O_RDONLY)
         try:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import mmap
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +31,46 @@ def test_files_are_out_of_the_page_cache_also_where_they_are_mapped(
         assert cold.cached(tmp_path) == 0
         assert sum(mapped[:]) == 4096 * 255 * 128
         assert cold.cached(tmp_path) == 1
+
+
+HOLDER = """
+import mmap, sys
+with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+    print(sum(mapped[:]), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_other_processes_have_mapped_is_waited_for_and_told(
+    bench: Callable[[str], ModuleType],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ends: bool,
+) -> None:
+    cold = bench("_load_cold")
+    path = tmp_path / "file"
+    path.write_bytes(bytes(2**20))
+    (tmp_path / "other").write_bytes(bytes(3 * 2**20))
+    cold.forget(tmp_path)
+    if cold.cached(tmp_path) == 1:
+        pytest.skip("the file system is memory")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline()
+        assert cold.mapped_by(tmp_path) == [holder.pid]
+        if ends:
+            monkeypatch.setattr(time, "sleep", lambda _: holder.communicate())
+            assert cold.forget(tmp_path) == 0
+        else:
+            monkeypatch.setattr(cold, "PATIENCE", 0.2)
+            assert cold.forget(tmp_path) == pytest.approx(0.25, abs=0.01)
+    told = f"25.0% of {tmp_path} stays in the page cache; processes that have it mapped: [{holder.pid}]"
+    assert (told in capsys.readouterr().err) == (not ends)
+    assert cold.forget(tmp_path) == 0
 
 
 def test_memory_is_that_of_a_loader_process_and_of_all(

@@ -220,7 +220,13 @@ def fit(tar, shards, tmp_path):
         keep = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, **how)
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = lightning.Trainer(
-            accelerator="cpu", devices=1, max_epochs=3, callbacks=[] if checkpoint else [keep], **quiet
+            accelerator="cpu",
+            devices=1,
+            max_epochs=3,
+            default_root_dir=tmp_path,
+            enable_checkpointing=checkpoint is None,
+            callbacks=[] if checkpoint else [keep],
+            **quiet,
         )
         trainer.fit(Module(), ckpt_path=checkpoint and tmp_path / f"step={checkpoint}.ckpt")
         return seen

@@ -105,10 +105,7 @@ def narrowed(index: SampleIndex, select: Select, part_begin: NDArray[np.int64] |
 
     Raises ArgumentError where nothing would be left of a sample.
     """
-    if isinstance(select, frozenset):
-        keep = np.array([extension in select for extension in index.extensions], bool)[index.part_ext]
-    else:
-        keep = _selected(index, select)
+    keep = selected(index, select)
     start = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])[index.part_start]
     if (empty := np.flatnonzero(start[1:] == start[:-1])).size:
         raise ArgumentError(
@@ -133,8 +130,10 @@ def narrowed(index: SampleIndex, select: Select, part_begin: NDArray[np.int64] |
     return Narrowed(some, begin[which], which)
 
 
-def _selected(index: SampleIndex, select: Callable[[str], bool]) -> NDArray[np.bool_]:
-    """Of each part, whether ``select`` is true of its name."""
+def selected(index: SampleIndex, select: Select) -> NDArray[np.bool_]:
+    """bool [P]: of each part, whether ``select`` asks for it."""
+    if isinstance(select, frozenset):
+        return np.array([extension in select for extension in index.extensions], bool)[index.part_ext]
     keys = index.keys.to_pylist()
     rows = np.repeat(np.arange(len(index)), np.diff(index.part_start)).tolist()
     extensions = map(index.extensions.__getitem__, index.part_ext.tolist())

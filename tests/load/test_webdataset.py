@@ -1,6 +1,7 @@
 """WebDataset beside webdataset's: the same pipelines give the same, and what only ours does."""
 
 import os
+import random
 
 import numpy as np
 import pytest
@@ -72,6 +73,9 @@ PIPELINES = {
     "repeat": lambda d: d.to_tuple("cls").repeat(2),
     "with_epoch": lambda d: d.to_tuple("cls").with_epoch(30),
     "shuffle(0)": lambda d: d.shuffle(0).to_tuple("cls"),
+    "shuffle(-1)": lambda d: d.shuffle(-1).to_tuple("cls"),
+    "rename_keys, alone": lambda d: d.rename_keys(("key", "__key__"), label="cls"),
+    "rsample(0)": lambda d: d.rsample(0),
 }
 
 
@@ -161,6 +165,23 @@ def test_a_shuffle_of_batches_is_a_buffer(tars):
         assert sorted(epoch) == [[(i,), (i + 1,)] for i in range(0, 24, 2)]
     dataset.set_epoch(0)
     assert list(dataset) == one
+
+
+def test_a_shuffle_of_an_own_seed(tars):
+    """Of samples and of batches, given or drawn from what is given, as webdataset takes them."""
+    orders = set()
+    for seed in ({}, {"seed": 1}, {"seed": 2}, {"rng": random.Random(3)}):
+        for made in (lambda d: d, lambda d: d.listed(2)):
+            for make in (WebDataset, wds.WebDataset):
+                samples = made(make(tars, shardshuffle=False).to_tuple("cls")).shuffle(24, **seed)
+                assert len({str(sample) for sample in samples}) in (24, 12)
+        of_batches = WebDataset(tars).to_tuple("cls").listed(2).shuffle(24, **seed)
+        orders.add(str(list(of_batches)))
+        of_samples = WebDataset(tars).to_tuple("cls").shuffle(24, **seed)
+        orders.add(str(list(of_samples)))
+    assert len(orders) == 8
+    again = [list(WebDataset(tars).shuffle(24, rng=random.Random(3)).to_tuple("cls")) for _ in range(2)]
+    assert again[0] == again[1]
 
 
 def test_a_part_of_each_epoch(tars):

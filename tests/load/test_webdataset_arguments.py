@@ -9,8 +9,10 @@ import pytest
 import webdataset as wds
 from torch.utils.data import DataLoader
 
-from pyimportance import DataError, WebDataset, index
+from pyimportance import ArgumentError, DataError, WebDataset, index
+from pyimportance.load.webdataset.arguments import cache_options
 from tests.load.samples import ids, plain
+from tests.server import Server
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # webdataset leaves files to the collector
@@ -83,6 +85,56 @@ def test_arguments_by_position(tars):
     select = lambda name: name.endswith(".cls")  # noqa: E731
     arguments = (wds.reraise_exception, None, False, False, False, -1, None, upper, False)
     same(tars, *arguments, wds.shardlists.single_node_only, wds.split_by_worker, select, None, True, False, 3)
+
+
+def test_samples_of_which_nothing_is_selected(tars):
+    """They are left out; every fifth has a .text in the place of a .txt."""
+    text = {"select_files": lambda name: name.endswith(".text"), "shardshuffle": False}
+    assert [s["__key__"] for s in same(tars, **text)] == ["000", "005", "010", "015", "020"]
+    assert ids(WebDataset(tars, **text)) == [0, 5, 10, 15, 20]
+    assert len(WebDataset(tars, select_files=["text"])) == 5
+    named = {
+        "rename_files": lambda name: name.replace(".text", ".t"),
+        "select_files": lambda n: n[-2:] == ".t",
+    }
+    assert len(same(tars, **named, shardshuffle=False)) == 5
+    lengths = {len(ids(WebDataset(tars, **text, rank=r, world_size=2))) for r in range(2)}
+    assert lengths == {3}
+
+
+def test_tars_that_are_named_again(tars):
+    """They are read again, under ids of their own."""
+    files = list(index(tars).files)
+    same([files[1], files[0], files[1]], shardshuffle=False)
+    twice = WebDataset([tars, tars]).shuffle(48)
+    keys = [(s["__index__"], s["__key__"]) for s in twice]
+    assert sorted(keys) == [(i, f"{i % 24:03d}") for i in range(48)]
+    broken = [files[0], "none.tar", files[0], "none.tar"]
+    same(broken, handler=wds.ignore_and_continue, shardshuffle=False)
+
+
+@pytest.mark.parametrize("prefix", ["file:", "file://", "file://localhost"])
+def test_paths_as_urls(tars, prefix):
+    files = [prefix + path for path in index(tars).files[:2]]
+    for make in (WebDataset, wds.WebDataset):
+        keys = [s["__key__"] for s in make(files, shardshuffle=False)]
+        assert keys == [f"{i:03d}" for i in range(8)]
+    assert len(WebDataset("::".join(files))) == 8
+
+
+def test_a_cache_that_the_environment_names(tars, tmp_path, monkeypatch):
+    monkeypatch.setenv("WDS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("WDS_CACHE_SIZE", "1e9")
+    assert cache_options(None, -1) == {"cache_dir": str(tmp_path / "cache"), "cache_bytes": 10**9}
+    assert cache_options("other", 5) == {"cache_dir": "other", "cache_bytes": 5}
+    assert cache_options(None, 0) == {}
+    with Server(tmp_path) as server:
+        dataset = WebDataset(f"{server.url}/{{000..005}}.tar")
+        assert ids(dataset) == ids(dataset) == list(range(24))
+    assert dataset.io_report().bytes("cache") > 0
+    monkeypatch.setenv("WDS_CACHE_SIZE", "much")
+    with pytest.raises(ArgumentError, match="WDS_CACHE_SIZE='much': must be a number of bytes"):
+        WebDataset(tars)
 
 
 def test_cached(tars, tmp_path):

@@ -280,6 +280,35 @@ def test_batches_that_are_taken_apart_again(tar, undone):
     assert lengths in ([22] * 3, [20] * 3)  # of 64 samples and two pads, but for batches that are not whole
 
 
+LOST = {"first": 0, "in the middle": 20, "last": N - 1}
+
+
+@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_length_that_has_shown_itself_wrong_is_none(tar, lost, processes):
+    """A DataLoader then has none either, and yields what there is; until something is lost it is exact."""
+
+    def but_one(sample):
+        return None if sample["__index__"] == LOST[lost] else sample
+
+    dataset = WebDataset(tar(())).map(but_one)
+    loader = DataLoader(dataset, batch_size=None, num_workers=processes)
+    assert len(loader) == N
+    assert len(ids(loader)) == N - 1
+    for has_none in (loader, dataset):
+        with pytest.raises(TypeError, match="depends on the samples"):
+            len(has_none)
+    assert len(ids(loader)) == N - 1
+    assert len(dataset.with_length(N - 1)) == N - 1
+    assert len(WebDataset(tar(())).map(but_one)) == N
+
+
+@pytest.mark.parametrize("partial", [True, False])
+def test_a_length_that_is_right_stays(tar, partial):
+    dataset = WebDataset(tar(())).map(dict).listed(5, partial=partial).repeat(2)
+    assert len(list(dataset)) == len(dataset) == (26 if partial else 25)
+
+
 def test_one_rank_leaves_samples_out_as_webdataset_does(tar):
     path = tar({3, 9})
     ours = WebDataset(path).decode(handler=wds.ignore_and_continue)

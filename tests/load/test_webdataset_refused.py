@@ -1,11 +1,12 @@
 """What WebDataset refuses: each says what to do instead."""
 
+import random
 import re
 
 import pytest
 import webdataset as wds
 
-from pyimportance import ArgumentError, DataError, WebDataset
+from pyimportance import ArgumentError, DataError, WebDataset, index
 
 REFUSED = {
     "url_to_name": ({"url_to_name": "a"}, "url_to_name='a': must be a function of a name"),
@@ -30,7 +31,7 @@ REFUSED = {
     "shardshuffle": ({"shardshuffle": -1}, "shardshuffle=-1: must be at least 0"),
     "equalize": ({"equalize": "batch"}, "equalize='batch'"),
     "keep": ({"keep": 0.5}, "carry no scores to choose by"),
-    "select_files": ({"select_files": lambda name: name.endswith(".txt")}, "leaves nothing of sample '000'"),
+    "select_files": ({"select_files": lambda name: False}, "select_files: leaves nothing of any sample"),
     "batch_size": ({"batch_size": 0}, "batch_size=0: must be at least 1"),
 }
 
@@ -47,6 +48,7 @@ SOURCES = {
     "dict": ({"datasets": []}, "several data sets is not read; give the tars of all as one list"),
     "number": (3, "urls=3: must be tars, a shard set, or the path of one"),
     "number in a list": ([1, 2], "urls: 1 in the list is not the path or URL of a tar"),
+    "host": ("file://host/a.tar", "read are local files, and URLs of"),
     "pipe in a list": (["a.tar::pipe:cat b.tar"], "'pipe:cat b.tar' would run a shell"),
 }
 
@@ -60,8 +62,8 @@ def test_sources_that_are_refused(case):
 METHODS = {
     "mcached": (lambda d: d.mcached(), "page cache"),
     "lmdb_cached": (lambda d: d.lmdb_cached("x"), "write_shards"),
-    "rng": (lambda d: d.shuffle(3, rng=0), "rng= is not taken"),
-    "seed of a buffer": (lambda d: d.batched(2).shuffle(3, seed=1), "seeded by the data set's seed"),
+    "rng": (lambda d: d.shuffle(3, rng=0), "rng=0: must be a random.Random"),
+    "rng and seed": (lambda d: d.shuffle(3, rng=random.Random(), seed=1), "must be a random.Random, without"),
     "compose": (lambda d: d.compose(3), "must be a function of an iterator"),
     "slice": (lambda d: d.slice(3).with_epoch(2), "with_epoch: after .slice"),
     "map_dict": (lambda d: d.map_dict(), "name a part"),
@@ -112,6 +114,27 @@ def test_samples_that_do_not_fit(tars, case):
 def test_arguments_that_there_are_not(tars):
     with pytest.raises(TypeError, match="shards"):
         WebDataset(tars, shards=3)
+
+
+def test_ranks_of_which_each_would_draw_an_order(tars):
+    dataset = WebDataset(tars, rank=0, world_size=2)
+    with pytest.raises(ArgumentError, match="2 ranks share one order, which each would draw by its own"):
+        dataset.shuffle(3, rng=random.Random(0))
+    dataset.batched(2).shuffle(3, rng=random.Random(0))
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "a.tar.zst"])
+def test_compressed_tars_name_what_reads_them(tars, tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"")
+    for urls in (path, [path, *index(tars).files]):
+        with pytest.raises(ArgumentError, match=r"WebDataset\(index\(urls, spool=DIR\)\)"):
+            WebDataset(urls)
+
+
+def test_parts_of_a_shard_set(shard_set):
+    with pytest.raises(ArgumentError, match=r"leaves nothing of sample"):
+        WebDataset(shard_set((31, 33))[0], select_files=lambda name: "1" in name)
 
 
 def test_names_of_a_shard_set(shard_set):

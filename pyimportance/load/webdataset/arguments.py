@@ -40,8 +40,16 @@ def check_functions(**functions: Any) -> None:
 
 
 def cache_options(cache_dir: str | os.PathLike[str] | None, cache_size: int) -> dict[str, Any]:
-    """What `ImportanceDataset` takes for them. cache_size: -1 is without a bound, 0 without a cache."""
+    """What `ImportanceDataset` takes for them. cache_size: -1 is without a bound, 0 without a cache. Those
+    that are not given are what WDS_CACHE and WDS_CACHE_SIZE say, where the environment has them."""
     size = check_integer("cache_size", cache_size, -1)
+    if cache_dir is None and (named := os.environ.get("WDS_CACHE")):
+        cache_dir = os.path.expanduser(named)
+    if size == -1 and (stated := os.environ.get("WDS_CACHE_SIZE")):
+        try:
+            size = max(-1, int(float(stated)))
+        except (ValueError, OverflowError):
+            raise ArgumentError(f"WDS_CACHE_SIZE={stated!r}: must be a number of bytes") from None
     if cache_dir is None or size == 0:
         return {}
     return {"cache_dir": cache_dir, "cache_bytes": None if size == -1 else size}

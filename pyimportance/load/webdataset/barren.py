@@ -60,7 +60,7 @@ class Barren:
 
     def run(self, stage: Stage) -> Callable[[Iterator[Any], str], Iterator[Any]]:
         """What runs a stage that may leave inputs out, and counts."""
-        if isinstance(stage, Sampled):
+        if isinstance(stage, Sampled) and stage.p > 0:
             return stage
         enough = _HELD if isinstance(stage, Each) else self._enough
         self._watched.append(watched := Watched(stage, enough))
@@ -75,6 +75,6 @@ class Barren:
             if watched.end_round(whole=whole):
                 raise ArgumentError(
                     f".{watched.stage.name}() gives nothing: of {watched.inputs} inputs, in {watched.rounds} "
-                    "passes over the data, it left out all; an epoch of a number of outputs, or without an "
+                    "rounds of the data, it left out all; an epoch of a number of outputs, or without an "
                     "end, would go on reading for ever"
                 )

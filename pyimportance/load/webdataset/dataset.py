@@ -53,13 +53,17 @@ class WebDataset(Fluent, Resuming):
 
     Args:
         urls: tars (a path, folder, URL, pattern, braces, ``::``, a list), which are indexed first, by one
-            pass over their headers; a SampleIndex (see `index`); a ShardSet, or the path or URL of one.
+            pass over their headers (what a list names twice is read twice, under ids of its own); a
+            SampleIndex (see `index`); a ShardSet, or the path or URL of one.
         shardshuffle: tars, or shards, in random order; `shuffle` shuffles samples. seed: by default 0.
         resampled, repeat: epochs without an end, one after the other; see `with_epoch`.
-        select_files, keep, mix, ids, sampler, epochs, elastic, rank, world_size, window_bytes, cache_dir,
-            cache_size, batch_size (not where `batched` makes batches): see `ImportanceDataset`.
+        keep, mix, ids, sampler, epochs, elastic, rank, world_size, window_bytes, batch_size (not where
+            `batched` makes batches): see `ImportanceDataset`.
+        cache_dir, cache_size: its cache_dir and cache_bytes, by default what WDS_CACHE and WDS_CACHE_SIZE of
+            the environment say.
         equalize: "pad", "drop" and "error" as there, and "join" where ranks may yield unequally much, as the
             training loop lets them end one after the other (torch's Join): what stages leave out is left out.
+        select_files: as there; of tars, samples of which it leaves nothing are left out.
         rename_files: called with the name of each member of the tars, as the index has it (its extension in
             lower case), once; samples are what the new names make them (see `renamed`).
         handler: called with a DataError for each tar that cannot be indexed (missing, no tar, cut off), when
@@ -151,7 +155,8 @@ class WebDataset(Fluent, Resuming):
         self._loaded: Iteration | None = None  # where a loader process's state told it to go on
 
     def _opened(self, shards: Any) -> ShardSet | Tars:
-        return opened(shards, self._shared.meter(), self._cache, self._rename_files, self._faults.handler)
+        how: Any = {"rename_files": self._rename_files, "select_files": self._select_files}
+        return opened(shards, self._shared.meter(), self._cache, handler=self._faults.handler, **how)
 
     def _may_skip(self, ids: Ints, row: int, error: DataError) -> bool:
         return self._faults.skips(error, self.world_size) and super()._may_skip(ids, row, error)
@@ -189,9 +194,10 @@ class WebDataset(Fluent, Resuming):
 
     def with_epoch(self: Self, nsamples: int = -1, nbatches: int = -1) -> Self:
         """Epochs of so many outputs of each loader process, each going on where the one before ended, over as
-        many passes as that takes. Where stages leave samples out, it begins where that one would have ended
-        had they not. Ranks then yield equally much, whatever is left out; a stage that leaves out all, pass
-        after pass, is an ArgumentError, here and in other epochs without an end."""
+        many rounds of the data as that takes; a batch may have the end of one and the beginning of the next.
+        Where stages leave samples out, it begins where that one would have ended had they not. Ranks then
+        yield equally much, whatever is left out; a stage that leaves out all, round after round, is an
+        ArgumentError, here and in other epochs without an end."""
         outputs = max(nsamples, nbatches)
         if outputs > 0:
             self._no_slice("with_epoch")
@@ -200,7 +206,7 @@ class WebDataset(Fluent, Resuming):
         return self
 
     def repeat(self: Self, nepochs: int = -1, nbatches: int = -1) -> Self:
-        """Epochs of ``nepochs`` passes over the data, or without an end; of ``nbatches`` outputs at most."""
+        """Epochs of ``nepochs`` rounds of the data, or without an end; of ``nbatches`` outputs at most."""
         self._no_slice("repeat")
         self._rounds = nepochs if nepochs > 0 else None
         self._outputs = nbatches if nbatches > 0 else None
@@ -222,8 +228,9 @@ class WebDataset(Fluent, Resuming):
     def __len__(self) -> int:
         """Outputs of the next iteration on this rank, over all loader processes: the same on every rank.
 
-        Raises TypeError, as what has no length does, where that depends on the samples, or where epochs are
-        of a number of outputs of each process; `with_length` states one.
+        Raises TypeError, as what has no length does, where that depends on the samples (on one rank alone
+        once a stage has left out any), or where epochs are of a number of outputs of each process;
+        `with_length` states one.
         """
         if self._stated_length is not None:
             return self._stated_length
@@ -231,7 +238,7 @@ class WebDataset(Fluent, Resuming):
             raise TypeError(
                 "a WebDataset of endless epochs, or of with_epoch(), has no length; with_length(n) states one"
             )
-        if not self._pipeline.is_counted:
+        if not self._pipeline.is_counted or self._turns.uneven:
             raise TypeError(
                 "how much these stages yield depends on the samples; with_length(n) states a length"
             )
@@ -287,7 +294,7 @@ class WebDataset(Fluent, Resuming):
     def _read(self, at: Iteration | None, process: int, processes: int) -> Iterator[Any]:
         even_ranks = self._are_ranks_even()
         at = self._at = at or self._from_turn(self._turns.take(self._told.serial))
-        before, ratio, count, even = at.pulled, self._pipeline.ratio, Yielded(), True
+        before, ratio, count, even, number = at.pulled, self._pipeline.ratio, Yielded(), True, 0
         rule = Rule(self._rounds, self._outputs, ratio, self._unit)
 
         def samples(at: Iteration, process: int, processes: int, count: Yielded) -> Iterator[Any]:
@@ -319,6 +326,13 @@ class WebDataset(Fluent, Resuming):
             at.pulled, at.outputs = before + pulled, at.outputs + 1
             yield output
         at.over = True
+        if (
+            even
+            and fill is None
+            and self._pipeline.is_counted
+            and number < self._pipeline.outputs(count.count)
+        ):
+            self._turns.note_uneven()  # by what was left out behind the last output
 
     def _are_ranks_even(self) -> bool:
         """Whether what stages leave out is to be replaced, as nothing else makes ranks yield equally much.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -40,6 +41,7 @@ class Fluent:
     is for the samples of each rank to say. `with_epoch` evens that out, and ``equalize="join"`` allows it."""
 
     _pipeline: Pipeline
+    world_size: int
 
     def _with(self: Self, stage: Stage) -> Self:
         raise NotImplementedError
@@ -133,7 +135,8 @@ class Fluent:
         duplicate_is_error: bool = True,
         **new: str,
     ) -> Self:
-        """``rename_keys(image="*.jpg")``: of parts by pattern; where several match, the last decides."""
+        """``rename_keys(image="*.jpg")``: of parts by pattern; where several match, the last decides. What no
+        pattern matches is gone unless ``keep_unselected``, ``__key__`` and the likes of it too."""
         patterns = tuple((pattern, name) for name, pattern in [*pairs, *new.items()])
         function = RenameKeys(patterns, keep_unselected, must_match, duplicate_is_error)
         return self._with(Applied("rename_keys", function))
@@ -156,29 +159,43 @@ class Fluent:
 
     def rsample(self: Self, p: float = 0.5) -> Self:
         """Each sample with probability p, drawn anew in each epoch, by its seed."""
-        return self._with(stages.Sampled(check_fraction("p", p, positive=True)))
+        return self._with(stages.Sampled(check_fraction("p", p)))
 
     def slice(self: Self, *bounds: int | None) -> Self:
         """As itertools.islice: of what each loader process yields in an epoch."""
         return self._with(stages.Sliced(slice(*bounds)))
 
-    def shuffle(self: Self, size: int, *, initial: int = 100, seed: int | None = None, **others: Any) -> Self:
+    def shuffle(
+        self: Self,
+        size: int,
+        *,
+        initial: int = 100,
+        seed: int | None = None,
+        rng: random.Random | None = None,
+        handler: Any = None,
+    ) -> Self:
         """Shuffles by the seed, in every epoch otherwise. Before samples are batched or counted off, the
         whole epoch is planned so (load/plan.py), in windows of ``size`` samples at least, and nothing is held
         back: positions are exact. Later, it is a buffer of ``size`` in each process, which has no position.
+
+        size: below 1 leaves the order as it is. seed: by default the data set's. rng: gives the seed; not of
+        several ranks, which have to agree on an order. handler: webdataset takes one, and asks it nothing.
         """
-        for name in others:
-            if name != "handler":  # which webdataset takes, and calls for nothing
-                raise ArgumentError(
-                    f"shuffle: {name}= is not taken; the order is that of seed=, in any process"
-                )
-        if check_integer("size", size, 0) < 1:
+        if size < 1:
             return self
+        size = check_integer("size", size, 1)
+        if rng is not None:
+            if seed is not None or not isinstance(rng, random.Random):
+                raise ArgumentError(f"shuffle: rng={rng!r}: must be a random.Random, without seed=")
+            if self.world_size > 1 and not self._pipeline.mixes:
+                raise ArgumentError(
+                    f"shuffle: rng=: {self.world_size} ranks share one order, which each would draw by its "
+                    "own; give seed=, the same on all"
+                )
+            seed = rng.getrandbits(32)
         if not self._pipeline.mixes:
             return self._shuffled(size, seed)
-        if seed is not None:
-            raise ArgumentError("shuffle: a buffer is seeded by the data set's seed; give WebDataset(seed=)")
-        return self._with(stages.Buffered(size, check_integer("initial", initial, 1)))
+        return self._with(stages.Buffered(size, check_integer("initial", initial, 1), seed))
 
     # -- batches --------------------------------------------------------------------------------------------
 

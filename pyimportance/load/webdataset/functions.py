@@ -77,7 +77,7 @@ class RenameKeys:
                 ((p, new) for p, new in reversed(self.patterns) if _matches(old.lower(), (p,))), None
             )
             if found is None:
-                if self.keep_unselected or old.startswith("__"):
+                if self.keep_unselected:
                     result[old] = value
                 continue
             matched.add(found[0])

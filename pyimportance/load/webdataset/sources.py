@@ -7,45 +7,69 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from pyimportance.errors import ArgumentError, DataError
 from pyimportance.io import urls
 from pyimportance.io.meter import Meter
 from pyimportance.io.node_cache import NodeCache
 from pyimportance.io.storage import exists
 from pyimportance.load import opening
-from pyimportance.load.tars import Tars
+from pyimportance.load.tars import Select, Tars, selected
 from pyimportance.load.webdataset.renaming import renamed
 from pyimportance.load.webdataset.stages import Handler, reraise
-from pyimportance.shards.combine import concatenate
+from pyimportance.shards.combine import concatenate, keep, of_file
 from pyimportance.shards.index import index, scan_each
 from pyimportance.shards.manifest import POINTER
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 from pyimportance.shards.sources import expand
+from pyimportance.shards.streams.recognise import recognise
+from pyimportance.shards.streams.stream import Stream
 
 
 def opened(
     source: Any,
     meter: Meter,
     cache: NodeCache | None,
+    *,
     rename_files: Callable[[str], str] | None = None,
+    select_files: Select | None = None,
     handler: Handler = reraise,
 ) -> ShardSet | Tars:
     """A ShardSet, the path of one, an index, or whatever `index` takes, which is then indexed; of tars the
-    samples that ``rename_files`` makes of them, and only those about which ``handler`` is not asked, or says
-    to go on.
+    samples that ``rename_files`` makes of them, of which ``select_files`` leaves something; those that cannot
+    be indexed are left out where ``handler`` says to go on.
 
     Raises ArgumentError for what only webdataset reads, and as `index` and `ShardSet.open` do.
     """
     found = _found(source, meter, cache, handler)
-    if rename_files is None:
+    if rename_files is None and (select_files is None or isinstance(found, ShardSet)):
         return found
     if isinstance(found, ShardSet):
         raise ArgumentError(
             "rename_files: a shard set has scores of the samples that it has, under their keys; rename parts "
             "by .rename_keys(), or give rename_files where tars are read as they are"
         )
-    return renamed(found.samples, rename_files)
+    tars = found if rename_files is None else renamed(found.samples, rename_files)
+    return tars if select_files is None else _with_something(tars, select_files)
+
+
+def _with_something(tars: Tars, select: Select) -> Tars:
+    """The samples of which ``select`` leaves a part at least; they keep their ids."""
+    index = tars.samples
+    left = np.logical_or.reduceat(selected(index, select), index.part_start[:-1])
+    if left.all():
+        return tars
+    if not left.any():
+        raise ArgumentError("select_files: leaves nothing of any sample")
+    parts = np.repeat(left, np.diff(index.part_start))
+    return Tars(
+        keep(index, left),
+        None if tars.names is None else tars.names.filter(pa.array(parts)),
+        None if tars.part_begin is None else tars.part_begin[parts],
+    )
 
 
 def _found(source: Any, meter: Meter, cache: NodeCache | None, handler: Handler) -> ShardSet | Tars:
@@ -66,19 +90,40 @@ def _found(source: Any, meter: Meter, cache: NodeCache | None, handler: Handler)
         source = [path]
     elif not isinstance(source, Iterable):
         raise ArgumentError(f"urls={source!r}: must be tars, a shard set, or the path of one")
-    tars = [os.fspath(url) if isinstance(url, str | os.PathLike) else _not_a_path(url) for url in source]
-    for url in tars:
-        for part in url.split("::"):
-            if part.startswith("pipe:"):
-                raise ArgumentError(
-                    f"urls: {part!r} would run a shell; fetch the tars to files, and name these here"
-                )
+    specs = [_spec(url) for url in source]
+    once = list(dict.fromkeys(specs))
+    tars = recognise(once)
+    if isinstance(tars, Stream):
+        raise ArgumentError(
+            f"urls: {tars.what}, which is read from its start to its end; of a copy in plain tars: "
+            "WebDataset(index(urls, spool=DIR))"
+        )
     try:
-        return Tars(index(tars, meter=meter, cache=cache))
+        samples = index(once, meter=meter, cache=cache)
     except DataError as error:
         if handler is reraise:
             raise
-        return Tars(_indexed(expand(tars), meter, cache, handler, error))
+        samples = _indexed(tars, meter, cache, handler, error)
+    return Tars(samples if len(once) == len(specs) else _again(samples, specs))
+
+
+def _spec(url: Any) -> str:
+    if not isinstance(url, str | os.PathLike):
+        raise ArgumentError(f"urls: {url!r} in the list is not the path or URL of a tar")
+    parts = os.fspath(url).split("::")
+    for part in parts:
+        if part.startswith("pipe:"):
+            raise ArgumentError(
+                f"urls: {part!r} would run a shell; fetch the tars to files, and name these here"
+            )
+    return "::".join(re.sub(r"^file:(//(localhost)?(?=/)|(?!//))", "", part) for part in parts)
+
+
+def _again(index: SampleIndex, specs: list[str]) -> SampleIndex:
+    """The samples of tars as often as these are named in a list, each time under other ids."""
+    number = {file: n for n, file in enumerate(index.files)}
+    files = {spec: [number[file] for file in expand(spec) if file in number] for spec in set(specs)}
+    return concatenate([of_file(index, n) for spec in specs for n in files[spec]], numbered=True)
 
 
 def _indexed(
@@ -96,10 +141,6 @@ def _indexed(
     if not sum(map(len, parts)):
         raise first
     return concatenate(parts, numbered=True)
-
-
-def _not_a_path(url: Any) -> str:
-    raise ArgumentError(f"urls: {url!r} in the list is not the path or URL of a tar")
 
 
 def _may_be_a_set(path: str) -> bool:

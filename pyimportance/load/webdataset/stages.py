@@ -102,15 +102,17 @@ class Sliced(Stage):
 
 @dataclass(frozen=True)
 class Buffered(Stage):
-    """A random one of the ``size`` that are held; ``initial`` are read before the first."""
+    """A random one of the ``size`` that are held; ``initial`` are read before the first. seed: of its own."""
 
     size: int
     initial: int
+    seed: int | None = None
 
     name, exact, mixes = "shuffle", False, True
 
     def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]:
-        draw, held = random.Random(f"shuffle {seed}"), list(islice(inputs, min(self.initial, self.size)))
+        draw = random.Random(f"shuffle {seed}" if self.seed is None else f"shuffle {seed} {self.seed}")
+        held = list(islice(inputs, min(self.initial, self.size)))
         while held:
             held.extend(islice(inputs, min(2, self.size - len(held) + 1)))
             place = draw.randrange(len(held))

@@ -11,6 +11,7 @@ from pyimportance.cli.dividing import (
     BinsOption,
     CapacityOption,
     ClassesOption,
+    Division,
     KOption,
     PolicyOption,
     SeedOption,
@@ -158,33 +159,22 @@ def shard(
         raise ArgumentError("exchange='direct': the source can only be read in order")
     if (partition is None) == (scores is None):
         raise ArgumentError("give either --partition or --scores with --workers")
+    division = Division(workers, policy, bins, seed, k, tolerance, capacity)
     if partition is not None:
-        usual = {"--workers": None, "--policy": "stripes", "--bins": None, "--seed": 0, "--k": None}
-        usual |= {"--tolerance": None, "--classes": None, "--capacity": None}
-        given = zip(usual, (workers, policy, bins, seed, k, tolerance, classes, capacity), strict=True)
-        if idle := [name for name, value in given if value != usual[name]]:
+        if idle := division.given() + ["--classes"] * (classes is not None):
             raise ArgumentError(f"{', '.join(idle)}: --partition is divided already; give --scores instead")
         plan, samples = Partition.load(partition), read_source(source, spool, out)
     else:
         assert scores is not None
         if workers is None:
             raise ArgumentError("--workers: say over how many the samples of --scores are to be divided")
-        division: dict[str, Any] = {
-            "workers": workers,
-            "policy": policy,
-            "bins": bins,
-            "seed": seed,
-            "k": k,
-            "tolerance": tolerance,
-            "capacity": capacity,
-        }
-        check_division(**division)
+        check_division(division)
         values = Scores.load(scores)
         classes_of = None if classes is None else check_classes(integers(classes), values.num_samples)
         samples = read_source(source, spool, out)
         check_match(values, samples.ids, samples.keys, scores, source)
         sizes = samples.nbytes[np.argsort(samples.ids)]
-        plan = divide(values, scores, sizes=sizes, classes=classes_of, **division)
+        plan = divide(values, scores, division, sizes=sizes, classes=classes_of)
     with progress_bar("writing shards") as progress:
         shards = write_shards(
             source if in_order else samples,

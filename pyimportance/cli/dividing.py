@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,6 +56,23 @@ CapacityOption = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Division:
+    """The options of ``partition`` and ``shard`` that say how samples are divided, as they are typed."""
+
+    workers: int | None = None
+    policy: str = "stripes"
+    bins: int | None = None
+    seed: int = 0
+    k: int | None = None
+    tolerance: float | None = None
+    capacity: str | None = None
+
+    def given(self) -> list[str]:
+        """Which are not as they are if nobody says anything."""
+        return [f"--{field.name}" for field in fields(self) if getattr(self, field.name) != field.default]
+
+
 def partition(
     scores: Annotated[Path, typer.Argument(help="What `pyimportance score` wrote.")],
     *,
@@ -100,18 +118,10 @@ def partition(
     check_output(output, scores, current, sizes, classes)
     if prune and current is None:
         raise ArgumentError("--prune: samples can only be left out of a --current")
-    division: dict[str, Any] = {
-        "workers": workers,
-        "policy": policy,
-        "bins": bins,
-        "seed": seed,
-        "k": k,
-        "tolerance": tolerance,
-        "capacity": capacity,
-    }
+    division = Division(workers, policy, bins, seed, k, tolerance, capacity)
     # How many workers there are, and so a capacity of each, may be for --current to say.
-    unknown = {"workers": None if current is None else 1, "capacity": None} if workers is None else {}
-    check_division(**division | unknown)
+    told = current is not None and workers is None
+    check_division(replace(division, workers=1, capacity=None) if told else division)
     with progress_bar("reading", unit="steps") as progress:
         progress(0, 3)
         values = Scores.load(scores)
@@ -119,7 +129,7 @@ def partition(
         held_sizes = held_sizes if sizes is None else sizes_of(sizes, values.sample_ids(), scores)
         classes_of = None if classes is None else integers(classes)
         progress(1, 3, "dividing")
-        result = divide(values, scores, current=holder, sizes=held_sizes, classes=classes_of, **division)
+        result = divide(values, scores, division, current=holder, sizes=held_sizes, classes=classes_of)
         progress(2, 3, "writing")
         result.save(output)
     show(about_partition(result, held_sizes, classes_of) | {"written": str(output)}, as_json)
@@ -128,38 +138,33 @@ def partition(
 def divide(
     scores: Scores,
     scored: Path,
+    division: Division,
     *,
-    workers: int | None,
-    policy: str,
-    bins: int | None,
-    seed: int,
-    k: int | None,
-    tolerance: float | None,
     sizes: NDArray[Any] | None,
     classes: NDArray[Any] | None,
-    capacity: str | None,
     current: Any = None,
 ) -> Partition:
     """The partition that the options of ``partition`` and ``shard`` ask for."""
     from pyimportance.order.partition import partition as compute
 
+    workers, bins = division.workers, division.bins
     if workers is None:
         if current is None:
             raise ArgumentError("--workers: say how many, or give --current to keep their number")
         workers = current.workers
     if bins is None:
         bins = 1 if current is None else current.bins
-    given = {"k": k, "tolerance": tolerance}
+    given = {"k": division.k, "tolerance": division.tolerance}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if capacity is not None:
-        options["capacity"] = numbers("--capacity", capacity)
+    if division.capacity is not None:
+        options["capacity"] = numbers("--capacity", division.capacity)
     try:
         return compute(
             scores,
             workers,
-            policy=policy,
+            policy=division.policy,
             bins=bins,
-            seed=seed,
+            seed=division.seed,
             current=current,
             sizes=sizes,
             classes=classes,
@@ -170,14 +175,14 @@ def divide(
         raise ArgumentError(f"{scored}{text[6:]}" if text.startswith("scores: ") else text) from None
 
 
-def check_division(**options: Any) -> None:
+def check_division(division: Division) -> None:
     """Raises what `divide` has against its options whatever the samples are: before any are read."""
     import numpy as np
 
     from pyimportance.score.values import Scores
 
     one = Scores(np.zeros(1, np.float32))
-    divide(one, Path(), sizes=np.ones(1, np.int64), classes=None, **options)
+    divide(one, Path(), division, sizes=np.ones(1, np.int64), classes=None)
 
 
 def numbers(option: str, text: str, words: str = "") -> list[float]:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import obstore
 import pytest
 from webdataset import tariterators
 
-from pyimportance import Partition, SampleIndex, Scores, ShardSet, partition, write_shards
+from pyimportance import Partition, SampleIndex, Scores, ShardSet, partition, repartition, write_shards
 from pyimportance.io import remote
 from tests.shards.stores import OPTIONS, URL
 
@@ -133,3 +134,15 @@ def shards(store: Any, source: Path) -> ShardSet:
 def small(store: Any, source: Path) -> ShardSet:
     """As `shards`, of few objects."""
     return write_shards(source, divide(66, 2), URL)
+
+
+def check_jobs_at_the_same_time(source: Path, url: str) -> None:
+    """Four repartition one set, two and two by the same plan: these agree, and each plan has a generation."""
+    shards = write_shards(source, divide(66, 3, 2), url, **OPTIONS)
+    plans = [divide(66, 3, 2, seed=1 + i // 2) for i in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda plan: repartition(shards, plan), plans))
+    assert [new.digest for new in made[::2]] == [new.digest for new in made[1::2]]
+    assert sorted(new.generation for new in made[::2]) == [1, 2]
+    assert all(new.verify().ok for new in made)
+    assert ShardSet.open(url).generation == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from pyimportance.io import remote, upload
 from pyimportance.io.storage import open_file, read_whole
 from pyimportance.shards.generations import write_delta
 from tests.azurite import azurite
-from tests.shards.conftest import divide, tree, write_tar
+from tests.shards.conftest import check_jobs_at_the_same_time, divide, tree, write_tar
 from tests.shards.stores import without_notes
 
 pytestmark = pytest.mark.slow
@@ -95,11 +94,4 @@ def test_generations_are_those_of_a_folder(container: Any, source: Path, tmp_pat
 
 
 def test_jobs_at_the_same_time(container: Any, source: Path) -> None:
-    shards = write_shards(source, divide(66, 3, 2), URL, **OPTIONS)
-    plans = [divide(66, 3, 2, seed=1 + i // 2) for i in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda plan: repartition(shards, plan), plans))
-    assert [new.digest for new in made[::2]] == [new.digest for new in made[1::2]]
-    assert sorted(new.generation for new in made[::2]) == [1, 2]
-    assert all(new.verify().ok for new in made)
-    assert ShardSet.open(URL).generation == 2
+    check_jobs_at_the_same_time(source, URL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from pyimportance.io import remote, upload
 from pyimportance.io.storage import open_file
 from pyimportance.shards.generations import write_delta
 from tests.gcs import Object, cloud_storage
-from tests.shards.conftest import divide, tree
+from tests.shards.conftest import check_jobs_at_the_same_time, divide, tree
 from tests.shards.stores import without_notes
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -57,14 +56,7 @@ def test_generations_are_those_of_a_folder(bucket: dict[str, Object], source: Pa
 
 
 def test_jobs_at_the_same_time(bucket: dict[str, Object], source: Path) -> None:
-    shards = write_shards(source, divide(66, 3, 2), URL, **OPTIONS)
-    plans = [divide(66, 3, 2, seed=1 + i // 2) for i in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda plan: repartition(shards, plan), plans))
-    assert [new.digest for new in made[::2]] == [new.digest for new in made[1::2]]
-    assert sorted(new.generation for new in made[::2]) == [1, 2]
-    assert all(new.verify().ok for new in made)
-    assert ShardSet.open(URL).generation == 2
+    check_jobs_at_the_same_time(source, URL)
 
 
 def test_an_object_that_changes(bucket: dict[str, Object]) -> None:

@@ -161,35 +161,25 @@ def files(pattern: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted(GOLDEN.glob(pattern))]
 
 
-TELLING = [
-    0,
-    -1,
-    1 << 62,
-    1 << 70,
-    10**400,
-    0.5,
-    float("inf"),
-    None,
-    True,
-    "",
-    "..",
-    "/x",
-    "a/../b",
-    "\ud800",
-]
-TELLING += ["\0", [], {}]
+# What a field may hold that nobody wrote there.
+TELLING: list[Any] = [0, 1, -1, 1 << 31, 1 << 61, 1 << 62, 1 << 63, 1 << 70, 10**400, 0.5, float("inf")]
+TELLING += ["", "..", "/x", "a/../b", "worker-000/../../x.tar", "g000000-bin00-000000.tar", "\ud800", "\0"]
+TELLING += ["a\0b", None, True, [], [[]], [1, "a"], {}, {"a": 1}]
 
 
 def change(value: Any, rng: Random) -> Any:
-    """One place in what JSON says."""
+    """One place in what JSON says, chosen on the way down."""
     if not isinstance(value, dict | list) or not value or rng.randrange(8) == 0:
         return rng.choice(TELLING)
-    key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
-    copy = value.copy()
-    if rng.randrange(8) == 0:
-        del copy[key]
-    else:
-        copy[key] = change(value[key], rng)
+    keys = list(value) if isinstance(value, dict) else range(len(value))
+    key, copy = rng.choice(keys), value.copy()
+    match rng.randrange(8):
+        case 0:
+            del copy[key]
+        case 1:
+            copy[key] = value[rng.choice(keys)]
+        case _:
+            copy[key] = change(value[key], rng)
     return copy
 
 

@@ -22,32 +22,22 @@ from pyimportance.load.webdataset.functions import (
     ToTuple,
     names_of,
 )
-from pyimportance.load.webdataset.pipeline import Pipeline
-from pyimportance.load.webdataset.stages import Handler, Stage, reraise
+from pyimportance.load.webdataset.piped import Piped
+from pyimportance.load.webdataset.stages import Handler, reraise
 
 Self = TypeVar("Self", bound="Fluent")
-Names = "str | Iterable[str]"
 
 
-class Fluent:
+class Fluent(Piped):
     """What `WebDataset` can do with samples. ``handler``, where it is taken, is called with an exception:
     true leaves the sample out, false ends the epoch; by default it is raised again. It is not asked about
     what is wrong with the pipeline: a pickle that was not asked for, a package that is not installed.
 
-    Where there are several ranks, and epochs are passes over the data, a sample that is left out would leave
+    Where there are several ranks, and epochs are rounds of the data, a sample that is left out would leave
     one of them waiting for the others: the one before it (or after it) is repeated in its place, and marked
     as a pad. A handler's false is an ArgumentError then, and so are `select`, `rsample`, `compose`, and what
     takes lists and batches apart that `listed` and `batched` did not make right before: how many these yield
     is for the samples of each rank to say. `with_epoch` evens that out, and ``equalize="join"`` allows it."""
-
-    _pipeline: Pipeline
-    world_size: int
-
-    def _with(self: Self, stage: Stage) -> Self:
-        raise NotImplementedError
-
-    def _shuffled(self: Self, samples: int, seed: int | None) -> Self:
-        raise NotImplementedError
 
     def close(self) -> None:
         """Nothing is open between iterations."""
@@ -220,6 +210,39 @@ class Fluent:
     def unlisted(self: Self) -> Self:
         """The samples of batches that are lists."""
         return self._with(stages.Unlisted())
+
+    # -- epochs --------------------------------------------------------------------------------------------
+
+    def with_epoch(self: Self, nsamples: int = -1, nbatches: int = -1) -> Self:
+        """Epochs of so many outputs of each loader process, each going on where the one before ended, over as
+        many rounds of the data as that takes; a batch may have the end of one and the beginning of the next.
+        Where stages leave samples out, it begins where that one would have ended had they not. Ranks then
+        yield equally much, whatever is left out; a stage that leaves out all, round after round, is an
+        ArgumentError, here and in other epochs without an end."""
+        outputs = max(nsamples, nbatches)
+        if outputs > 0:
+            self._no_slice("with_epoch")
+            self._outputs = check_integer("nsamples", outputs, 1)
+        self._rounds = None
+        return self
+
+    def repeat(self: Self, nepochs: int = -1, nbatches: int = -1) -> Self:
+        """Epochs of ``nepochs`` rounds of the data, or without an end; of ``nbatches`` outputs at most."""
+        self._no_slice("repeat")
+        self._rounds = nepochs if nepochs > 0 else None
+        self._outputs = nbatches if nbatches > 0 else None
+        return self
+
+    def _no_slice(self, name: str) -> None:
+        if any(isinstance(stage, stages.Sliced) for stage in self._pipeline.stages):
+            raise ArgumentError(
+                f"{name}: after .slice() it would have nothing to go on with; keep= is a part of all"
+            )
+
+    def with_length(self: Self, n: int, silent: bool = True) -> Self:
+        """Makes this the length, whatever is yielded; needed only where `len` raises."""
+        self._stated_length = check_integer("n", n, 0)
+        return self
 
     # -- anything -------------------------------------------------------------------------------------------
 

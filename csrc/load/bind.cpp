@@ -36,7 +36,6 @@ class LoadWindow {
         pad_(pad.data(), pad.data() + pad.size()),
         seats_(std::move(seats)) {
     require(rows.size() == pad.size(), "pad does not fit rows");
-    require(join >= 1, "join must be 1 or more");
     columns_->check_rows(rows.data(), rows.size());
     take_seats(rows.size());
     std::int64_t bytes = 0;

@@ -20,6 +20,19 @@ std::int64_t after(const tar::Samples& s, std::int64_t part) {
   return s.part_offset[part] + s.part_size[part] + tar::padding(s.part_size[part]);
 }
 
+// Whether two stretches of a file, the first of which ends there, are read together.
+bool joins(std::int64_t end, std::int64_t begin, std::int64_t join) {
+  constexpr std::int64_t page = Window::kPage;
+  if (begin <= end || join < 0) return begin == end;
+  return begin - end < join || begin / page <= (end + page - 1) / page;
+}
+
+void make_room(std::size_t bytes, Buffer* buffer) {
+  if (buffer->data != nullptr && buffer->capacity >= bytes) return;
+  *buffer = {};  // frees it first
+  *buffer = allocate(bytes);
+}
+
 }  // namespace
 
 // Where in the scratch memory, or in the buffer, what belongs to a part is read to.
@@ -95,8 +108,8 @@ void Window::lay_out(const std::vector<std::uint32_t>& first, std::int64_t join,
                         std::string(s_.key(sample.row)), offset,
                         index_.files[static_cast<std::size_t>(sample.file)]);
       const auto at = static_cast<std::uint32_t>(pieces_.size());
-      if (at > piece && header - end >= join) {
-        add_to_ranges(number, piece, begin, end);
+      if (at > piece && !joins(end, header, join)) {
+        add_to_ranges(number, piece, begin, end, join);
         begin = header;
         piece = at;
       }
@@ -105,17 +118,18 @@ void Window::lay_out(const std::vector<std::uint32_t>& first, std::int64_t join,
       pieces_.push_back({own, size, s_.part_ext[p], own != nullptr});
       end = after(s_, p);
     }
-    add_to_ranges(number, piece, begin, offset + index_.nbytes[sample.row]);
+    add_to_ranges(number, piece, begin, end_of(number), join);
   }
 }
 
 // The bytes from `begin` to `end`, in which the pieces from `piece` to the latest one lie.
-void Window::add_to_ranges(std::size_t number, std::uint32_t piece, std::int64_t begin, std::int64_t end) {
+void Window::add_to_ranges(std::size_t number, std::uint32_t piece, std::int64_t begin, std::int64_t end,
+                           std::int64_t join) {
   const std::int32_t file = lying_[number].file;
-  const bool joins = !ranges_.empty() && ranges_.back().file == file &&
-                     begin == ranges_.back().offset + ranges_.back().nbytes &&
-                     end - ranges_.back().offset <= kRange;
-  if (!joins) ranges_.push_back({file, begin, 0, number, number, piece});
+  const bool is_one = !ranges_.empty() && ranges_.back().file == file &&
+                      joins(ranges_.back().offset + ranges_.back().nbytes, begin, join) &&
+                      end - ranges_.back().offset <= kRange;
+  if (!is_one) ranges_.push_back({file, begin, 0, number, number, piece});
   Range& range = ranges_.back();
   range.nbytes = end - range.offset;
   range.end = number + 1;
@@ -174,7 +188,19 @@ std::int64_t Window::each_part(const Range& range, std::size_t number, std::int6
     at = spot.payload + (is_direct(piece) ? 0 : piece.size);
     from = s_.part_offset[p] + piece.size;
   }
-  return at + (end == all ? s_.offset[sample.row] + index_.nbytes[sample.row] : after(s_, p - 1)) - from;
+  at += (end == all ? end_of(number) : after(s_, p - 1)) - from;
+  return as_it_lies_ ? at : at + gap_after(range, number);
+}
+
+std::int64_t Window::end_of(std::size_t number) const {
+  const std::int64_t row = lying_[number].row;
+  return s_.offset[row] + index_.nbytes[row];
+}
+
+// What lies between a sample of a range and the next one, which is read and not wanted. It goes to the
+// scratch memory; nothing of it stays where ranges do.
+std::int64_t Window::gap_after(const Range& range, std::size_t number) const {
+  return number + 1 < range.end ? s_.offset[lying_[number + 1].row] - end_of(number) : 0;
 }
 
 void Window::read(const Range& range, const tar::Source& source, Buffer* scratch) noexcept {
@@ -183,7 +209,7 @@ void Window::read(const Range& range, const tar::Source& source, Buffer* scratch
   unsigned char* from = nullptr;
   try {
     from = room_for(range, scratch);
-    read_whole(range, source, from, &count);
+    read_whole(range, source, from, scratch, &count);
   } catch (const std::exception&) {
     whole = false;
   }
@@ -218,27 +244,30 @@ unsigned char* Window::room_for(const Range& range, Buffer* scratch) const {
   std::int64_t room = 0;
   for (std::size_t number = range.begin; number < range.end; ++number)
     room = each_part(range, number, room, [](const Piece&, std::int64_t, const Spot&) {});
-  if (scratch->data == nullptr || scratch->capacity < static_cast<std::size_t>(room)) {
-    *scratch = {};  // frees it first
-    *scratch = allocate(static_cast<std::size_t>(room));
-  }
+  make_room(static_cast<std::size_t>(room), scratch);
   return scratch->data.get();
 }
 
-void Window::read_whole(const Range& range, const tar::Source& source, unsigned char* scratch,
+void Window::read_whole(const Range& range, const tar::Source& source, unsigned char* to, Buffer* scratch,
                         tar::Count* count) const {
   std::vector<iovec> places;
   std::int64_t begun = 0, at = 0;
   const auto end_run = [&](std::int64_t end) {
-    if (end > begun) places.push_back({scratch + begun, static_cast<std::size_t>(end - begun)});
+    if (end > begun) places.push_back({to + begun, static_cast<std::size_t>(end - begun)});
     begun = end;
   };
-  for (std::size_t number = range.begin; number < range.end; ++number)
+  for (std::size_t number = range.begin; number < range.end; ++number) {
     at = each_part(range, number, at, [&](const Piece& piece, std::int64_t, const Spot& spot) {
       if (!is_direct(piece)) return;
       end_run(spot.payload);
       places.push_back({piece.data, static_cast<std::size_t>(piece.size)});
     });
+    if (const auto gap = static_cast<std::size_t>(gap_after(range, number)); as_it_lies_ && gap > 0) {
+      end_run(at);
+      make_room(kRange, scratch);
+      places.push_back({scratch->data.get(), gap});
+    }
+  }
   end_run(at);
   std::int64_t offset = range.offset;
   for (std::size_t i = 0; i < places.size(); i += kPlaces) {

@@ -44,8 +44,8 @@ struct Lying {
   std::uint32_t piece, pieces;
 };
 
-// Contiguous bytes of a file, read in one request, and the samples in them: of the first and of the last one
-// maybe only some of the parts.
+// Contiguous bytes of a file, read in one request, and the samples in them, maybe with others between them:
+// of the first and of the last one maybe only some of the parts.
 struct Range {
   std::int32_t file;
   std::int64_t offset, nbytes;
@@ -64,9 +64,11 @@ class Window {
  public:
   static constexpr std::int64_t kDirect = 16 << 10;
   static constexpr std::int64_t kRange = 4 << 20;  // a longer stretch is cut, for threads to share
+  static constexpr std::int64_t kPage = 4 << 10;   // of the page cache: of a file, whole ones are read
 
   // rows [n] of the index, in any order, repeated ones are read once; the index outlives the window. What
-  // lies between two parts of a sample is read with them where it is less than `join`, and else is not.
+  // lies between two parts or samples is read with them where it is less than `join`, and where it has no
+  // whole page, since those that it has parts of are read for its neighbours; never where `join` is negative.
   // place(i, size, extension) gives memory of that size for a part of sample i, null to have it in the
   // buffer, where ranges stay as they are if `as_it_lies`. Throws DataError for a sample whose parts do not
   // lie one after another.
@@ -116,8 +118,11 @@ class Window {
 
   std::vector<std::uint32_t> arrange(const std::int64_t* rows, std::size_t n);
   void lay_out(const std::vector<std::uint32_t>& first, std::int64_t join, const Place& place);
-  void add_to_ranges(std::size_t number, std::uint32_t piece, std::int64_t begin, std::int64_t end);
+  void add_to_ranges(std::size_t number, std::uint32_t piece, std::int64_t begin, std::int64_t end,
+                     std::int64_t join);
   void place_in_buffer(Buffers* buffers);
+  std::int64_t end_of(std::size_t number) const;
+  std::int64_t gap_after(const Range& range, std::size_t number) const;
   std::int64_t header_of(std::int64_t row, std::int64_t part) const;
   tar::Place place_of(std::int64_t row, std::int64_t part) const;
   // Read to where it stays; else it passes through the scratch memory, or stays in the buffer with all else.
@@ -125,7 +130,7 @@ class Window {
   template <class F>
   std::int64_t each_part(const Range& range, std::size_t number, std::int64_t at, const F& f) const;
   unsigned char* room_for(const Range& range, Buffer* scratch) const;
-  void read_whole(const Range& range, const tar::Source& source, unsigned char* scratch,
+  void read_whole(const Range& range, const tar::Source& source, unsigned char* to, Buffer* scratch,
                   tar::Count* count) const;
   void read_alone(const Range& range, std::size_t number, std::int64_t at, const tar::Source& source,
                   unsigned char* scratch, tar::Count* count) const;

@@ -1,9 +1,11 @@
 """Reading ahead: the next window of samples is read by native threads while this one is consumed.
 
 The samples that a process needs of a window are read in order of (file, offset), neighbours in one request
-of up to 4 MiB, so every byte of a sample, headers and padding included, is read and counted exactly once.
-Where some parts alone are wanted, what lies between two of a sample is not read, unless it is less than a
-request is worth: a page of a file, 16 KiB of what is behind a URL.
+of up to 4 MiB (window.h), so every byte of a sample, headers and padding included, is read and counted once;
+and so is every frame of a compressed shard (carried.py). Where an epoch has some samples here and there, or
+some parts of them, what lies between two is read with them, and counted, if it has no whole page of the
+file, as the system then reads all of it anyway, or, behind a URL, if it is less than 16 KiB (`JOIN`), which
+a request is worth.
 Payloads of 16 KiB or more are read to where they stay, into the bytes objects that samples hold; the rest
 goes through buffers that are used again. An iteration holds two windows, the one that is consumed and the
 next one, and files stay open until what was asked of them is read.
@@ -45,7 +47,6 @@ from pyimportance.threads import default_threads
 Sample = dict[str, Any]
 
 _OPEN_FILES = 256  # kept open at most, and as many again that are being read
-_PAGE = 4 << 10  # of the page cache: what lies between parts that are nearer to each other is read anyway
 _MOST_THREADS = 4  # each has a request under way; one alone is about as fast as the page cache
 _WAITING = 8  # threads, where files are not there and requests wait for a device
 
@@ -56,7 +57,7 @@ class Columns:
     fields: parts that batches get as arrays. A sample whose part is missing or of another size is in error.
     views: other parts are memoryviews of the memory that a window was read into, and not bytes.
     part_begin: see `Narrowed`.
-    in_part: of the tars' bytes not all are wanted.
+    in_part: of the tars' bytes not all are wanted. has_gaps: and what is wanted does not lie together.
     names: what parts are called where they lie, large_string [P]; None: as the index says.
     """
 
@@ -68,9 +69,10 @@ class Columns:
         views: bool = False,
         part_begin: Ints | None = None,
         in_part: bool = False,
+        has_gaps: bool = False,
         names: Any = None,
     ) -> None:
-        self.index, self.in_part = index, in_part
+        self.index, self.in_part, self.has_gaps = index, in_part, has_gaps
         self.native = _C.LoadColumns(
             *index.key_buffers,
             index.extensions,
@@ -107,7 +109,7 @@ class ReadAhead:
         self._process = os.getpid()
         self._limit = make_room(2 * _OPEN_FILES) // 2
         self._meter, self._origin = meter, origin
-        self._join = _PAGE if origin is None else JOIN
+        self._join = 0 if origin is None else JOIN
         self._downloads, self._openings = Downloads(), Downloads()
         self._kept: OrderedDict[str, File] = OrderedDict()  # the latest; closed when nobody else holds it
         threads = min(default_threads(), _MOST_THREADS)
@@ -135,7 +137,8 @@ class ReadAhead:
         self._check_process()
         index = columns.index
         places = [(slots, batch.arrays) for batch, slots in seats]
-        native = _C.LoadWindow(self._native, columns.native, rows, pad, places, self._join)
+        join = self._join if columns.has_gaps else -1
+        native = _C.LoadWindow(self._native, columns.native, rows, pad, places, join)
         window = Window(native, tier, is_counted=self._origin is None)
         self._uncounted.append(window)
         carried = self._carried.setdefault(columns, Carried(index))

@@ -15,8 +15,9 @@ WeightedSampling): of what it draws each worker has what it holds, and `equalize
 The weights of one that scales them batch by batch (``per_batch = True``, as of ActiveWeighting) have the mean
 1 in each batch of ``batched=True``. Who batches samples gives theirs to samplers.batch_weights.
 
-Samples that an epoch does not have are not read, unless they lie between two that it has and are small. Who
-holds a window whole reads a sample once however often it is there, and its copies are apart (plan.py).
+Samples that an epoch does not have are not read, unless they lie between two that it has and are smaller than
+a page of the file, or than 16 KiB behind a URL (ahead.py). Who holds a window whole reads a sample once
+however often it is there, and its copies are apart (plan.py).
 """
 
 from __future__ import annotations

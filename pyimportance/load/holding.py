@@ -88,12 +88,14 @@ class Holding:
         self.index = narrow.samples
         if names is not None and narrow.parts is not None:
             names = names.take(narrow.parts)
+        has_gaps = choosing.ids is not None or choosing.draws or narrow.part_begin is not None
         self.columns = Columns(
             self.index,
             making.fields,
             views=making.views,
             part_begin=narrow.part_begin,
-            in_part=not choosing.takes_all or choosing.draws or narrow.part_begin is not None,
+            in_part=has_gaps or not choosing.takes_all,
+            has_gaps=has_gaps,
             names=names,
         )
 

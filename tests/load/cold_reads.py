@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from conftest import divide, write_tar
 
-from pyimportance import ImportanceDataset, index, write_shards
+from pyimportance import ImportanceDataset, index, samplers, write_shards
 from pyimportance.io.meter import TIERS, Meter
 
 SAMPLE = 110_000  # the mean of ImageNet; writing copies payloads alone, and a kernel reads whole pages
@@ -95,6 +95,12 @@ def run(folder, mebibytes):
     few = ImportanceDataset(shards.root, batch_size=64, window_bytes=2**22)
     assert sum(1 for _ in few) == small
     result["load small samples"] = [int(few.counts()[:, 0].sum()), kernel_bytes() - before]
+
+    make_cold(folder)
+    before = kernel_bytes()
+    most = ImportanceDataset(shards, batch_size=64, sampler=samplers.RS2(0.9), rank=0, world_size=1)
+    assert sum(1 for _ in most) == int(0.9 * small + 0.5)
+    result["most of the small samples"] = [int(most.counts()[:, 0].sum()), kernel_bytes() - before]
 
     labelled = make_source(folder / "labelled", mebibytes // 4, LABELLED, "jpg", txt=b"one")
     shards = write_shards(folder / "labelled", divide([labelled], 4), folder / "labelled set")

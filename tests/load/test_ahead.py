@@ -18,6 +18,7 @@ from pyimportance.io.meter import Meter
 from pyimportance.load.ahead import Columns, ReadAhead
 from pyimportance.load.holding import Part
 from pyimportance.load.reader import Stream
+from tests.load.samples import requests
 
 SIZES = (0, 1, 511, 512, 3000, 2**14 - 1, 2**14, 70_001, 5 * 2**20)
 
@@ -87,6 +88,25 @@ def test_samples_are_what_was_written_whatever_the_threads(made, monkeypatch, th
     ahead.close()
     windows = [np.unique(rows[i : i + 17]) for i in range(0, len(rows), 17)]
     assert meter.bytes("disk") == sum(int(found.nbytes[window].sum()) for window in windows)
+
+
+@pytest.mark.parametrize("views", [False, True])
+@pytest.mark.parametrize("join", [0, 16 << 10])
+def test_what_is_small_between_is_read_where_there_are_gaps(made, monkeypatch, views, join):
+    """In requests that are fewer, and counted; nothing of it is held by views."""
+    found, parts = made
+    rows = np.random.default_rng(join).permutation(len(found))[:40]
+    columns, ahead = Columns(found, views=views, has_gaps=True), ReadAhead(meter := Meter())
+    monkeypatch.setattr(ahead, "_join", join)
+    for some in read(ahead, found, rows, columns=columns):
+        for sample in some:
+            for name, payload in parts[sample["__index__"]].items():
+                assert sample[name] == payload
+    ahead.close()
+    windows = [rows[i : i + 17] for i in range(0, len(rows), 17)]
+    asked = [request for window in windows for request in requests(found, window, join)]
+    assert meter.requests("disk") == len(asked) < sum(len(requests(found, w, -1)) for w in windows)
+    assert meter.bytes("disk") == sum(end - begin for _, begin, end in asked) > found.nbytes[rows].sum()
 
 
 def test_neighbours_are_read_in_one_request(made):

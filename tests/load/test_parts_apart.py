@@ -7,10 +7,11 @@ import pytest
 
 from pyimportance import ArgumentError, DataError, ImportanceDataset, WebDataset, samplers, write_shards
 from tests.load.conftest import divide, write_tar
+from tests.load.samples import requests
 from tests.server import Server
 
 N = 60
-PAGE, JOIN = 4 << 10, 16 << 10
+JOIN = 16 << 10
 ONE = {"rank": 0, "world_size": 1, "batch_size": 8}
 
 
@@ -37,25 +38,14 @@ def made(tmp_path_factory):
     return folder, parts
 
 
-def stretches(index, join):
-    """[(file, begin, end)] of what is to be read of each sample, of the index of all parts."""
-    found = []
-    for row in range(len(index)):
-        end, some = int(index.offset[row]), []
-        for p in range(index.part_start[row], index.part_start[row + 1]):
-            begin, end = end, int(index.part_offset[p]) + -(-int(index.part_size[p]) // 512) * 512
-            if index.extensions[index.part_ext[p]] in ("cls", "txt"):
-                if some and begin - some[-1][1] < join:
-                    begin = some.pop()[0]
-                some.append((begin, end))
-        found += [(int(index.file[row]), *stretch) for stretch in some]
-    return found
-
-
-def requests(stretches):
-    """How many that are, those joined that follow one another."""
-    ends = {(file, end) for file, _, end in stretches}
-    return sum((file, begin) not in ends for file, begin, _ in stretches)
+def wanted_of(shards, join=0):
+    """[(file, begin, end)] of what is to be read of those parts."""
+    indexes = map(shards.index, range(shards.workers))
+    return [
+        request
+        for index in indexes
+        for request in requests(index, np.arange(len(index)), join, ("cls", "txt"))
+    ]
 
 
 @pytest.mark.parametrize("name", ["set", "packed"])
@@ -135,14 +125,13 @@ def test_what_names_no_parts(made, kind, select, text):
 
 
 @pytest.mark.parametrize("parts", ["bytes", "memoryview"])
-def test_what_lies_between_is_read_where_it_is_less_than_a_page(made, parts):
+def test_what_lies_between_is_read_where_it_has_no_whole_page(made, parts):
     dataset = ImportanceDataset(made[0] / "set", **ONE, select_files=wanted, parts=parts)
     assert sum(1 for _ in dataset) == N
-    expected = [stretch for w in range(2) for stretch in stretches(dataset.shards.index(w), PAGE)]
+    expected = wanted_of(dataset.shards)
     total = sum(end - begin for _, begin, end in expected)
-    bytes_, requests_ = dataset.counts()[2].tolist()  # of the disk
-    assert bytes_ == total < 0.4 * sum(dataset.shards.index(w).nbytes.sum() for w in range(2))
-    assert requests_ == sum(requests(stretches(dataset.shards.index(w), PAGE)) for w in range(2))
+    assert dataset.counts()[2].tolist() == [total, len(expected)]  # of the disk
+    assert total < 0.4 * sum(dataset.shards.index(w).nbytes.sum() for w in range(2))
 
 
 def test_fields_and_lists_of_batches(made):
@@ -172,11 +161,9 @@ def test_behind_a_url(made, tmp_path, cached, name):
                 k: v for k, v in parts[i].items() if k in ("cls", "txt")
             }
         fetched = dataset.io_report().bytes("origin") - before
-    needed = sum(e - b for w in range(2) for _, b, e in stretches(here.index(w), JOIN))
+    needed = sum(end - begin for _, begin, end in wanted_of(here, JOIN))
     if name == "set":
-        assert (
-            needed <= fetched <= 1.3 * needed if cached else fetched == needed
-        )  # small gaps between samples
+        assert fetched == needed
     else:
         assert fetched > 0
 

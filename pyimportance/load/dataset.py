@@ -84,8 +84,8 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
             an ArgumentError.
         window_bytes: samples are shuffled, and held in memory, about so many bytes at a time; a process holds
             two such windows (or two samples that are larger), one of which threads read ahead, and keeps the
-            memory for the next iteration. Of compressed shards it holds 64 MiB of decompressed frames
-            besides, or what the next window needs of them, if that is more (load/carried.py).
+            memory for the next iteration. A larger one makes fewer, larger requests: blocks are a 64th of it.
+            Of compressed shards it holds 64 MiB of frames besides, or what the next window needs, if more.
         fields: ``{"x": ("uint8", (32, 32, 3))}``, with batched=True: parts that hold such an array and
             nothing else come as one tensor [B, 32, 32, 3] a batch. pin_memory: in pinned memory; with
             loader processes, where it raises ArgumentError, give it to the DataLoader instead.

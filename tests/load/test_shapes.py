@@ -1,12 +1,21 @@
 """1,000 shapes of job (50 in the fast set), each with shards of its own, read to the end by all ranks."""
 
+import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from pyimportance import ArgumentError, ImportanceDataset, repartition, samplers, write_shards
+from pyimportance import (
+    ArgumentError,
+    ImportanceDataset,
+    WebDataset,
+    repartition,
+    samplers,
+    write_shards,
+)
 from pyimportance.io.meter import TIERS
 from tests.load.samples import best, ids
 
@@ -34,6 +43,9 @@ class Shape:
     options: dict
     ids: bool  # whether only some are asked for
     drawn: float | None  # the part that RS2 draws of them every epoch
+    web: bool  # whether by WebDataset, on the shards
+    spawned: bool
+    fixed: tuple[int, ...] | None  # the shape of a part that comes as a tensor
 
 
 def shape_of(seed):
@@ -45,49 +57,67 @@ def shape_of(seed):
             return [samples // workers + (w < samples % workers) for w in range(workers)]
         return np.bincount(r.integers(0, workers, samples), minlength=workers).tolist()
 
-    first = counts(workers)
+    first, bins = counts(workers), int(r.integers(1, 5))
+    processes, spawned = PROCESSES[seed % len(PROCESSES)], seed % 48 == 17
+    worlds = 3 if spawned else 10 if not processes else 7 if processes < 3 else 5
+    web, batched = bool(r.random() < 0.3), bool(r.integers(0, 2))
+    made_here = batched and not web
+    equalize = str(r.choice(["pad", "drop", "error", *["batch"] * made_here]))
+    drawn = float(r.choice([0.1, 0.5, 0.9])) if r.random() < 0.2 else None
+    mixes = ["stratified", "stratified", "sequential"]
+    if drawn is None:
+        # A curriculum's epochs differ in size, so that a later one may be uneven, or too small for the ranks.
+        mixes += ["curriculum"] * (equalize in {"pad", "batch"})
+        mixes += [r.choice([0.5, 1, 1.3, 2], bins).tolist()]
+    mix = mixes[int(r.integers(len(mixes)))]
     return Shape(
         counts=first,
         now=counts(int(r.integers(1, 9))) if r.random() < 0.25 else first,
-        bins=int(r.integers(1, 5)),
+        bins=bins,
         shard_bytes=int(r.choice([4096, 32_768, 2**28])),
-        world=int(r.integers(1, 7 if PROCESSES[seed % len(PROCESSES)] < 3 else 5)),
-        B=int(r.integers(1, 20)),
-        processes=PROCESSES[seed % len(PROCESSES)],
+        world=int(r.integers(1, worlds)),
+        B=int(r.integers(9 if equalize == "batch" else 1, 20)),
+        processes=processes,
         persistent=bool(r.integers(0, 2)),
-        batched=bool(r.integers(0, 2)),
+        batched=batched,
         options={
             "elastic": bool(r.integers(0, 2)),
-            "equalize": str(r.choice(["pad", "drop", "error"])),
+            "equalize": equalize,
             "keep": float(r.choice([1.0, 1.0, 0.5, 0.07])),
-            "mix": str(r.choice(["stratified", "sequential"])),
+            "mix": mix,
+            **({"epochs": 3} if mix == "curriculum" else {}),
+            **({"parts": "memoryview"} if not web and r.random() < 0.3 else {}),
             "shuffle": bool(r.random() < 0.8),
             "window_bytes": int(r.choice([2000, 20_000, 2**25])),
             "seed": seed,
         },
         ids=bool(r.random() < 0.2),
-        drawn=float(r.choice([0.1, 0.5, 0.9])) if r.random() < 0.2 else None,
+        drawn=drawn,
+        web=web,
+        spawned=spawned,
+        fixed=(int(r.integers(1, 5)), 3) if made_here and r.random() < 0.4 else None,
     )
 
 
-def sources(samples, seed):
-    """Parts by sample id: one to three each, some of them empty."""
+def sources(samples, seed, fixed):
+    """Parts by sample id: one to three each, some of them empty, and where asked for one of a fixed size."""
     r = np.random.default_rng([seed, 1])
     names = [("bin",), ("bin", "cls"), ("cls", "bin", "seg.png")]
     same = r.choice(len(names)) if r.random() < 0.5 else None
-    return [
+    parts = [
         {
             name: r.bytes(int(r.integers(0, 600)))
             for name in names[r.choice(len(names)) if same is None else same]
         }
         for _ in range(samples)
     ]
+    return parts if fixed is None else [{**part, "x": r.bytes(math.prod(fixed))} for part in parts]
 
 
 @pytest.fixture
 def made(tmp_path, write_tar, divide):
     def make(shape, seed):
-        parts = sources(sum(shape.counts), seed)
+        parts = sources(sum(shape.counts), seed, shape.fixed)
         write_tar(tmp_path / "source.tar", [(f"s{i:06d}", p) for i, p in enumerate(parts)])
         start = divide(shape.counts, shape.bins, seed=seed)
         shards = write_shards(tmp_path / "source.tar", start, tmp_path / "set", shard_bytes=shape.shard_bytes)
@@ -102,6 +132,8 @@ def opened(shards, shape):
     """A data set per rank. Where the options do not fit the shape, they are refused for a reason that holds,
     and the shape is read with others."""
     options = {"batch_size": shape.B, "batched": shape.batched, "world_size": shape.world, **shape.options}
+    if shape.fixed is not None:
+        options["fields"] = {"x": ("uint8", shape.fixed)}
     if shape.ids:
         options["ids"] = [i for i in range(sum(shape.now)) if i % 3] or [0]
     if shape.drawn is not None:
@@ -109,11 +141,19 @@ def opened(shards, shape):
     for change in ({}, {"elastic": True}, {"equalize": "pad"}, {"sampler": samplers.RS2(0.9)}):
         options |= change
         try:
-            return [ImportanceDataset(shards, rank=rank, **options) for rank in range(shape.world)], options
+            make = web if shape.web else ImportanceDataset
+            return [make(shards, rank=rank, **options) for rank in range(shape.world)], options
         except ArgumentError as error:
             problem = str(error)
         assert refused(problem, shards, shape, options)
     raise AssertionError(problem)
+
+
+def web(shards, *, batched, shuffle, batch_size, **options):
+    """WebDataset of the same."""
+    dataset = WebDataset(shards, batch_size=None if batched else batch_size, **options)
+    dataset = dataset.shuffle(50) if shuffle else dataset
+    return dataset.batched(batch_size, None) if batched else dataset
 
 
 def refused(text, shards, shape, options):
@@ -131,10 +171,12 @@ def left_of(shards, shape, options):
     return [best(shards.index(w), options["keep"], descending, wanted) for w in range(shards.workers)]
 
 
-def samples_of(batch, batched):
-    if not batched:
+def samples_of(batch, fixed):
+    if isinstance(batch, list):
         return batch
     columns = {name: list(column) for name, column in batch.items()}
+    if fixed is not None:
+        columns["x"] = [bytes(x.numpy()) for x in columns["x"] if x.shape == fixed]
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
@@ -144,7 +186,7 @@ def epoch_of(dataset, loader, epoch, shape):
     dataset.set_epoch(epoch)
     before = dataset.counts()
     expected = len(loader)  # from here on the DataLoader warns, and so fails, if there are more
-    batches = [samples_of(batch, shape.batched) for batch in loader]
+    batches = [samples_of(batch, shape.fixed) for batch in loader]
     assert len(batches) == expected
     return batches, (dataset.counts() - before)[:, 0]
 
@@ -164,6 +206,19 @@ def ranges_of(shards, batches, processes, home):
     return total
 
 
+def check_drawn(shards, kept, seen, rates):
+    """Of each worker's bins: all samples equally often, but for one more of some."""
+    times = Counter(seen)
+    for w in range(shards.workers):
+        index = shards.index(w)
+        for b, rate in enumerate(rates):
+            some = [times.pop(i, 0) for i in index.ids[index.bin == b].tolist() if i in kept]
+            count = math.floor(rate * len(some) + 0.5)
+            assert sum(some) == count
+            assert all(t in {count // len(some), -(-count // len(some))} for t in some)
+    assert not times
+
+
 @pytest.mark.parametrize(
     "seed", [pytest.param(n, marks=[] if n < FAST else pytest.mark.slow) for n in range(SHAPES)]
 )
@@ -177,24 +232,34 @@ def test_a_shape(made, seed):
         DataLoader(
             dataset,
             batch_size=None if shape.batched else shape.B,
-            collate_fn=dict if shape.batched else list,
+            collate_fn=dict if shape.batched and not shape.web else list,
             num_workers=shape.processes,
             persistent_workers=persistent,
+            multiprocessing_context="spawn" if shape.spawned else "fork" if shape.processes else None,
         )
         for dataset in datasets
     ]
     left = left_of(shards, shape, options)
     kept = {i for some in left for i in some}
-    drawn = sum(options["sampler"].count(len(some), 0) if shape.drawn else len(some) for some in left)
+    sampler = options.get("sampler", samplers.Curriculum(3) if options["mix"] == "curriculum" else None)
     for epoch in range(2 if persistent or not shape.processes else 1):
         ranks = []
         for dataset, loader in zip(datasets, loaders, strict=True):
             batches, read = epoch_of(dataset, loader, epoch, shape)
             if options["window_bytes"] > 2**20:  # one window: no sample is needed in two
-                assert (read == ranges_of(shards, batches, shape.processes, dataset.home)).all()
+                tiers = TIERS.index("index") if shape.web or shape.spawned else len(TIERS)  # read again there
+                expected = ranges_of(shards, batches, shape.processes, dataset.home)
+                assert (read == expected)[:tiers].all()
             ranks.append(batches)
-        (sizes,) = {tuple(map(len, batches)) for batches in ranks}
-        assert all(size == shape.B for size in sizes[:-1])
+        if options["equalize"] == "batch":
+            sizes = [tuple(map(len, batches)) for batches in ranks]
+            assert len({len(size) for size in sizes}) == 1
+            own = [dataset.own_batch_size for dataset in datasets]
+            assert sum(own) <= shape.B * shape.world
+            assert all(n == b for size, b in zip(sizes, own, strict=True) for n in size[:-1])
+        else:
+            (sizes,) = {tuple(map(len, batches)) for batches in ranks}
+            assert all(size == shape.B for size in sizes[:-1])
         samples = [[sample for batch in batches for sample in batch] for batches in ranks]
         for sample in (sample for mine in samples for sample in mine):
             i = sample["__index__"]
@@ -202,12 +267,16 @@ def test_a_shape(made, seed):
             assert sample["__key__"] == f"s{i:06d}"
         seen = ids(sample for mine in samples for sample in mine if not sample["__pad__"])
         pads = [sum(sample["__pad__"] for sample in mine) for mine in samples]
-        assert len(seen) == len(set(seen))
+        assert set(seen) <= kept
+        rates = options["mix"] if isinstance(options["mix"], list) else None
+        assert len(seen) == len(set(seen)) or rates
         if options["equalize"] == "drop":
-            assert set(seen) <= kept
             assert not any(pads)
+        elif rates:
+            check_drawn(shards, kept, seen, rates)
         else:
-            assert set(seen) <= kept
-            assert len(seen) == drawn
-            assert min(pads) == 0
-            assert options["equalize"] == "pad" or not any(pads)
+            assert len(seen) == sum(
+                sampler.count(len(some), epoch) if sampler else len(some) for some in left
+            )
+        assert min(pads) == 0
+        assert options["equalize"] in {"pad", "batch"} or not any(pads)

@@ -108,6 +108,11 @@ class Choosing:
         return self.sampler is not None or self.rates is not None
 
     @property
+    def has_gaps(self) -> bool:
+        """Whether an epoch leaves out samples here and there; those that ``keep`` leaves lie together."""
+        return self.ids is not None or self.sampler is not None or min(self.rates or (1,)) < 1
+
+    @property
     def _compares(self) -> bool:
         return getattr(self.sampler, "compares", False) is True
 

@@ -88,13 +88,13 @@ class Holding:
         self.index = narrow.samples
         if names is not None and narrow.parts is not None:
             names = names.take(narrow.parts)
-        has_gaps = choosing.ids is not None or choosing.draws or narrow.part_begin is not None
+        has_gaps = choosing.has_gaps or narrow.part_begin is not None
         self.columns = Columns(
             self.index,
             making.fields,
             views=making.views,
             part_begin=narrow.part_begin,
-            in_part=has_gaps or not choosing.takes_all,
+            in_part=not choosing.takes_all or choosing.draws or narrow.part_begin is not None,
             has_gaps=has_gaps,
             names=names,
         )

@@ -291,9 +291,8 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         for w, some in zip(workers, each, strict=True):
             holding, plan = self._planned(w, epoch, meter)
             runs, tier = holding.runs(plan, some, room), self._source.tier if w in self.home else "origin"
-            streams[w] = Stream(
-                holding.columns, runs, ahead, tier, partial(self._may_skip, holding.index.ids)
-            )
+            skips: Any = {"may_skip": partial(self._may_skip, holding.index.ids), "others": plan.each_row()}
+            streams[w] = Stream(holding.columns, runs, ahead, tier, **skips)
         return Reading(pieces, streams, ahead)
 
     def _planned(self, worker: int, epoch: int, meter: Meter) -> tuple[Holding, Planned]:

@@ -55,6 +55,11 @@ class Planned:
         windows = [self.sequence.window(i) for i in range(k + 1, max(end, min(k + 2, self.sequence.windows)))]
         return self.rows_at(np.concatenate([np.zeros(0, np.int64), *windows]))
 
+    def each_row(self) -> Iterator[int]:
+        """Rows of the index, in the order of the epoch."""
+        for k in range(self.sequence.windows):
+            yield from self.rows_at(self.sequence.window(k)).tolist()
+
     def rows_at(self, places: Ints) -> Ints:
         """Rows of the index, of rows of the sequence."""
         return places if self.rows is None else self.rows[places]

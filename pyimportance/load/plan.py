@@ -13,7 +13,7 @@ several bins lie in the same frames, the blocks of those have the same place in 
 mostly in one window, or in two that follow one another, which read a frame once (carried.py).
 
 Copies of a sample that the epoch has several times belong to one block, so that one read is enough, and
-are spread evenly over the window: a batch holds two only where there are more than the window has batches.
+are spread over the window: a batch holds two only where there are more than three for four batches of it.
 
 mix="stratified": the bins are merged in proportion (merge.py), so that every batch draws from all bins,
 window edges or not. mix="sequential": bins one after the other, the most important first.
@@ -237,14 +237,16 @@ def _copies(file: NDArray[np.int32], offset: Ints) -> NDArray[np.bool_]:
 
 
 def _apart(words: NDArray[np.uint64], copies: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """Random words for samples, some of them copies of the one before: of k copies one is in the first k-th
-    of all words there are, one in the second, and so on, each as far into it as the first's own word says."""
+    """Random words for samples, some of them copies of the one before: those of k copies are a k-th of all
+    words there are from one another, give or take a quarter of that, so that no batch is like another one.
+    """
     first = np.flatnonzero(~copies)
     many = np.diff(first, append=len(words))
-    c = np.arange(len(words)) - np.repeat(first, many)
+    c = (np.arange(len(words)) - np.repeat(first, many)).astype(np.uint64)
     k = np.repeat(many, many).astype(np.uint64)
-    apart: NDArray[np.uint64] = np.repeat(words[first], many) // k + c.astype(np.uint64) * (_MOST // k)
-    return apart
+    of_all = words[first] << np.uint64(32) | words[first] >> np.uint64(32)  # other bits than a copy's own
+    apart: NDArray[np.uint64] = np.repeat(of_all, many) // k + c * (_MOST // k) + words // (4 * k)
+    return np.where(k == 1, words, apart)  # beyond the last word is the first one
 
 
 def most_important(

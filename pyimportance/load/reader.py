@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from itertools import chain
 from operator import length_hint
@@ -39,8 +39,9 @@ class Stream:
 
     An error is raised where the sample would have been yielded. ``may_skip``, asked with row and error of a
     sample, once for each of its places, says whether another one may take it: its neighbour in the
-    window, as a pad, so that no batch and no rank gets shorter. ``seats`` says where the fields of the next
-    so many samples go, when they begin to be read; None where there are no fields.
+    window, as a pad, so that no batch and no rank gets shorter; one of ``others``, rows of the epoch that may
+    be anybody's, where none of its own can be read. ``seats`` says where the fields of the next so many
+    samples go, when they begin to be read; None where there are no fields.
     """
 
     seats: Callable[[int], list[Seats]] | None = None
@@ -51,10 +52,12 @@ class Stream:
         runs: Iterator[Part],
         ahead: ReadAhead,
         tier: str,
+        *,
         may_skip: Callable[[int, DataError], bool] = lambda row, error: False,
+        others: Iterable[int] = (),
     ) -> None:
         self.columns, self._runs, self._ahead, self._tier = columns, runs, ahead, tier
-        self._may_skip = may_skip
+        self._may_skip, self._others = may_skip, iter(others)
         self._begun: deque[_Run] = deque()
         self._window: Window | None = None
         self._weight: NDArray[np.float32] | None = None  # of the window's samples; None: all 1
@@ -146,7 +149,7 @@ class Stream:
                 window.native.replace(position, int(nearest))
         if len(sound):
             self._sound = int(rows[sound[0]])
-        elif (row := self._sound_elsewhere()) is None:
+        elif (row := self._sound_elsewhere(run.seats)) is None:
             position, e = errors[0]
             problem = f"{e.problem}; there is no sample to skip to, as none could be read"
             self._error = position, DataError(problem, path=e.path, member=e.member, offset=e.offset)
@@ -156,8 +159,9 @@ class Stream:
             self._ahead.ready(self._window)
             self._error = next(self._window.errors(), None)
 
-    def _sound_elsewhere(self) -> int | None:
-        """A row that an earlier window had, or else a later one, however many have to be read for it."""
+    def _sound_elsewhere(self, seats: Sequence[Seats]) -> int | None:
+        """A row that an earlier window had, or else a later one, or else one of the epoch's others, however
+        many have to be read for it (a job that goes on may have little left, and nothing sound in it)."""
         looked = 0
         while self._sound is None and (looked < len(self._begun) or self._begin()):
             window, part, _ = self._begun[looked]
@@ -165,6 +169,11 @@ class Stream:
             sound = _sound(window, list(window.errors()))
             self._sound = int(part.rows[sound[0]]) if len(sound) else None
             looked += 1
+        a_seat = [(batch, slots[:1]) for batch, slots in seats if len(slots)][:1]
+        while self._sound is None and (row := next(self._others, None)) is not None:
+            one = self._ahead.window(self.columns, np.array([row]), np.ones(1, bool), self._tier, a_seat)
+            self._ahead.ready(one)
+            self._sound = row if len(_sound(one, list(one.errors()))) else None
         return self._sound
 
 

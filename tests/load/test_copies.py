@@ -74,18 +74,31 @@ def stock(copies, bins=1):
 
 
 @pytest.mark.parametrize("bins", [1, 4])
-def test_copies_are_spread_evenly_over_their_window(bins):
+def test_copies_are_spread_over_their_window(bins):
     copies = np.repeat([1, 2, 3, 7, 0], 40)
     held = stock(np.random.default_rng(1).permutation(copies), bins)
     p = EpochPlan(held, Recipe(), digest=DIGEST, epoch=0, worker=0)
-    rows = p.window(0)
-    assert (p.windows, np.sort(rows).tolist()) == (1, list(range(len(held))))
-    offset, far = held.offset[rows], []
+    rows, n, wherever = p.window(0), len(held), {}
+    assert (p.windows, np.sort(rows).tolist()) == (1, list(range(n)))
+    offset = held.offset[rows]
     for sample, k in zip(*np.unique(offset, return_counts=True), strict=True):
         places = np.flatnonzero(offset == sample)
-        assert (np.abs(np.diff(places) - len(held) / k) < 0.15 * len(held)).all()
-        far.append(places[0] * k / len(held))  # how far into its part of the window the first is: 0..1
-    assert np.abs(np.quantile(far, [0.1, 0.25, 0.5, 0.75, 0.9]) - [0.1, 0.25, 0.5, 0.75, 0.9]).max() < 0.1
+        assert (np.abs(np.diff(places) - n / k) < n / (4 * k) + 0.08 * n).all()
+        assert (np.diff(places) > n * 3 / (4 * k) - 0.08 * n).all()
+        wherever.setdefault(k, []).extend(places / n)
+    quantiles = [0.1, 0.25, 0.5, 0.75, 0.9]
+    for k, some in wherever.items():  # nowhere are there more of those of two copies, say, than elsewhere
+        assert np.abs(np.quantile(some, quantiles) - quantiles).max() < 0.35 / np.sqrt(k)
+
+
+def test_no_batch_is_like_another(shards):
+    ids = ImportanceDataset(shards, batch_size=B, mix=[2, 2, 2]).planned_ids()
+
+    def most_in_common(ids):
+        batches = ids[: len(ids) // B * B].reshape(-1, B)
+        return max(len(np.intersect1d(a, b)) for i, a in enumerate(batches) for b in batches[:i])
+
+    assert most_in_common(ids) <= 2 * most_in_common(np.random.default_rng(0).permutation(ids))
 
 
 @pytest.mark.parametrize("window", [3000, 64 * 1024, 64 * 4096, 2**40])

@@ -70,6 +70,25 @@ def test_no_sample_is_sound(damaged):
         next(iter(dataset))
 
 
+@pytest.mark.parametrize("fields", [None, {"cls": ("uint8", (1,))}])
+@pytest.mark.parametrize("window_bytes", [1, 2**25])
+def test_a_job_goes_on_where_nothing_sound_is_left(damaged, shard_set, fields, window_bytes):
+    """Others of the epoch take the places."""
+    options = {"batch_size": 4, "window_bytes": window_bytes}
+    left, parts = planned(shard_set, **options)[60:], shard_set(COUNTS)[1]
+    options |= {"batched": True, "fields": fields, "on_error": "skip", "rank": 0, "world_size": 1}
+    dataset = ImportanceDataset(damaged(left), **options)
+    list(dataset)
+    dataset.load_state_dict(dataset.state_dict(batches=15))
+    (batch,) = dataset
+    assert batch["__pad__"].all()
+    assert not np.isin(batch["__index__"], left).any()
+    assert [bytes(np.ravel(data)) if fields else data for data in batch["cls"]] == [
+        parts[i]["cls"] for i in batch["__index__"]
+    ]
+    assert batch["bin"] == [parts[i]["bin"] for i in batch["__index__"]]
+
+
 @pytest.mark.parametrize("processes", [0, 2])
 def test_a_budget_goes_by_samples(damaged, processes):
     """Of the whole rank, over its loader processes; in another epoch it is the same samples. A job that was

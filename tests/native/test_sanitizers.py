@@ -30,7 +30,7 @@ FLAGS += ["-fPIC", "-pthread", "-fvisibility=hidden", "-D_GLIBCXX_ASSERTIONS"]
 # forks in the midst of work, whose children the sanitizers' own locks and lists of threads stop; and of
 # preloaded libraries, where the sanitizers want to be first.
 UNFIT = "no_memory or test_memory or to_be_had or bounded_by or faster_than or test_exchange or forks_while"
-UNFIT += " or test_faults"
+UNFIT += " or test_faults or forked_child_has_threads"
 # TSan ends a fork's child that begins a thread, as loader processes and other children that read do.
 UNFIT_FOR_THREADS = f"{UNFIT} or hold_what_was_written or loader_process or forked_child"
 NOT_NATIVE = ("tests/score/gpu", "tests/order/samplers")  # other code, and none at all
@@ -193,7 +193,7 @@ def test_the_native_code(
     includes = [ROOT / "csrc", pybind11.get_include(), sysconfig.get_paths()["include"]]
     extension = tmp_path / "pyimportance" / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
     native.build(sorted((ROOT / "csrc").rglob("*.cpp")), extension, *(f"-I{path}" for path in includes))
-    options = ["-q", "-p", "no:cacheprovider", "-k", f"not ({sanitizer.unfit})"]
+    options = ["-q", "-n", "2", "-p", "no:cacheprovider", "-k", f"not ({sanitizer.unfit})"]
     options += [f"--ignore={folder}" for folder in NOT_NATIVE]
     done, reports = native.run("-m", "pytest", *options, "-o", "timeout=3600", *sanitizer.tests)
     ran = re.search(r"(\d+) passed", done.stdout)

@@ -32,9 +32,8 @@ from pyimportance.load.mapped import Mapped
 
 PROCESSES = 256
 _ROOM = 2**17  # bytes for an assignment: a path and a number per worker
-_PID, _POOL, _MEMBER, _NUMBER, _IN_ORDER, _SERIAL, _SKIPPED, _COUNTS = range(
-    8
-)  # columns of a row; counts are the rest
+# Columns of a row; counts are the rest.
+_PID, _POOL, _MEMBER, _NUMBER, _IN_ORDER, _SERIAL, _SKIPPED, _COUNTS = range(8)
 _COLUMNS = _COUNTS + 2 * len(TIERS)
 _SIZE = _ROOM + 8 * PROCESSES * _COLUMNS
 _REGIONS = (

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 SHAPES, FAST = 1000, 50
 PROCESSES = (0, 1, 0, 2, 0, 3, 0, 4)  # of one shape after the other: forking is what takes the time
+PAGE = 4096
 DISK, ORIGIN = TIERS.index("disk"), TIERS.index("origin")
 
 
@@ -191,18 +192,24 @@ def epoch_of(dataset, loader, epoch, shape):
     return batches, (dataset.counts() - before)[:, 0]
 
 
-def ranges_of(shards, batches, processes, home):
-    """Bytes by tier of the samples in ``batches``, each read once by each process that yields it."""
-    size = {}
+def ranges_of(shards, batches, processes, dataset):
+    """Bytes by tier of the samples in ``batches``, each read once by each process that yields it; and what
+    lies between two of a draw, if it has no whole page."""
+    place = {}
     for w in range(shards.workers):
         index = shards.index(w)
-        tier = DISK if w in home else ORIGIN
-        size |= {i: (tier, n) for i, n in zip(index.ids.tolist(), index.nbytes.tolist(), strict=True)}
+        tier, columns = DISK if w in dataset.home else ORIGIN, (index.file, index.offset, index.nbytes)
+        for i, file, offset, n in zip(index.ids.tolist(), *(c.tolist() for c in columns), strict=True):
+            place[i] = tier, (w, file), offset, offset + n
     total = np.zeros(len(TIERS), np.int64)
     for p in range(max(1, processes)):
-        for i in {i for batch in batches[p :: max(1, processes)] for i in ids(batch)}:
-            tier, n = size[i]
-            total[tier] += n
+        before, end = None, 0
+        for tier, file, begin, until in sorted(
+            place[i] for i in {i for batch in batches[p :: max(1, processes)] for i in ids(batch)}
+        ):
+            joined = dataset._choosing.has_gaps and file == before and begin // PAGE <= -(-end // PAGE)
+            total[tier] += until - (end if joined else begin)
+            before, end = file, until
     return total
 
 
@@ -248,7 +255,7 @@ def test_a_shape(made, seed):
             batches, read = epoch_of(dataset, loader, epoch, shape)
             if options["window_bytes"] > 2**20:  # one window: no sample is needed in two
                 tiers = TIERS.index("index") if shape.web or shape.spawned else len(TIERS)  # read again there
-                expected = ranges_of(shards, batches, shape.processes, dataset.home)
+                expected = ranges_of(shards, batches, shape.processes, dataset)
                 assert (read == expected)[:tiers].all()
             ranks.append(batches)
         if options["equalize"] == "batch":

@@ -215,7 +215,8 @@ def test_renamed_samples_are_samples_like_others(tmp_path):
     assert {frozenset(s) for s in some} == {
         frozenset({"__key__", "__url__", "__index__", "__weight__", "__pad__", "mask.png"})
     }
-    assert some.io_report().bytes("origin") == 30 * 1024
+    # But for the first sample's image, all of the tar: images between masks are less than a page.
+    assert some.io_report().bytes("origin") == 59 * 1024
 
 
 def _masks(name):

@@ -80,14 +80,17 @@ class LoadWindow {
     return window_->spans(file);
   }
 
+  // Until all that was asked for is read: what it was read through is not needed any more. Nothing is asked
+  // for meanwhile.
   void wait() {
-    for (;;) {
+    for (bool is_read = false; !is_read;) {
       {
         const py::gil_scoped_release release;
-        if (ahead_->wait(*window_, std::chrono::milliseconds(100))) return;
+        is_read = ahead_->wait(*window_, std::chrono::milliseconds(100));
       }
-      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      if (!is_read && PyErr_CheckSignals() != 0) throw py::error_already_set();
     }
+    inputs_.clear();
   }
 
   py::tuple count() const {

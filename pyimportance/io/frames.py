@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -106,6 +107,11 @@ class Framed(File):
     def let_go(self, numbers: Iterable[int]) -> None:
         _kept.let_go(self.token, numbers)
 
+    def held(self, numbers: Sequence[int]) -> Held:
+        """`hold`, while the file need not stay open for it."""
+        self.hold(numbers)
+        return Held(weakref.ref(self), self.token, numbers)
+
     def sizes(self, spans: Spans) -> dict[int, int]:
         """frame -> how many of these bytes lie in it; ``spans`` (begin, end) are ascending and apart."""
         sizes: Counter[int] = Counter()
@@ -170,6 +176,18 @@ class Framed(File):
             costs.append(self._unpaid.pop())
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return data, sum(read for read, _ in costs), sum(requests for _, requests in costs)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Frames that are held until `end`; of no use to anybody once ``file``, opened once, is not open."""
+
+    file: weakref.ref[Framed]
+    token: object
+    frames: Sequence[int]
+
+    def end(self) -> None:
+        _kept.let_go(self.token, self.frames)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
 """Reading ahead: the next window of samples is read by native threads while this one is consumed.
 
 The samples that a process needs of a window are read in order of (file, offset), neighbours in one request
-of up to 4 MiB (window.h), so every byte of a sample, headers and padding included, is read and counted once;
-and so is every frame of a compressed shard (carried.py). Where an epoch has some samples here and there, or
+of up to 4 MiB (window.h), so every byte of a sample, headers and padding included, is read and counted once.
+A frame of a compressed shard is read once by a process, for all windows in a row that have samples of it, as
+long as its file stays open meanwhile (carried.py). Where an epoch has some samples here and there, or
 some parts of them, what lies between two is read with them, and counted, if it has no whole page of the
 file, as the system then reads all of it anyway, or, behind a URL, if it is less than 16 KiB (`JOIN`), which
 a request is worth.
 Payloads of 16 KiB or more are read to where they stay, into the bytes objects that samples hold; the rest
 goes through buffers that are used again. An iteration holds two windows, the one that is consumed and the
-next one, and files stay open until what was asked of them is read.
+next one. Files stay open until what was asked of them is read, and the latest after that, however many a
+window has samples of (`_OPEN_FILES`).
 
 A shard is checked where it costs nothing: its length when it is opened, and that the headers of every sample
 have the names and sizes that the index has. What is wrong is raised at the sample that it is wrong with.
@@ -107,7 +109,8 @@ class ReadAhead:
 
     def __init__(self, meter: Meter, origin: Origin | None = None) -> None:
         self._process = os.getpid()
-        self._limit = make_room(2 * _OPEN_FILES) // 2
+        each = 1 if origin is None or origin.cache is None else 2  # descriptors: an entry has a journal
+        self._limit = make_room(2 * each * _OPEN_FILES) // (2 * each)
         self._meter, self._origin = meter, origin
         self._join = 0 if origin is None else JOIN
         self._downloads, self._openings = Downloads(), Downloads()
@@ -146,30 +149,39 @@ class ReadAhead:
         for i in range(0, len(numbers), self._limit):
             group = numbers[i : i + self._limit]
             while self._asked and sum(len(files) for _, files in self._asked) + len(group) > self._limit:
-                self._asked.popleft()[0].wait()
-            files, begun = list[tuple[int, File]](), self._begin(index, group, tier)
-            for number in group:
-                found = self._open(index, number, rows, tier, begun)
-                if isinstance(found, DataError):
-                    native.give_up(number, found.problem, found.path, found.member, found.offset)
-                else:
-                    if columns.in_part:
-                        found.read_in_part()
-                    files.append((number, found))
-            for number, file in files:
-                if isinstance(file, Framed):
-                    carried.hold(number, file, window.expect(number, file).frames, later)
-            here = [(n, file) for n, file in files if not isinstance(file, Arriving | ArrivingFrames)]
-            native.read([(n, window.expected.get(n, file.handle), file.size, file.path) for n, file in here])
-            for number, file in files:
-                if isinstance(file, Arriving | ArrivingFrames):
-                    window.request(file, number)
-                elif isinstance(file, LocalFile) and not window.is_counted:
-                    spans = native.spans(number)
-                    self._meter.add(tier, sum(end - begin for begin, end in spans), len(spans))
-            self._asked.append((window, [file for _, file in files]))
+                self._finish(self._asked[0][0])
+            self._read(window, self._open_all(window, columns, group, rows), carried, later)
         carried.turn(later)
         return window
+
+    def _open_all(self, window: Window, columns: Columns, numbers: list[int], rows: Ints) -> dict[int, File]:
+        """Those of these files that are sound, by their numbers; the window gives up the others."""
+        files, begun = dict[int, File](), self._begin(columns.index, numbers, window.tier)
+        for number in numbers:
+            found = self._open(columns.index, number, rows, window.tier, begun)
+            if isinstance(found, DataError):
+                window.native.give_up(number, found.problem, found.path, found.member, found.offset)
+            else:
+                if columns.in_part:
+                    found.read_in_part()
+                files[number] = found
+        return files
+
+    def _read(self, window: Window, files: dict[int, File], carried: Carried, later: Ints | None) -> None:
+        """Begins to read what the window has of these files, by their numbers, and keeps them open for it."""
+        self._asked.append((window, list(files.values())))
+        for number, file in files.items():
+            if isinstance(file, Framed):
+                carried.hold(number, file, window.expect(number, file).frames, later)
+        here = [(n, file) for n, file in files.items() if not isinstance(file, Arriving | ArrivingFrames)]
+        handles = [(n, window.expected.get(n, file.handle), file.size, file.path) for n, file in here]
+        window.native.read(handles)
+        for number, file in files.items():
+            if isinstance(file, Arriving | ArrivingFrames):
+                window.request(file, number)
+            elif isinstance(file, LocalFile) and not window.is_counted:
+                spans = window.native.spans(number)
+                self._meter.add(window.tier, sum(end - begin for begin, end in spans), len(spans))
 
     def _begin(self, index: SampleIndex, numbers: list[int], tier: str) -> dict[str, Future[File]]:
         """Files behind URLs that are to be opened: a server may be asked about each, so it is about many."""
@@ -210,8 +222,13 @@ class ReadAhead:
     def ready(self, window: Window) -> None:
         """Waits until ``window`` is read, counts it, and lets go of it and of its files."""
         self._check_process()
-        window.wait()
+        self._finish(window)
         self._count(window)
+
+    def _finish(self, window: Window) -> None:
+        """Waits until all that was asked for of a window is read, and lets go of its files."""
+        window.wait()
+        window.end()
         self._asked = deque(asked for asked in self._asked if asked[0] is not window)
 
     def _count(self, window: Window) -> None:
@@ -219,7 +236,6 @@ class ReadAhead:
             self._uncounted.remove(window)
             if window.is_counted:
                 self._meter.add(window.tier, *window.native.count())
-            window.end()
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -237,6 +253,7 @@ class ReadAhead:
         self._native.close()
         for window in self._uncounted.copy():
             self._count(window)
+            window.end()
         for carried in self._carried.values():
             carried.end()
         self._asked.clear()
@@ -273,15 +290,15 @@ class Window:
             self._requests.append(file.request(self.native.spans(number), read))
 
     def wait(self) -> None:
-        """Until all of it is read."""
+        """Until all that was asked for of it is read."""
         for request in self._requests:
             request.wait()
         self.native.wait()
 
     def end(self) -> None:
-        """What it was read from is not needed any more."""
-        for expected in self.expected.values():
-            expected.end()
+        """What it was read from is not needed any more; native code let go of it when it had waited."""
+        while self.expected:
+            self.expected.popitem()[1].end()
         while self._requests:
             self._requests.pop().end()
 

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pyimportance import index, write_shards
 
 TARS, LIMIT = 150, 100
@@ -34,12 +36,19 @@ assert labels == list(wanted.values())
 """
 
 
-def test_more_tars_than_may_be_open(tmp_path: Path, write_tar, divide) -> None:
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_more_tars_than_may_be_open(tmp_path: Path, write_tar, divide, compression: str | None) -> None:
     (tmp_path / "source").mkdir()
     for i in range(TARS):
         write_tar(tmp_path / "source" / f"{i:03d}.tar", [(f"{i:03d}", {"cls": str(i % 10).encode()})])
     # A shard for every sample.
-    shards = write_shards(index(tmp_path / "source"), divide([TARS], 1), tmp_path / "set", shard_bytes=1)
+    shards = write_shards(
+        index(tmp_path / "source"),
+        divide([TARS], 1),
+        tmp_path / "set",
+        shard_bytes=1,
+        compression=compression,
+    )
     assert len(shards.shards) == TARS
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -123,7 +123,7 @@ class ExpectedFrames(Expected):
     def _read(self, offset: int, nbytes: int) -> Fetched:
         """The frame that lies there."""
         with_it = self if offset in self._pieces else self._coming.get(offset)
-        if with_it is None:  # it was there when this was asked for
+        if with_it is None:  # it was there when this was asked for, or another was to read it and could not
             return self.file.read_stored(offset, nbytes)
         if isinstance(with_it._handle, int):
             return os.pread(with_it._handle, nbytes, offset), 0, 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -114,12 +115,18 @@ class Framed(File):
 
     def sizes(self, spans: Spans) -> dict[int, int]:
         """frame -> how many of these bytes lie in it; ``spans`` (begin, end) are ascending and apart."""
-        sizes: Counter[int] = Counter()
-        for begin, end in spans:
-            first, last = self._frames(begin, end - begin)
-            edges = np.clip(self._table.content[first : last + 2], begin, end)
-            sizes.update(dict(zip(range(first, last + 1), np.diff(edges).tolist(), strict=True)))
-        return dict(sizes)
+        if not spans:
+            return {}
+        first, last = self._frames(spans[0][0], spans[-1][1] - spans[0][0])
+        if first == last:
+            return {first: sum(end - begin for begin, end in spans)}
+        begin, end = np.array(spans, np.int64).T
+        edges = np.clip(self._table.content[first : last + 2], begin[0], end[-1])
+        at = np.searchsorted(begin, edges, side="right") - 1  # the span that each lies in, or behind
+        before = np.cumsum(end - begin) - (end - begin)
+        sizes = np.diff(before[at] + np.minimum(edges, end[at]) - begin[at])
+        some = np.flatnonzero(sizes)
+        return dict(zip((first + some).tolist(), sizes[some].tolist(), strict=True))
 
     def fetch(self, offset: int, nbytes: int) -> Fetched:
         """``nbytes`` bytes, 1 or more, from ``offset``, not counted. Raises DataError."""
@@ -164,8 +171,9 @@ class Framed(File):
 
     def _frames(self, offset: int, nbytes: int) -> tuple[int, int]:
         """The first and the last frame in which these bytes lie."""
-        first, last = self.frame_of(np.array([offset, offset + nbytes - 1])).tolist()
-        return first, last
+        content = self._table.content
+        first = bisect_right(content, offset) - 1
+        return first, bisect_right(content, offset + nbytes - 1, first) - 1
 
     def _cut(self, frames: Sequence[Fetched], first: int, offset: int, nbytes: int) -> Fetched:
         pieces = [memoryview(data) for data, _, _ in frames]
@@ -213,7 +221,8 @@ class Expected:
     `end` when nothing of it is read any more.
 
     frames   in which they lie, ascending
-    lacking  those that nobody has read, or is to, for somebody else
+    lacking  those that were neither there nor held when this was made: whoever else held one is to read it,
+             and if that fails, or ends before, this reads it all the same
     """
 
     is_framed: Final = True
@@ -295,12 +304,13 @@ class _Kept:
             data, read, requests = file.decode(number, read_from)
         except BaseException as e:
             with self._lock:
-                self._frames.pop(key, None)
+                if self._frames.get(key) is mine:
+                    del self._frames[key]
             mine.set_exception(e)
             raise
         with self._lock:
             mine.set_result(data)
-            if key in self._frames:  # the file may have been closed meanwhile
+            if self._frames.get(key) is mine:  # the file may have been closed meanwhile, and be read again
                 self._nbytes += len(data)
                 if key not in self._holds:
                     self._idle[key] = None

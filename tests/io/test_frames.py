@@ -9,6 +9,8 @@ import subprocess
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +169,43 @@ def test_what_is_expected_is_held_until_it_was_read(
             assert {number for _, number in kept._holds} == held
         expected.end()
         assert not kept._holds
+
+
+@given(st.lists(st.integers(0, CUTS[-1]), unique=True, min_size=2, max_size=12).map(sorted))
+def test_how_many_bytes_lie_in_each_frame(tmp_path_factory: Any, places: list[int]) -> None:
+    path = tmp_path_factory.getbasetemp() / "sizes.tar.zst"
+    if not path.exists():
+        compress(bytes(CUTS[-1]), CUTS, path)
+    spans = list(zip(places[::2], places[1::2], strict=False))
+    wanted = np.zeros(CUTS[-1], bool)
+    for begin, end in spans:
+        wanted[begin:end] = True
+    sizes = {n: int(wanted[a:b].sum()) for n, (a, b) in enumerate(pairwise(CUTS)) if wanted[a:b].any()}
+    with opened(path) as file:
+        assert file.sizes(spans) == sizes
+        assert list(file.sizes(spans)) == sorted(sizes)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_frame_that_is_forgotten_while_it_is_read_counts_once(
+    data: bytes, path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Closing a file forgets it, and another thread may ask for it again before the first has it."""
+    monkeypatch.setattr(frames, "_kept", kept := frames._Kept())
+    with opened(path) as file:
+
+        def read(offset: int, nbytes: int) -> frames.Fetched:
+            kept.forget(file.token)
+            assert kept.frame(file, 2, file.read_stored)[0] == data[CUTS[2] : CUTS[3]]
+            if fails:
+                raise DataError("fails")
+            return file.read_stored(offset, nbytes)
+
+        with suppress(DataError):
+            kept.frame(file, 2, read)
+        assert kept._nbytes == sum(len(frame.result()) for frame in kept._frames.values())
+        assert kept._nbytes == CUTS[3] - CUTS[2]
+    assert (kept._nbytes, len(kept._frames)) == (0, 0)
 
 
 def test_threads_decode_a_frame_once(data: bytes, path: Path) -> None:

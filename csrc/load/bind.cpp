@@ -26,7 +26,9 @@ using Seats = std::tuple<Int64s, std::vector<Bytes>>;  // slots, and of each fie
 
 constexpr std::int64_t kOwnBytes = 2 << 10;  // a copy of what is smaller costs less than a place of its own
 
-// A window, and what it is read into: the bytes objects of samples, the fields of batches.
+// A window, and what it is read into: the bytes objects of samples, the fields of batches. Of what lies
+// between parts, -1 for `join` reads nothing, 0 what has no whole page (of at least 4 KiB), n less than n
+// bytes as well.
 class LoadWindow {
  public:
   LoadWindow(std::shared_ptr<load::ReadAhead> ahead, std::shared_ptr<LoadColumns> columns, const Int64s& rows,
@@ -36,6 +38,7 @@ class LoadWindow {
         pad_(pad.data(), pad.data() + pad.size()),
         seats_(std::move(seats)) {
     require(rows.size() == pad.size(), "pad does not fit rows");
+    require(join >= -1, "join must be -1, 0 or more");
     columns_->check_rows(rows.data(), rows.size());
     take_seats(rows.size());
     std::int64_t bytes = 0;

@@ -26,33 +26,35 @@ std::int64_t from_devices() {
 
 }  // namespace
 
-ReadAhead::~ReadAhead() { close(); }
+ReadAhead::ReadAhead(int threads, int spare) : threads_(threads), process_(getpid()) {
+  state_->spare = spare;
+}
 
-bool ReadAhead::elsewhere() const { return process_ != 0 && process_ != getpid(); }
+ReadAhead::~ReadAhead() {
+  close();
+  if (elsewhere()) static_cast<void>(state_.release());  // its locks may be held by threads that are not here
+}
+
+bool ReadAhead::elsewhere() const { return process_ != getpid(); }
 
 void ReadAhead::read(const std::shared_ptr<Window>& window, std::shared_ptr<const Sources> sources) {
   if (elsewhere())
     throw ArgumentError("this iteration was begun in process " + std::to_string(process_) +
                         ", before a fork; begin another one here");
   State& state = *state_;
-  {
-    const std::lock_guard<std::mutex> lock(state.mutex);
-    if (state.closed) return;  // nobody would read it: the window stays unread, and nobody waits for it
-    for (const Range& range : window->ranges()) {
-      if (sources->count(range.file) == 0) continue;
-      state.jobs.push_back({window, sources, &range});
-      ++window->left;
-    }
-  }
-  if (process_ == 0) {
-    process_ = getpid();
-    const std::lock_guard<std::mutex> lock(state.mutex);
+  const std::lock_guard<std::mutex> lock(state.mutex);
+  if (state.closed) return;  // nobody would read it: the window stays unread, and nobody waits for it
+  if (state.threads.empty()) {
     try {
-      while (static_cast<int>(state.threads.size()) < threads_)
-        state.threads.emplace_back(run, &state, false);
+      for (int i = 0; i < threads_; ++i) state.threads.emplace_back(run, &state, false);
     } catch (const std::exception&) {  // fewer threads do as well, none do not
       if (state.threads.empty()) throw;
     }
+  }
+  for (const Range& range : window->ranges()) {
+    if (sources->count(range.file) == 0) continue;
+    state.jobs.push_back({window, sources, &range});
+    ++window->left;
   }
   state.work.notify_all();
 }
@@ -78,23 +80,19 @@ void ReadAhead::forget(const Window& window) {
 }
 
 void ReadAhead::close() {
-  if (elsewhere()) {
-    static_cast<void>(state_.release());  // its locks may be held by threads that are not here
-    process_ = 0;
-    state_ = std::make_unique<State>();
-    state_->closed = true;
-    return;
-  }
+  if (elsewhere()) return;
+  std::vector<std::thread> threads;
   {
     const std::lock_guard<std::mutex> lock(state_->mutex);
-    state_->closed = true;
+    state_->closed = true;  // from here on, nobody begins a thread
+    threads.swap(state_->threads);
     for (const Job& job : state_->jobs) --job.window->left;
     state_->jobs.clear();
   }
   state_->work.notify_all();
   state_->more.notify_all();
-  for (std::thread& thread : state_->threads) thread.join();
-  state_->threads.clear();
+  state_->done.notify_all();
+  for (std::thread& thread : threads) thread.join();  // they take the lock to end
 }
 
 // Takes note of whether a range came from a device, and begins the spare threads when the first one did.

@@ -27,7 +27,8 @@ bool joins(std::int64_t end, std::int64_t begin, std::int64_t join) {
   return begin - end < join || begin / page <= (end + page - 1) / page;
 }
 
-void make_room(std::size_t bytes, Buffer* buffer) {
+void make_room(std::int64_t n, Buffer* buffer) {
+  const auto bytes = static_cast<std::size_t>(n);
   if (buffer->data != nullptr && buffer->capacity >= bytes) return;
   *buffer = {};  // frees it first
   *buffer = allocate(bytes);
@@ -198,7 +199,7 @@ std::int64_t Window::end_of(std::size_t number) const {
 }
 
 // What lies between a sample of a range and the next one, which is read and not wanted. It goes to the
-// scratch memory; nothing of it stays where ranges do.
+// scratch memory, all of a range's to the same place where ranges stay; nothing of it stays with them.
 std::int64_t Window::gap_after(const Range& range, std::size_t number) const {
   return number + 1 < range.end ? s_.offset[lying_[number + 1].row] - end_of(number) : 0;
 }
@@ -209,7 +210,7 @@ void Window::read(const Range& range, const tar::Source& source, Buffer* scratch
   unsigned char* from = nullptr;
   try {
     from = room_for(range, scratch);
-    read_whole(range, source, from, scratch, &count);
+    read_whole(range, source, from, scratch->data.get(), &count);
   } catch (const std::exception&) {
     whole = false;
   }
@@ -238,17 +239,18 @@ void Window::read(const Range& range, const tar::Source& source, Buffer* scratch
   ++done_;
 }
 
-// Where what of a range is not read to where it stays is read to.
+// Where what of a range is not read to where it stays is read to; the scratch memory has room for that, or,
+// where ranges stay in the buffer, for the largest gap.
 unsigned char* Window::room_for(const Range& range, Buffer* scratch) const {
-  if (as_it_lies_) return buffer_.data.get() + range.kept;
   std::int64_t room = 0;
   for (std::size_t number = range.begin; number < range.end; ++number)
-    room = each_part(range, number, room, [](const Piece&, std::int64_t, const Spot&) {});
-  make_room(static_cast<std::size_t>(room), scratch);
-  return scratch->data.get();
+    room = as_it_lies_ ? std::max(room, gap_after(range, number))
+                       : each_part(range, number, room, [](const Piece&, std::int64_t, const Spot&) {});
+  if (!as_it_lies_ || room > 0) make_room(room, scratch);
+  return as_it_lies_ ? buffer_.data.get() + range.kept : scratch->data.get();
 }
 
-void Window::read_whole(const Range& range, const tar::Source& source, unsigned char* to, Buffer* scratch,
+void Window::read_whole(const Range& range, const tar::Source& source, unsigned char* to, unsigned char* gaps,
                         tar::Count* count) const {
   std::vector<iovec> places;
   std::int64_t begun = 0, at = 0;
@@ -264,8 +266,7 @@ void Window::read_whole(const Range& range, const tar::Source& source, unsigned 
     });
     if (const auto gap = static_cast<std::size_t>(gap_after(range, number)); as_it_lies_ && gap > 0) {
       end_run(at);
-      make_room(kRange, scratch);
-      places.push_back({scratch->data.get(), gap});
+      places.push_back({gaps, gap});
     }
   }
   end_run(at);

@@ -64,11 +64,12 @@ class Window {
  public:
   static constexpr std::int64_t kDirect = 16 << 10;
   static constexpr std::int64_t kRange = 4 << 20;  // a longer stretch is cut, for threads to share
-  static constexpr std::int64_t kPage = 4 << 10;   // of the page cache: of a file, whole ones are read
+  // The page cache's pages, whole ones of which are read, have at least that many bytes.
+  static constexpr std::int64_t kPage = 4 << 10;
 
   // rows [n] of the index, in any order, repeated ones are read once; the index outlives the window. What
-  // lies between two parts or samples is read with them where it is less than `join`, and where it has no
-  // whole page, since those that it has parts of are read for its neighbours; never where `join` is negative.
+  // lies between two parts or samples is read with them where it has no whole page, since those that it has
+  // parts of are read for its neighbours, and where it is less than `join` bytes; never where `join` is -1.
   // place(i, size, extension) gives memory of that size for a part of sample i, null to have it in the
   // buffer, where ranges stay as they are if `as_it_lies`. Throws DataError for a sample whose parts do not
   // lie one after another.
@@ -95,7 +96,8 @@ class Window {
   // (begin, end) of the bytes of a file that are read, ascending and apart.
   std::vector<std::pair<std::int64_t, std::int64_t>> spans(std::int32_t file) const;
   // Reads a range and checks the headers in it (tar/check.h). What is wrong is kept, for `errors`. Where the
-  // whole cannot be read, its samples are read one by one. `scratch` is the thread's.
+  // whole cannot be read, its samples are read one by one. `scratch` is the thread's, of the size of what
+  // passes through it.
   void read(const Range& range, const tar::Source& source, Buffer* scratch) noexcept;
 
   // Says what is wrong with a file, none of whose ranges will be read.
@@ -130,7 +132,7 @@ class Window {
   template <class F>
   std::int64_t each_part(const Range& range, std::size_t number, std::int64_t at, const F& f) const;
   unsigned char* room_for(const Range& range, Buffer* scratch) const;
-  void read_whole(const Range& range, const tar::Source& source, unsigned char* to, Buffer* scratch,
+  void read_whole(const Range& range, const tar::Source& source, unsigned char* to, unsigned char* gaps,
                   tar::Count* count) const;
   void read_alone(const Range& range, std::size_t number, std::int64_t at, const tar::Source& source,
                   unsigned char* scratch, tar::Count* count) const;

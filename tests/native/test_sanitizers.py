@@ -57,7 +57,7 @@ SANITIZERS = {
         b"__asan_init",
         (
             *(f"tests/{name}" for name in ("score", "order", "shards")),
-            *(f"tests/load/test_{name}.py" for name in ("ahead", "fields", "merge", "views")),
+            *(f"tests/load/test_{name}.py" for name in ("ahead", "ahead_native", "fields", "merge", "views")),
             "tests/test_pool.py",
         ),
         least=1000,
@@ -76,7 +76,7 @@ SANITIZERS = {
                 f"tests/shards/test_{name}.py"
                 for name in ("scan", "crc32c", "copier", "write_shards", "verify")
             ),
-            *(f"tests/load/test_{name}.py" for name in ("ahead", "fields", "views")),
+            *(f"tests/load/test_{name}.py" for name in ("ahead", "ahead_native", "fields", "views")),
             "tests/test_pool.py",
         ),
         least=600,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyimportance import index, write_shards
+from tests.server import Server
 
 TARS, LIMIT = 150, 100
 
@@ -35,6 +36,20 @@ labels = [data for _, _, data in _parts(Split(source, source.ids, source.ids), "
 assert labels == list(wanted.values())
 """
 
+THROUGH_A_CACHE = f"""
+import resource, sys
+
+import torch
+from pyimportance import ImportanceDataset
+
+resource.setrlimit(resource.RLIMIT_NOFILE, ({2 * LIMIT}, {2 * LIMIT}))
+url, cache = sys.argv[1:]
+ours = ImportanceDataset(url, cache_dir=cache)
+for epoch in range(2):
+    ours.set_epoch(epoch)
+    assert {{sample["__index__"] for sample in ours}} == set(range({TARS}))
+"""
+
 
 @pytest.mark.parametrize("compression", [None, "zstd"])
 def test_more_tars_than_may_be_open(tmp_path: Path, write_tar, divide, compression: str | None) -> None:
@@ -50,6 +65,12 @@ def test_more_tars_than_may_be_open(tmp_path: Path, write_tar, divide, compressi
         compression=compression,
     )
     assert len(shards.shards) == TARS
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+    run(SCRIPT, str(tmp_path))
+    with Server(tmp_path) as server:  # what is in a cache takes two descriptors
+        run(THROUGH_A_CACHE, f"{server.url}/set", str(tmp_path / "node"))
+
+
+def run(script: str, *arguments: str) -> None:
+    command = [sys.executable, "-c", script, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

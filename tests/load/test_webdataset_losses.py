@@ -256,13 +256,6 @@ def test_what_chooses_is_refused_before_the_first_sample(tar, stage, processes):
         assert sum(lengths) == len(alone)
 
 
-def test_losses_where_ranks_may_end_one_after_the_other(tar):
-    """They are left out, as of one rank."""
-    found = [list(d.map(some)) for d in ranks(tar(()), 2, equalize="join")]
-    assert sorted(s["__index__"] for rank in found for s in rank) == [i for i in range(N) if i % 3]
-    assert not any(s["__pad__"] for rank in found for s in rank)
-
-
 UNDONE = {
     "lists": lambda d: d.listed(5).unlisted(),
     "lists, whole": lambda d: d.listed(5, partial=False).unlisted(),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pyimportance.errors import ArgumentError
-from pyimportance.load.webdataset.stages import Handler, RefusedError, Stage, reraise
+from pyimportance.load.webdataset.stages import Handler, RefusedError, Stage, always_raises, reraise
 
 Others = Callable[[], Iterator[Any]]
 
@@ -26,12 +26,18 @@ _AHEAD = 16  # inputs that are kept at most, where what takes a place is looked 
 
 @dataclass(frozen=True)
 class Applied(Stage):
-    """f of each input; None, and what ``handler`` says of an exception, leave it out. keyed: keys stay."""
+    """f of each input; None, and what ``handler`` says of an exception, leave it out. keyed: f is a user's
+    own, and keys stay.
+    """
 
     name: str
     f: Callable[[Any], Any]
     handler: Handler = reraise
     keyed: bool = False
+
+    @property
+    def may_leave_out(self) -> bool:
+        return self.keyed or not always_raises(self.handler)
 
     def __call__(self, inputs: Iterator[Any], seed: str) -> Iterator[Any]:
         for sample in inputs:

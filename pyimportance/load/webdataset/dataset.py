@@ -47,6 +47,7 @@ class WebDataset(Fluent):
             the environment say.
         equalize: "pad", "drop" and "error" as there, and "join" where ranks may yield unequally much, as the
             training loop lets them end one after the other (torch's Join): what stages leave out is left out.
+            Where one may, there is no length, and within an epoch no position that ranks have in common.
         select_files: as there; of tars, samples of which it leaves nothing are left out.
         rename_files: called with the name of each member of the tars, as the index has it (its extension in
             lower case), once; samples are what the new names make them (see `renamed`).
@@ -56,7 +57,7 @@ class WebDataset(Fluent):
             can, which no rank finds out. Afterwards it is called where a sample cannot be read. True: its
             neighbour takes its place, so that ranks stay equal (``on_error="skip"``), for at most
             ``max_skipped`` samples; or it raises what it likes. False ends the iteration of its process,
-            which one rank of several may not.
+            which one rank of several may not, but with equalize="join".
         mode, detshuffle, nodesplitter, workersplitter, empty_check, verbose, url_to_name: for webdataset's
             sake. Orders are functions of the seed, all ranks read their share, there must be a sample, and
             what is cached has names of its own.

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pyimportance.errors import ArgumentError, DataError
-from pyimportance.load.webdataset.stages import Handler, reraise
+from pyimportance.load.webdataset.stages import Handler, always_raises, reraise
 
 _STOPS = ("ignore_and_stop", "warn_and_stop")
+_GOES_ON = ("ignore_and_continue", "warn_and_continue")
 
 
 class Faults:
@@ -22,6 +23,11 @@ class Faults:
         self.handler, self.stopped = handler, False
         self._said: list[tuple[DataError, Exception | None]] = []  # of those that are not to be skipped
 
+    @property
+    def may_stop(self) -> bool:
+        """Whether it may end reading, as far as its name tells."""
+        return not always_raises(self.handler) and getattr(self.handler, "__name__", None) not in _GOES_ON
+
     def check_may_stop(self, ranks: int) -> None:
         """Raises ArgumentError for webdataset's handlers that stop, where others would wait for this rank."""
         if ranks > 1 and (name := getattr(self.handler, "__name__", None)) in _STOPS:
@@ -31,7 +37,7 @@ class Faults:
             )
 
     def skips(self, error: DataError, ranks: int) -> bool:
-        """Whether another sample may take the place of one."""
+        """Whether another sample may take the place of one; ranks: how many have to yield equally much."""
         if self.handler is reraise:
             return False
         raised: Exception | None = None

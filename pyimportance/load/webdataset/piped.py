@@ -45,16 +45,31 @@ class Piped(ImportanceDataset):
     ) -> None:
         self._faults = Faults(handler)
         super().__init__(source, on_error="skip", **options)  # where the handler says so
-        self._faults.check_may_stop(self.world_size)
         self._pipeline, self._turns = Pipeline(), Turns()
         self._rounds, self._may_differ = rounds, may_differ
+        self._faults.check_may_stop(self._bound)
         self._outputs: int | None = None  # at most, of a process in an iteration
         self._stated_length: int | None = None
         self._at: Iteration | None = None  # the latest iteration of this process
         self._loaded: Iteration | None = None  # where a loader process's state told it to go on
 
     def _may_skip(self, ids: Ints, row: int, error: DataError) -> bool:
-        return self._faults.skips(error, self.world_size) and super()._may_skip(ids, row, error)
+        return self._faults.skips(error, self._bound) and super()._may_skip(ids, row, error)
+
+    @property
+    def _bound(self) -> int:
+        """Ranks that must yield equally much."""
+        return 1 if self._may_differ else self.world_size
+
+    @property
+    def _differing(self) -> str | None:
+        """What may make ranks differ in how much they read and yield, where the training loop copes with
+        that; None: nothing does."""
+        if not self._may_differ or self.world_size == 1:
+            return None
+        if losing := self._pipeline.losing:
+            return f".{losing[0].name}() may leave samples out or add some"
+        return "handler= may end reading" if self._faults.may_stop else None
 
     def _copy(self: Self) -> Self:
         other = copy.copy(self)
@@ -91,8 +106,8 @@ class Piped(ImportanceDataset):
         """Outputs of the next iteration on this rank, over all loader processes: the same on every rank.
 
         Raises TypeError, as what has no length does, where that depends on the samples (on one rank alone
-        once a stage has left out any), or where epochs are of a number of outputs of each process;
-        `with_length` states one.
+        once a stage has left out any; with equalize="join" where one may), or where epochs are of a number of
+        outputs of each process; `with_length` states one.
         """
         if self._stated_length is not None:
             return self._stated_length
@@ -100,7 +115,7 @@ class Piped(ImportanceDataset):
             raise TypeError(
                 "a WebDataset of endless epochs, or of with_epoch(), has no length; with_length(n) states one"
             )
-        if not self._pipeline.is_counted or self._turns.uneven:
+        if not self._pipeline.is_counted or self._turns.uneven or self._differing is not None:
             raise TypeError(
                 "how much these stages yield depends on the samples; with_length(n) states a length"
             )
@@ -206,7 +221,7 @@ class Piped(ImportanceDataset):
 
         Raises ArgumentError where that cannot be.
         """
-        if self.world_size == 1 or self._rounds is None or self._may_differ:
+        if self._bound == 1 or self._rounds is None:
             return False
         if choosing := self._pipeline.choosing:
             raise ArgumentError(
@@ -241,23 +256,26 @@ class Piped(ImportanceDataset):
         batches: how many the training loop has consumed of the current iteration; counted here without loader
         processes. An iteration that is over is the beginning of the next epoch. In a loader process it is of
         that process alone, for StatefulDataLoader, which knows what stages left out.
+        epoch: the start of this one instead, which every pipeline can go on from.
         Raises ArgumentError where a stage cannot go on from a position (a shuffle after `batched`,
         `unbatched`, `rsample`, `slice`, `compose`); with `with_epoch` and `repeat`, outside of
-        StatefulDataLoader; and for ``batches`` where stages leave samples out.
+        StatefulDataLoader; for ``batches`` where stages leave samples out; and where they may, of all ranks
+        with equalize="join", as each is then elsewhere: in loader processes, each rank's own
+        StatefulDataLoader knows where.
         """
+        info, at = torch.utils.data.get_worker_info(), self._at
+        if epoch is not None and info is None:
+            return super().state_dict(batches=batches, epoch=epoch)
         if (stage := self._pipeline.inexact) is not None:
             raise ArgumentError(
                 f"state_dict: .{stage.name}() remembers samples, or gives them bit by bit, and so cannot go "
-                "on in the middle of an epoch; shuffle before batched(), and do the others in the training "
-                "loop"
+                "on in the middle of an epoch; shuffle before batched(), do the others in the training loop, "
+                "or save between epochs, state_dict(epoch=)"
             )
-        at = self._at
-        if (info := torch.utils.data.get_worker_info()) is not None:
+        if info is not None:
             at = self._loaded or at or self._from_turn(0)
             state = self._state_here(info, at.epoch, list(at.consumed), at.pulled)
             return {**state, "outputs": at.outputs}
-        if epoch is not None:
-            return super().state_dict(batches=batches, epoch=epoch)
         if self._rounds != 1:
             raise ArgumentError(
                 "state_dict: epochs of with_epoch() and repeat() resume in torchdata's StatefulDataLoader "
@@ -267,6 +285,12 @@ class Piped(ImportanceDataset):
         if turn < 0:
             check_consumed(check_integer("batches", batches or 0, 0), begun=False)
             return self._state(self._told.epoch, list(self._told.consumed))
+        if (why := self._differing) is not None and (batches is not None or at is None or not at.over):
+            raise ArgumentError(
+                f"state_dict: with equalize='join', {why}, so that {self.world_size} ranks are not in step "
+                "within an epoch, and none knows where the others are; save between epochs, "
+                "state_dict(epoch=), or make epochs short, .with_epoch(nbatches=n)"
+            )
         begin = self._told.consumed if turn == 0 else (0,) * self._source.workers
         now = self._told.epoch + turn
         deal = self._round(now, begin)

@@ -76,6 +76,17 @@ class Pipeline:
                 batches.clear()
         return tuple(found)
 
+    @property
+    def losing(self) -> tuple[Stage, ...]:
+        """Those after which fewer samples, or others, may be there than went in: `choosing`, and functions
+        that may leave one out."""
+        chosen = self.choosing
+        return tuple(
+            stage
+            for stage in self.stages
+            if any(stage is s for s in chosen) or (isinstance(stage, Applied) and stage.may_leave_out)
+        )
+
     def outputs(self, samples: int) -> int:
         """What so many samples make, where `is_counted` and none is left out."""
         whole = not all(stage.partial for stage in self.stages if isinstance(stage, Batched))

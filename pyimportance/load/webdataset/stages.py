@@ -26,6 +26,11 @@ def reraise(error: Exception) -> bool:
     raise error
 
 
+def always_raises(handler: Handler) -> bool:
+    """Whether it is known to: ours, and webdataset's."""
+    return handler is reraise or getattr(handler, "__name__", None) == "reraise_exception"
+
+
 class RefusedError(ArgumentError):
     """What is wrong with the pipeline, not with a sample: no handler is asked, which would leave all out."""
 

@@ -22,7 +22,7 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MAX_RANGE = 10_000_000
 
 
-def expand(source: Source) -> list[str]:
+def expand(source: Source, *, again: bool = False) -> list[str]:
     """The tar files that ``source`` names.
 
     A path; a directory (its ``*.tar``, sorted by name); a pattern with ``*``, ``?`` or ``[...]`` (its
@@ -30,7 +30,9 @@ def expand(source: Source) -> list[str]:
     URLs of http, https, s3, gs and az, too: with braces, and but for web servers, which list nothing, with
     patterns (there in any case, for want of a way to ask for a name as it is written) and folders (what ends
     in a slash).
-    Raises ArgumentError where nothing is named, nothing matches, or a file is named twice.
+    again: a file that is named twice is given twice, both times as it was named first.
+    Raises ArgumentError where nothing is named, nothing matches, or, but for ``again``, a file is named
+    twice.
     """
     if isinstance(source, (str, os.PathLike)):
         files = list(_expand_text(os.fspath(source)))
@@ -40,12 +42,13 @@ def expand(source: Source) -> list[str]:
             raise ArgumentError("source is an empty list; name at least one tar")
     seen: dict[str, str] = {}
     folders = Folders()
-    for file in files:
-        real, shown = public(file) if is_url(file) else folders.realpath(file), public(file)
-        if real in seen:
-            also = "" if seen[real] == shown else f" (also as {seen[real]!r})"
+    for n, file in enumerate(files):
+        real = public(file) if is_url(file) else folders.realpath(file)
+        if real in seen and not again:
+            shown, first = public(file), public(seen[real])
+            also = "" if first == shown else f" (also as {first!r})"
             raise ArgumentError(f"source names {shown!r} twice{also}")
-        seen[real] = shown
+        files[n] = seen.setdefault(real, file)
     return files
 
 

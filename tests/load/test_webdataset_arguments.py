@@ -109,6 +109,10 @@ def test_tars_that_are_named_again(tars):
     twice = WebDataset([tars, tars]).shuffle(48)
     keys = [(s["__index__"], s["__key__"]) for s in twice]
     assert sorted(keys) == [(i, f"{i % 24:03d}") for i in range(48)]
+    folder = tars.rpartition("/")[0]
+    longer = f"{folder}/../{folder.rpartition('/')[2]}/001.tar"
+    for otherwise in (f"{files[1]}::{files[1]}", [files[1], longer], [files[1].replace("1.", "{1,1}.")]):
+        assert [s["__key__"] for s in WebDataset(otherwise)] == [f"{i:03d}" for i in (4, 5, 6, 7)] * 2
     broken = [files[0], "none.tar", files[0], "none.tar"]
     same(broken, handler=wds.ignore_and_continue, shardshuffle=False)
 

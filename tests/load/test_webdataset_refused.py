@@ -1,5 +1,6 @@
 """What WebDataset refuses: each says what to do instead."""
 
+import io
 import random
 import re
 
@@ -46,7 +47,9 @@ def test_arguments_that_are_refused(tars, case):
 SOURCES = {
     "yaml": ("a.yaml", "'a.yaml' is not read; give the tars"),
     "dict": ({"datasets": []}, "several data sets is not read; give the tars of all as one list"),
-    "number": (3, "urls=3: must be tars, a shard set, or the path of one"),
+    "number": (3, "urls=3: must be paths or URLs of tars, a shard set, or its path"),
+    "open file": (io.BytesIO(), "must be paths or URLs of tars"),
+    "empty list": ([], "source is an empty list"),
     "number in a list": ([1, 2], "urls: 1 in the list is not the path or URL of a tar"),
     "host": ("file://host/a.tar", "read are local files, and URLs of"),
     "pipe in a list": (["a.tar::pipe:cat b.tar"], "'pipe:cat b.tar' would run a shell"),

@@ -25,7 +25,7 @@ from pyimportance.shards.manifest import POINTER
 from pyimportance.shards.sample_index import SampleIndex
 from pyimportance.shards.shard_set import ShardSet
 from pyimportance.shards.sources import expand
-from pyimportance.shards.streams.recognise import recognise
+from pyimportance.shards.streams.recognise import of_files
 from pyimportance.shards.streams.stream import Stream
 
 
@@ -88,23 +88,24 @@ def _found(source: Any, meter: Meter, cache: NodeCache | None, handler: Handler)
         if path.endswith((".yaml", ".yml", ".json")):
             raise ArgumentError(f"urls: {path!r} is not read; give the tars, or the folder of a shard set")
         source = [path]
-    elif not isinstance(source, Iterable):
-        raise ArgumentError(f"urls={source!r}: must be tars, a shard set, or the path of one")
+    elif not isinstance(source, Iterable) or hasattr(source, "read"):
+        raise ArgumentError(f"urls={source!r}: must be paths or URLs of tars, a shard set, or its path")
     specs = [_spec(url) for url in source]
-    once = list(dict.fromkeys(specs))
-    tars = recognise(once)
+    named = expand(specs, again=True)
+    once = list(dict.fromkeys(named))
+    tars = of_files(once)
     if isinstance(tars, Stream):
         raise ArgumentError(
             f"urls: {tars.what}, which is read from its start to its end; of a copy in plain tars: "
             "WebDataset(index(urls, spool=DIR))"
         )
     try:
-        samples = index(once, meter=meter, cache=cache)
+        samples = index(specs if len(once) == len(named) else once, meter=meter, cache=cache)
     except DataError as error:
         if handler is reraise:
             raise
         samples = _indexed(tars, meter, cache, handler, error)
-    return Tars(samples if len(once) == len(specs) else _again(samples, specs))
+    return Tars(samples if len(once) == len(named) else _again(samples, named))
 
 
 def _spec(url: Any) -> str:
@@ -119,11 +120,10 @@ def _spec(url: Any) -> str:
     return "::".join(re.sub(r"^file:(//(localhost)?(?=/)|(?!//))", "", part) for part in parts)
 
 
-def _again(index: SampleIndex, specs: list[str]) -> SampleIndex:
-    """The samples of tars as often as these are named in a list, each time under other ids."""
+def _again(index: SampleIndex, named: list[str]) -> SampleIndex:
+    """The samples of tars as often as these are named, each time under other ids."""
     number = {file: n for n, file in enumerate(index.files)}
-    files = {spec: [number[file] for file in expand(spec) if file in number] for spec in set(specs)}
-    return concatenate([of_file(index, n) for spec in specs for n in files[spec]], numbered=True)
+    return concatenate([of_file(index, number[file]) for file in named if file in number], numbered=True)
 
 
 def _indexed(

@@ -26,14 +26,14 @@ def recognise(source: Data) -> Stream | list[str]:
         return huggingface.stream_of(source)
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
-        return _directory(path) if os.path.isdir(path) else _files(expand(path))
+        return _directory(path) if os.path.isdir(path) else of_files(expand(path))
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
         raise ArgumentError(
             f"source is a {type(source).__name__}; it must be paths, or an iterable of samples as dicts"
         )
     first, items = _first(source)
     if first is None or isinstance(first, (str, os.PathLike)):
-        return _files(expand(items))
+        return of_files(expand(items))
     if isinstance(first, Mapping):
         return mappings.stream_of(items, first)
     raise ArgumentError(f"source holds a {type(first).__name__}; it must hold paths, or samples as dicts")
@@ -54,7 +54,7 @@ def _directory(path: str) -> Stream | list[str]:
     return folder.stream_of(path)
 
 
-def _files(files: list[str]) -> Stream | list[str]:
+def of_files(files: list[str]) -> Stream | list[str]:
     """What files that were named one by one are."""
     tables = [path for path in files if name_of(path).lower().endswith(".parquet")]
     if tables:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.algorithms.join import Join
 from torch.utils.data import DataLoader
 
 from pyimportance import ArgumentError, ImportanceDataset, OwnRanks, WebDataset, own_ranks
@@ -60,6 +61,24 @@ def ddp(source):
         for batch in data:
             note(epoch, batch)
             model(**batch)["loss"].backward()
+    torch.distributed.destroy_process_group()
+
+
+def one_half(sample):
+    """Leaves out the first two batches of rank 0."""
+    return sample["__index__"] not in (0, 1, 2, 3, 8, 9, 10, 11)
+
+
+def join(source):
+    """One rank yields half as many batches as the other."""
+    torch.distributed.init_process_group("gloo")
+    model = torch.nn.parallel.DistributedDataParallel(Model())
+    data = WebDataset(source, equalize="join", batch_size=B).select(one_half)
+    for epoch in range(EPOCHS):
+        with Join([model]):
+            for batch in loader(data, 0):
+                note(epoch, batch)
+                model(**batch)["loss"].backward()
     torch.distributed.destroy_process_group()
 
 
@@ -146,6 +165,6 @@ def transformers(source):
 if __name__ == "__main__":
     framework, source, out = sys.argv[1:]
     torch.set_num_threads(1)
-    {f.__name__: f for f in (ddp, lightning, accelerate, transformers)}[framework](source)
+    {f.__name__: f for f in (ddp, join, lightning, accelerate, transformers)}[framework](source)
     (Path(out) / f"{os.environ['RANK']}.json").write_text(json.dumps(seen))
     os._exit(0)  # as Python ends, a thread of gloo that lets go of a Python object aborts the process

@@ -99,6 +99,14 @@ def test_every_sample_once_in_every_epoch(request, tmp_path, framework, kind):
     assert ranks[0][0] != ranks[0][1]
 
 
+def test_ranks_that_end_one_after_the_other(tar, tmp_path):
+    """By torch's Join, as equalize="join" asks for."""
+    for epochs in zip(*job("join", tar, tmp_path), strict=True):
+        assert [len(batches) for batches in epochs] == [2, 4]
+        rows = [row for batches in epochs for batch in batches for row in batch]
+        assert sorted(i for i, pad in rows if not pad) == [4, 5, 6, 7, *range(12, SAMPLES)]
+
+
 def test_a_data_set_that_is_made_too_early(tar, monkeypatch):
     """It took itself for the only rank, and would read everything on each."""
     early, told = WebDataset(tar), WebDataset(tar, rank=0, world_size=1)
@@ -202,12 +210,20 @@ def fit(tar, shards, tmp_path):
                 self.layer = torch.nn.Linear(1, 1)
 
             def train_dataloader(self):
-                dataset.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+                loop = self.trainer.fit_loop
+                over, epochs = loop.epoch_loop.batch_progress.is_last_batch, loop.epoch_progress.current
+                dataset.set_epoch(epochs.started if over else epochs.processed)
                 how = {"num_workers": processes, "persistent_workers": processes > 0}
                 return loader(dataset, batch_size=4, collate_fn=rows, **how)
 
             def on_train_epoch_start(self):
                 dataset.set_epoch(self.current_epoch)
+
+            def val_dataloader(self):
+                return [torch.zeros(1, 1)] if every == "validation" else []
+
+            def validation_step(self, batch, number):
+                self.layer(batch)
 
             def training_step(self, batch, number):
                 seen.setdefault(self.current_epoch, []).append(batch["id"].tolist())
@@ -216,7 +232,7 @@ def fit(tar, shards, tmp_path):
             def configure_optimizers(self):
                 return torch.optim.SGD(self.parameters(), lr=1e-3)
 
-        how = {"every_n_train_steps": every} if every else {"every_n_epochs": 1}
+        how = {"every_n_train_steps": every} if isinstance(every, int) else {"every_n_epochs": 1}
         keep = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, **how)
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = lightning.Trainer(
@@ -237,13 +253,15 @@ def fit(tar, shards, tmp_path):
 @pytest.mark.filterwarnings("ignore")  # Lightning's, which has advice about loader processes and loggers
 @pytest.mark.parametrize("processes", [0, 2])
 @pytest.mark.parametrize("kind", [ImportanceDataset, WebDataset])
-def test_lightning_resumed_between_epochs(fit, kind, processes):
-    """It begins to read, ahead in loader processes, before it calls on_train_epoch_start."""
-    whole = fit(kind, processes, DataLoader)
+@pytest.mark.parametrize("every", [None, 7, "validation"])
+def test_lightning_resumed_between_epochs(fit, kind, every, processes):
+    """It begins to read, ahead in loader processes, before it calls on_train_epoch_start. Checkpoints are of
+    an epoch that is over, of the last of its seven batches, and of the validation after that one."""
+    whole = fit(kind, processes, DataLoader, every)
     assert len({str(batches) for batches in whole.values()}) == 3
     assert all(sorted(chain(*batches)) == list(range(SAMPLES)) for batches in whole.values())
     for epoch in (1, 2):
-        rest = fit(kind, processes, DataLoader, checkpoint=7 * epoch)
+        rest = fit(kind, processes, DataLoader, every, 7 * epoch)
         assert rest == {e: batches for e, batches in whole.items() if e >= epoch}
 
 

@@ -47,7 +47,8 @@ def test_threads_that_ask_while_another_closes(made):
     asking, rounds, read = 6, 60, 0
     with open(found.files[0], "rb") as file, ThreadPoolExecutor(asking) as pool:
         sources = [(0, file.fileno(), os.path.getsize(file.name), file.name)]
-        list(pool.map(lambda _: time.sleep(0.01), range(asking)))
+        all_begun = threading.Barrier(asking)  # each of the pool's threads waits for the others
+        list(pool.map(lambda _: all_begun.wait(), range(asking)))
         before = threads()
         for number in range(rounds):
             ahead = _C.ReadAhead(3, 5)

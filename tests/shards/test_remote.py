@@ -73,7 +73,7 @@ def seen(server: Server) -> tuple[int, int]:
     """
     last = None
     while last != (last := len(server.requests)) or server.at_once:
-        time.sleep(0.05)
+        time.sleep(0.2)
     return server.nbytes, len(server.ranges)
 
 

@@ -307,8 +307,7 @@ class ImportanceDataset(Accounts, torch.utils.data.IterableDataset[dict[str, Any
         ids = np.empty(len(whole), np.int64)
         for w, places in whole.places.items():
             holding, plan = self._planned(w, self._epoch, meter)
-            rows = [some.rows for some in holding.runs(plan, [whole], self._recipe.window_bytes)]
-            ids[places] = holding.index.ids[np.concatenate(rows)]
+            ids[places] = holding.index.ids[holding.rows(plan, [whole])]
         return ids
 
     def _iterate(self, share: Share | None, process: int, processes: int) -> Iterator[dict[str, Any]]:

@@ -122,8 +122,7 @@ class Holding:
         Those are the windows of the epoch, cut evenly into parts of about ``room`` bytes where they are
         larger.
         """
-        for k, some in _windows(plan.sequence, (piece.of(self._worker) for piece in pieces)):
-            places = plan.sequence.window(k)[some.position - plan.sequence.bounds[k]]
+        for k, some, places in self._places(plan, pieces):
             rows = plan.rows_at(places)
             weights = None if plan.weights is None else plan.weights[places]
             pad = np.ascontiguousarray(some.pad)
@@ -133,6 +132,16 @@ class Holding:
             for a, b in _runs((total - 1) * parts // total[-1]):
                 later = None if following is None else np.concatenate([rows[b:], following])
                 yield Part(rows[a:b], pad[a:b], None if weights is None else weights[a:b], later)
+
+    def rows(self, plan: Planned, pieces: Iterable[Piece]) -> Ints:
+        """Rows of the index: those of all `runs`, of which nothing is to be read."""
+        rows = [plan.rows_at(places) for _, _, places in self._places(plan, pieces)]
+        return np.concatenate([np.zeros(0, np.int64), *rows])
+
+    def _places(self, plan: Planned, pieces: Iterable[Piece]) -> Iterator[tuple[int, Piece, Ints]]:
+        """(window, what is wanted of it, the rows of the sequence that this is)."""
+        for k, some in _windows(plan.sequence, (piece.of(self._worker) for piece in pieces)):
+            yield k, some, plan.sequence.window(k)[some.position - plan.sequence.bounds[k]]
 
 
 def _windows(sequence: EpochPlan, pieces: Iterable[Piece]) -> Iterator[tuple[int, Piece]]:
